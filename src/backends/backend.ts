@@ -1,0 +1,79 @@
+/**
+ * Where the arithmetic happens. A backend owns memory and ten kernels; the model code above it is the same on all.
+ * Kernel calls only record: they run, in order, at the next `submit` or `read`. What each kernel computes is its
+ * definition in `kernels/<name>.ts`. Shapes are checked by the backends only where a mistake would corrupt memory.
+ */
+import type { TensorType } from '../tensorTypes.ts';
+
+/** Handle of `[rows, cols]` numbers in a backend's memory; where and how they lie there is the backend's business. */
+export interface Tensor {
+  readonly type: TensorType;
+  readonly rows: number;
+  readonly cols: number;
+}
+
+/** Handle of one layer's rotated keys and values, `[capacity, nKvHeads, headDim]` each, in the backend's own layout. */
+export interface KvLayer {
+  readonly capacity: number;
+  readonly nKvHeads: number;
+  readonly headDim: number;
+}
+
+/** The same queries at the three positions of Dual Chunk Attention, rotated and scaled; `[n, nHeads * headDim]`. */
+export interface Queries {
+  readonly intra: Tensor;
+  readonly succ: Tensor;
+  readonly inter: Tensor;
+}
+
+/** Which keys a query sees, and with which of its positions. Tokens and chunks; Infinity is no limit. */
+export interface Span {
+  /** Absolute position of the first query; query row `r` is token `i = start + r` and sees keys `j <= i`. */
+  readonly start: number;
+  readonly chunkLen: number;
+  /** Keys more than so many chunks behind are not seen. */
+  readonly maxChunksBehind: number;
+  /** Keys with `i - j >= window` are not seen. */
+  readonly window: number;
+}
+
+export interface Backend {
+  readonly name: string;
+  /** Bytes allocated so far. */
+  readonly nBytes: number;
+
+  /** Allocates a tensor, zeroed. @throws UnsupportedError when memory does not suffice. */
+  alloc(type: TensorType, rows: number, cols: number): Tensor;
+  /** Allocates one layer's cache. Memory is only touched as tokens arrive. @throws UnsupportedError as `alloc`. */
+  allocKv(capacity: number, nKvHeads: number, headDim: number): KvLayer;
+  /** The same numbers seen as `[rows, cols]`, beginning at number `offset` of an F32 tensor. */
+  view(tensor: Tensor, rows: number, cols: number, offset?: number): Tensor;
+  /** Writes numbers into an F32 tensor from its beginning, at once. */
+  write(tensor: Tensor, values: ArrayLike<number>): void;
+  /** Writes bytes as they are stored in a file into a tensor of any type, at once. */
+  load(tensor: Tensor, bytes: Uint8Array, byteOffset: number): void;
+
+  /** `out[r] = table[ids[r]]` */
+  gatherRows(out: Tensor, table: Tensor, ids: ArrayLike<number>): void;
+  /** `out = x / rms(x) * weight`, row by row */
+  rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void;
+  /** `out[n, N] = x[n, K] · weight[N, K]ᵀ + bias[N]` */
+  matmul(out: Tensor, x: Tensor, weight: Tensor, bias?: Tensor): void;
+  /** Rotates every head of `x[n, nHeads * headDim]` by the angles of its row, `cos` and `sin` `[n, headDim / 2]`. */
+  rotate(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor): void;
+  /** Puts `n` rotated keys and values, `[n, nKvHeads * headDim]`, into the cache at position `start`. */
+  append(kv: KvLayer, k: Tensor, v: Tensor, start: number): void;
+  /** Attention of `n` queries to all keys they see, softmax over all of them at once; `out[n, nHeads * headDim]`. */
+  attend(out: Tensor, q: Queries, kv: KvLayer, span: Span): void;
+  /** `out = silu(gate) * up` */
+  swiglu(out: Tensor, gate: Tensor, up: Tensor): void;
+  /** `x += y` */
+  add(x: Tensor, y: Tensor): void;
+
+  /** Runs what was recorded. */
+  submit(): Promise<void>;
+  /** Runs what was recorded and returns a copy of an F32 tensor's numbers. */
+  read(tensor: Tensor): Promise<Float32Array | Float64Array>;
+  /** Frees everything. Nothing of this backend may be used afterwards. */
+  dispose(): Promise<void>;
+}

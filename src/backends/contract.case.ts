@@ -1,0 +1,296 @@
+/** What every backend must do. A backend's test file is one call of `runContract`, and what is its own. */
+import { readFileSync } from 'node:fs';
+import type { Worker } from 'node:worker_threads';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { openNaive } from '../../test/naive.ts';
+import { seededRandom } from '../../test/random.ts';
+import { CASES, type KernelCase } from '../kernels/cases.ts';
+import { rowBytes, type TensorType } from '../tensorTypes.ts';
+import type { Backend, Tensor } from './backend.ts';
+import { openReference } from './reference.ts';
+
+export interface Contract {
+  name: string;
+  open: () => Backend;
+  /** Tests this backend cannot pass, and why; the reason is printed. */
+  skip?: readonly { reason: string; tests: readonly string[] }[];
+}
+
+type Numbers = Float32Array | Float64Array;
+
+/** Bound on the error of a kernel, relative to its largest output, where naive float32 is better by luck. */
+const FLOOR = 1e-6;
+
+export function runContract({ name, open, skip = [] }: Contract): void {
+  const check = (test: string, body: () => Promise<void>) => {
+    const reason = skip.find(({ tests }) => tests.includes(test))?.reason;
+    it.skipIf(reason !== undefined)(reason ? `${test} (skipped: ${reason})` : test, body);
+  };
+
+  describe(`${name}: contract`, () => {
+    let b: Backend;
+    beforeAll(() => {
+      b = open();
+    });
+    afterAll(() => b.dispose());
+
+    const filled = (rows: number, cols: number, values: ArrayLike<number>) => {
+      const tensor = b.alloc('F32', rows, cols);
+      b.write(tensor, values);
+      return tensor;
+    };
+    const stored = (type: TensorType, rows: number, cols: number, bytes: Uint8Array) => {
+      const tensor = b.alloc(type, rows, cols);
+      b.load(tensor, bytes, 0);
+      return tensor;
+    };
+    const read = async (tensor: Tensor) => Array.from(await b.read(tensor));
+
+    for (const kernelCase of CASES) {
+      check(kernelCase.name, () => expectRight(b, kernelCase));
+    }
+
+    for (const { type, rows, cols, bytes, values } of goldenBlocks()) {
+      check(`gatherRows: ${type} as the gguf package decodes it`, async () => {
+        const out = b.alloc('F32', rows, cols);
+        b.gatherRows(out, stored(type, rows, cols, bytes), [0, 1]);
+        const actual = await b.read(out);
+        const largest = Math.max(...values.map(Math.abs));
+        values.forEach((value, i) => {
+          expect(Math.abs(actual[i] - value), `number ${i}`).toBeLessThanOrEqual(
+            1e-6 * Math.abs(value) + 1e-7 * largest,
+          );
+        });
+      });
+    }
+
+    for (const type of ['F16', 'BF16'] as const) {
+      check(`gatherRows: every ${type} that is a number, exactly`, async () => {
+        const bits = Uint16Array.from({ length: 65536 }, (_, i) => i);
+        const isNumber = (value: number) => !Number.isNaN(value);
+        const [out, expected] = await Promise.all(
+          [b, openReference()].map(async (backend) => {
+            const table = backend.alloc(type, 1, 65536);
+            backend.load(table, new Uint8Array(bits.buffer), 0);
+            const row = backend.alloc('F32', 1, 65536);
+            backend.gatherRows(row, table, [0]);
+            return Array.from(await backend.read(row)).filter(isNumber);
+          }),
+        );
+        expect(out).toEqual(expected);
+      });
+    }
+
+    check('alloc gives zeros, also behind memory that was written', async () => {
+      filled(3, 5, Array(15).fill(7));
+      expect(await read(b.alloc('F32', 7, 3))).toEqual(Array(21).fill(0));
+      const decoded = filled(1, 32, Array(32).fill(7));
+      b.gatherRows(decoded, b.alloc('Q8_0', 1, 32), [0]);
+      expect(await read(decoded)).toEqual(Array(32).fill(0));
+    });
+
+    check('nBytes grows by what is allocated', async () => {
+      const before = b.nBytes;
+      b.alloc('F32', 10, 100);
+      b.allocKv(50, 2, 8);
+      expect(b.nBytes - before).toBeGreaterThanOrEqual(4 * (1000 + 2 * 50 * 2 * 8));
+    });
+
+    check('write fills a tensor from its beginning, and what is read is a copy', async () => {
+      const tensor = filled(2, 3, [1, 2, 3, 4, 5, 6]);
+      b.write(tensor, [7, 8]);
+      const first = await b.read(tensor);
+      expect(Array.from(first)).toEqual([7, 8, 3, 4, 5, 6]);
+      first.fill(0);
+      b.add(tensor, filled(2, 3, Array(6).fill(1)));
+      expect(await read(tensor)).toEqual([8, 9, 4, 5, 6, 7]);
+      expect(Array.from(first)).toEqual(Array(6).fill(0));
+    });
+
+    check('a view is the same numbers from its offset on', async () => {
+      const tensor = filled(3, 4, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+      const view = b.view(tensor, 2, 3, 5);
+      expect(view).toMatchObject({ type: 'F32', rows: 2, cols: 3 });
+      expect(await read(view)).toEqual([5, 6, 7, 8, 9, 10]);
+      expect(await read(b.view(view, 1, 2, 3))).toEqual([8, 9]);
+      b.write(view, [50]);
+      b.add(b.view(tensor, 1, 2, 6), b.view(tensor, 1, 2, 1));
+      expect(await read(tensor)).toEqual([0, 1, 2, 3, 4, 50, 7, 9, 8, 9, 10, 11]);
+    });
+
+    check('load takes a tensor in pieces, from bytes at any address', async () => {
+      for (const { type, rows, cols, bytes } of [...goldenBlocks(), f32Blocks()]) {
+        const [whole, pieces] = [stored(type, rows, cols, bytes), b.alloc(type, rows, cols)];
+        const shifted = new Uint8Array(bytes.length + 1);
+        shifted.set(bytes, 1);
+        const middle = rowBytes(type, cols);
+        b.load(pieces, shifted.subarray(1 + middle), middle);
+        b.load(pieces, shifted.subarray(1, 1 + middle), 0);
+        const [fromWhole, fromPieces] = [b.alloc('F32', 2, cols), b.alloc('F32', 2, cols)];
+        b.gatherRows(fromWhole, whole, [0, 1]);
+        await b.submit();
+        b.gatherRows(fromPieces, pieces, [0, 1]);
+        expect(await read(fromPieces), type).toEqual(await read(fromWhole));
+      }
+    });
+
+    check('calls run in the order they were recorded', async () => {
+      // whole numbers through a signed permutation that mixes rows and columns, so that any early step shows
+      const [n, cols, headDim, steps] = [24, 40, 8, 100];
+      const start = Array.from({ length: n * cols }, (_, i) => i % 7);
+      const shift = Array.from({ length: cols * cols }, (_, i) =>
+        i % cols === (Math.floor(i / cols) + 1) % cols ? 1 : 0,
+      );
+      const chain = (backend: Backend) => {
+        const fill = (rows: number, width: number, values: ArrayLike<number>) => {
+          const tensor = backend.alloc('F32', rows, width);
+          backend.write(tensor, values);
+          return tensor;
+        };
+        const [x, y, step] = [fill(n, cols, start), fill(n, cols, []), fill(n, cols, start.toReversed())];
+        const [cos, sin] = [0, 1].map((value) => fill(n, headDim / 2, Array((n * headDim) / 2).fill(value)));
+        const permutation = fill(cols, cols, shift);
+        for (let s = 0; s < steps; s++) {
+          backend.matmul(y, x, permutation);
+          backend.rotate(x, y, cos, sin);
+          backend.add(x, step);
+        }
+        return backend.read(x);
+      };
+      expect(Array.from(await chain(b))).toEqual(Array.from(await chain(openReference())));
+    });
+
+    check('gatherRows keeps the ids of every call', async () => {
+      const table = filled(4, 2, [0, 1, 10, 11, 20, 21, 30, 31]);
+      const [first, second] = [b.alloc('F32', 2, 2), b.alloc('F32', 3, 2)];
+      const ids = [1, 3];
+      b.gatherRows(first, table, ids);
+      ids.fill(0);
+      b.gatherRows(second, table, [2, 2, 0]);
+      expect(await read(first)).toEqual([10, 11, 30, 31]);
+      expect(await read(second)).toEqual([20, 21, 20, 21, 0, 1]);
+    });
+
+    check('submit runs calls once, and may be repeated', async () => {
+      const [x, one] = [filled(1, 9, Array(9).fill(0)), filled(1, 9, Array(9).fill(1))];
+      await b.submit();
+      for (let n = 1; n <= 300; n++) {
+        b.add(x, one);
+        await b.submit();
+      }
+      await b.submit();
+      expect(await read(x)).toEqual(Array(9).fill(300));
+    });
+
+    check('append in any pieces fills the same cache, and overwrites what was there', async () => {
+      const [length, nKvHeads, headDim] = [75, 2, 16];
+      const random = seededRandom('append');
+      const normal = (rows: number, nHeads = nKvHeads) =>
+        filled(rows, nHeads * headDim, random.normals(rows * nHeads * headDim));
+      const [k, v, query] = [normal(length), normal(length), normal(length, 4)];
+      const answer = async (pieces: readonly (readonly [start: number, n: number])[]) => {
+        const kv = b.allocKv(length, nKvHeads, headDim);
+        b.append(kv, normal(20), normal(20), 40); // the tail of a text before this one
+        for (const [start, n] of pieces) {
+          const piece = (tensor: Tensor) => b.view(tensor, n, tensor.cols, start * tensor.cols);
+          b.append(kv, piece(k), piece(v), start);
+        }
+        const out = b.alloc('F32', length, 4 * headDim);
+        const q = { intra: query, succ: query, inter: query };
+        b.attend(out, q, kv, { start: 0, chunkLen: 24, maxChunksBehind: Infinity, window: Infinity });
+        return read(out);
+      };
+      const starts = [0, 1, 8, 16, 29, 69, length];
+      const pieces = starts.slice(1).map((end, at) => [starts[at], end - starts[at]] as const);
+      expect(await answer(pieces)).toEqual(await answer([[0, length]]));
+    });
+
+    check('dispose ends every thread', async () => {
+      const workers: Worker[] = [];
+      const onWorker = (worker: Worker) => workers.push(worker);
+      process.on('worker', onWorker);
+      const backend = open();
+      process.off('worker', onWorker);
+      const x = backend.alloc('F32', 1, 4);
+      backend.add(x, x);
+      await backend.submit();
+      await backend.dispose();
+      expect(workers.map(({ threadId }) => threadId)).toEqual(workers.map(() => -1)); // -1 once a thread has ended
+    });
+  });
+}
+
+/** Runs a case: all of its output is right, and nothing beside it is touched. */
+export async function expectRight(backend: Backend, kernelCase: KernelCase): Promise<void> {
+  const { guarded, record } = kernelCase.prepare(backend);
+  record();
+  const [all, { cols }] = [await backend.read(guarded), guarded];
+  const guards = [...all.subarray(0, cols), ...all.subarray(-cols)];
+  expect(guards.every(Number.isNaN), 'writes outside its output').toBe(true);
+
+  const { truth, bound } = await yardstick(kernelCase);
+  const errors = differences(all.subarray(cols, -cols), truth);
+  const nmse = sumOfSquares(errors) / sumOfSquares(truth);
+  expect(maxAbs(errors), `largest error; NMSE is ${nmse}`).toBeLessThanOrEqual(bound); // NaN where it did not write
+}
+
+// --- internal ---
+
+interface Yardstick {
+  truth: Numbers;
+  /** Largest error the case may have. */
+  bound: number;
+}
+
+const yardsticks = new Map<string, Promise<Yardstick>>();
+
+/** A case's result in float64, and twice the error of naive float32; computed once for all backends of a test file. */
+function yardstick({ name, prepare }: KernelCase): Promise<Yardstick> {
+  const resultOn = (backend: Backend) => {
+    const { out, record } = prepare(backend);
+    record();
+    return backend.read(out);
+  };
+  const compute = async () => {
+    const [truth, naive] = await Promise.all([openReference(), openNaive()].map(resultOn));
+    return { truth, bound: 2 * maxAbs(differences(naive, truth)) + FLOOR * maxAbs(truth) };
+  };
+  const known = yardsticks.get(name) ?? compute();
+  yardsticks.set(name, known);
+  return known;
+}
+
+const differences = (a: Numbers, b: Numbers) => Float64Array.from(a, (value, i) => value - b[i]);
+const maxAbs = (numbers: Iterable<number>) => {
+  let max = 0;
+  for (const value of numbers) max = Math.max(max, Math.abs(value)); // NaN stays
+  return max;
+};
+const sumOfSquares = (numbers: Iterable<number>) => {
+  let sum = 0;
+  for (const value of numbers) sum += value ** 2;
+  return sum;
+};
+
+interface Blocks {
+  type: TensorType;
+  rows: number;
+  cols: number;
+  bytes: Uint8Array;
+  values: Float32Array;
+}
+
+/** Rows of every stored type, by the gguf package; see test/golden/README.md. */
+function goldenBlocks(): Blocks[] {
+  const json = readFileSync(new URL('../../test/golden/quants.json', import.meta.url), 'utf8');
+  return JSON.parse(json).map(({ bytes, values, ...shape }: Record<string, string>) => ({
+    ...shape,
+    bytes: new Uint8Array(Buffer.from(bytes, 'base64')),
+    values: new Float32Array(new Uint8Array(Buffer.from(values, 'base64')).buffer),
+  }));
+}
+
+function f32Blocks(): Blocks {
+  const values = seededRandom('F32').normals(2 * 37);
+  return { type: 'F32', rows: 2, cols: 37, bytes: new Uint8Array(values.buffer), values };
+}

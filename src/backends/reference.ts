@@ -1,0 +1,93 @@
+/** The truth, slowly: every kernel is its float64 definition, and runs as soon as it is called. */
+import { attend } from '../kernels/attend.ts';
+import { dequantizeRow } from '../kernels/dequantize.ts';
+import { add, swiglu } from '../kernels/elementwise.ts';
+import { matmul } from '../kernels/matmul.ts';
+import { rmsNorm } from '../kernels/rmsNorm.ts';
+import { rotate } from '../kernels/rotate.ts';
+import { rowBytes } from '../tensorTypes.ts';
+import type { Backend, KvLayer, Tensor } from './backend.ts';
+
+interface ReferenceTensor extends Tensor {
+  /** F32: the numbers, in float64. */
+  readonly numbers: Float64Array;
+  /** Other types: rows as stored. */
+  readonly bytes: Uint8Array;
+}
+
+interface ReferenceKv extends KvLayer {
+  readonly keys: Float64Array; // [capacity, nKvHeads, headDim]
+  readonly values: Float64Array;
+}
+
+const numbersOf = (tensor: Tensor) => (tensor as ReferenceTensor).numbers;
+
+/** Row `r` of a tensor of any type, decoded. */
+function decodedRow(tensor: Tensor, r: number): Float64Array {
+  const { type, cols, numbers, bytes } = tensor as ReferenceTensor;
+  if (type === 'F32') return numbers.subarray(r * cols, (r + 1) * cols);
+  const row = new Float64Array(cols);
+  dequantizeRow(type, new DataView(bytes.buffer), r * rowBytes(type, cols), row);
+  return row;
+}
+
+/** Opens the float64 backend. It needs no device and no threads. */
+export function openReference(): Backend {
+  let nBytes = 0;
+  const counted = <T extends ArrayBufferView>(array: T): T => {
+    nBytes += array.byteLength;
+    return array;
+  };
+  return {
+    name: 'reference',
+    get nBytes() {
+      return nBytes;
+    },
+    alloc(type, rows, cols) {
+      const isF32 = type === 'F32';
+      const numbers = counted(new Float64Array(isF32 ? rows * cols : 0));
+      const bytes = counted(new Uint8Array(isF32 ? 0 : rows * rowBytes(type, cols)));
+      return { type, rows, cols, numbers, bytes } as ReferenceTensor;
+    },
+    allocKv(capacity, nKvHeads, headDim) {
+      const size = capacity * nKvHeads * headDim;
+      const [keys, values] = [counted(new Float64Array(size)), counted(new Float64Array(size))];
+      return { capacity, nKvHeads, headDim, keys, values } as ReferenceKv;
+    },
+    view(tensor, rows, cols, offset = 0) {
+      return { ...tensor, rows, cols, numbers: numbersOf(tensor).subarray(offset, offset + rows * cols) } as Tensor;
+    },
+    write: (tensor, values) => numbersOf(tensor).set(values),
+    load(tensor, bytes, byteOffset) {
+      if (tensor.type !== 'F32') return (tensor as ReferenceTensor).bytes.set(bytes, byteOffset);
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      const first = byteOffset / 4;
+      dequantizeRow('F32', view, 0, numbersOf(tensor).subarray(first, first + bytes.length / 4));
+    },
+
+    gatherRows(out, table, ids) {
+      for (let r = 0; r < ids.length; r++) numbersOf(out).set(decodedRow(table, ids[r]), r * out.cols);
+    },
+    rmsNorm: (out, x, weight, eps) => rmsNorm(numbersOf(out), numbersOf(x), numbersOf(weight), eps),
+    matmul: (out, x, weight, bias) =>
+      matmul(numbersOf(out), numbersOf(x), (r) => decodedRow(weight, r), bias && numbersOf(bias), out.cols, x.cols),
+    rotate: (out, x, cos, sin) =>
+      rotate(numbersOf(out), numbersOf(x), numbersOf(cos), numbersOf(sin), x.cols, cos.cols),
+    append(kv, k, v, start) {
+      const { keys, values } = kv as ReferenceKv;
+      keys.set(numbersOf(k), start * k.cols);
+      values.set(numbersOf(v), start * v.cols);
+    },
+    attend(out, { intra, succ, inter }, kv, span) {
+      const { nKvHeads, headDim, keys, values } = kv as ReferenceKv;
+      const shape = { ...span, nHeads: out.cols / headDim, nKvHeads, headDim };
+      attend(numbersOf(out), numbersOf(intra), numbersOf(succ), numbersOf(inter), keys, values, shape);
+    },
+    swiglu: (out, gate, up) => swiglu(numbersOf(out), numbersOf(gate), numbersOf(up)),
+    add: (x, y) => add(numbersOf(x), numbersOf(y)),
+
+    submit: async () => {},
+    read: async (tensor) => numbersOf(tensor).slice(),
+    dispose: async () => {},
+  };
+}

@@ -1,0 +1,155 @@
+/**
+ * Threads that run programs of kernel calls. A program is a list of commands in shared memory; every thread walks it,
+ * takes runs of a command's items until none are left, and waits for the others before the next. Nothing is posted and
+ * nothing allocated while a program runs, and the calling thread stays free.
+ */
+import { Worker } from 'node:worker_threads';
+
+/** One kernel call: `kernel(scratch, begin, end, ...args)` over items `0..nItems`, taken `grain` at a time. */
+export interface Command {
+  readonly kernel: string;
+  readonly nItems: number;
+  readonly grain: number;
+  readonly args: readonly number[];
+}
+
+export interface Workers {
+  /** Runs commands in order. `scratch` is the first thread's scratch memory; the next begins `scratchBytes` on. */
+  run(commands: readonly Command[], scratch: number, scratchBytes: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+interface Shared {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+  /** i32: program number, threads arrived at barriers, programs finished, failed. */
+  control: Int32Array;
+  /** i32, one a command: the next item to take. */
+  claims: Int32Array;
+  /** f64: number of commands, scratch, scratchBytes; then kernel, nItems, grain, number of args, args… for each. */
+  words: Float64Array;
+  thread: number;
+  nThreads: number;
+}
+
+const MAX_COMMANDS = 1 << 14;
+const MAX_WORDS = 1 << 18; // 2 MiB
+const HEADER_WORDS = 3;
+const [PROGRAM, FINISHED, FAILED] = [0, 2, 3];
+
+/** Runs on a thread of its own, started from its source text: it may use nothing from this module. */
+function work({ module, memory, control, claims, words, thread, nThreads }: Shared): void {
+  const [PROGRAM, ARRIVED, FINISHED, FAILED] = [0, 1, 2, 3];
+  const SPINS = 4000; // about 20 microseconds, longer than most waits and cheaper than a sleep
+  const instance = new WebAssembly.Instance(module, { env: { memory } });
+  const kernels = WebAssembly.Module.exports(module).map(({ name }) => instance.exports[name]) as CallableFunction[];
+  const waitUntil = (word: number, isReached: (value: number) => boolean) => {
+    for (let spins = 0; ; spins++) {
+      const value = Atomics.load(control, word);
+      if (isReached(value) || Atomics.load(control, FAILED)) return;
+      if (spins >= SPINS) Atomics.wait(control, word, value);
+    }
+  };
+  let arrivals = 0;
+  const barrier = () => {
+    arrivals = (arrivals + nThreads) | 0;
+    const target = arrivals;
+    if (((Atomics.add(control, ARRIVED, 1) + 1) | 0) === target) Atomics.notify(control, ARRIVED);
+    else waitUntil(ARRIVED, (value) => ((value - target) | 0) >= 0);
+  };
+  for (let program = 1; ; program++) {
+    waitUntil(PROGRAM, (value) => value === program || value < 0);
+    if (Atomics.load(control, PROGRAM) < 0 || Atomics.load(control, FAILED)) return;
+    const [nCommands, scratch0, scratchBytes] = words;
+    const scratch = scratch0 + thread * scratchBytes;
+    try {
+      for (let c = 0, at = 3; c < nCommands; c++) {
+        const [kernel, nItems, grain, nArgs] = words.subarray(at, at + 4);
+        const args = words.subarray(at + 4, at + 4 + nArgs);
+        at += 4 + nArgs;
+        for (;;) {
+          const begin = Atomics.add(claims, c, grain);
+          if (begin >= nItems) break;
+          kernels[kernel](scratch, begin, Math.min(begin + grain, nItems), ...args);
+        }
+        barrier();
+      }
+    } catch (error) {
+      Atomics.store(control, FAILED, 1);
+      for (const word of [ARRIVED, FINISHED]) Atomics.notify(control, word);
+      throw error;
+    }
+    if (thread === 0) {
+      Atomics.store(control, FINISHED, program);
+      Atomics.notify(control, FINISHED);
+    }
+  }
+}
+
+/** Starts `nThreads` threads over one compiled module and one shared memory. */
+export function startWorkers(module: WebAssembly.Module, memory: WebAssembly.Memory, nThreads: number): Workers {
+  const shared = (bytes: number) => new SharedArrayBuffer(bytes);
+  const control = new Int32Array(shared(64));
+  const claims = new Int32Array(shared(4 * MAX_COMMANDS));
+  const words = new Float64Array(shared(8 * MAX_WORDS));
+  const kernelIndex = new Map(WebAssembly.Module.exports(module).map(({ name }, index) => [name, index]));
+
+  // Bundlers that keep function names wrap inner functions in a helper of this name.
+  const workerSource = `const __name = (f) => f; (${work})(require('node:worker_threads').workerData)`;
+  let fail: (error: Error) => void;
+  /** The error of the first thread that failed; it arrives some time after that thread has set FAILED. */
+  const failure = new Promise<Error>((resolve) => {
+    fail = resolve;
+  });
+  const threads = Array.from({ length: nThreads }, (_, thread) => {
+    const workerData: Shared = { module, memory, control, claims, words, thread, nThreads };
+    const worker = new Worker(workerSource, { eval: true, workerData });
+    worker.on('error', (error) => {
+      fail(error);
+      Atomics.store(control, FAILED, 1);
+      Atomics.notify(control, FINISHED);
+    });
+    worker.unref();
+    return worker;
+  });
+
+  let program = 0;
+  /** Runs as many commands as one program holds; returns how many. */
+  async function runSome(commands: readonly Command[], first: number, scratch: number, scratchBytes: number) {
+    let at = HEADER_WORDS;
+    let count = 0;
+    for (let c = first; c < commands.length && count < MAX_COMMANDS; c++, count++) {
+      const { kernel, nItems, grain, args } = commands[c];
+      if (at + 4 + args.length > MAX_WORDS) break;
+      words.set([kernelIndex.get(kernel) as number, nItems, grain, args.length, ...args], at);
+      at += 4 + args.length;
+    }
+    words.set([count, scratch, scratchBytes]);
+    claims.fill(0, 0, count);
+    program++;
+    Atomics.store(control, PROGRAM, program);
+    Atomics.notify(control, PROGRAM);
+    for (;;) {
+      const finished = Atomics.load(control, FINISHED);
+      if (Atomics.load(control, FAILED)) throw await failure;
+      if (finished === program) return count;
+      await Atomics.waitAsync(control, FINISHED, finished).value;
+    }
+  }
+
+  return {
+    async run(commands, scratch, scratchBytes) {
+      for (const thread of threads) thread.ref(); // the process stays alive while a program runs, and only then
+      try {
+        for (let done = 0; done < commands.length; ) done += await runSome(commands, done, scratch, scratchBytes);
+      } finally {
+        for (const thread of threads) thread.unref();
+      }
+    },
+    async stop() {
+      Atomics.store(control, PROGRAM, -1);
+      Atomics.notify(control, PROGRAM);
+      await Promise.all(threads.map((thread) => thread.terminate()));
+    },
+  };
+}

@@ -1,0 +1,226 @@
+import { describe, expect, it } from 'vitest';
+import { f32Bytes, type GgufFile, ggufBytes, mutations, sourceOf, tinyLlama } from '../../test/checkpointBytes.ts';
+import { FormatError, UnsupportedError } from '../errors.ts';
+import { readGguf } from './gguf.ts';
+import { ggufConfig, ggufTensors, huggingFaceName } from './ggufConfig.ts';
+
+const read = (file: GgufFile) => readGguf(sourceOf(ggufBytes(file)));
+
+const configOf = async (file: GgufFile) => {
+  const source = sourceOf(ggufBytes(file));
+  return ggufConfig(await readGguf(source), source);
+};
+
+const vector = (name: string, more = {}) => ({ name, shape: [8], data: f32Bytes(Array(8).fill(1)), ...more });
+
+/** Resolves when reading succeeds or fails with one of our errors; anything else is the test's failure. */
+async function survives(bytes: Uint8Array): Promise<'read' | 'refused'> {
+  const source = sourceOf(bytes);
+  try {
+    const gguf = await readGguf(source);
+    ggufTensors(gguf, await ggufConfig(gguf, source), source);
+    return 'read';
+  } catch (error) {
+    if (error instanceof FormatError || error instanceof UnsupportedError) return 'refused';
+    throw error;
+  }
+}
+
+describe('readGguf', () => {
+  it.each([2, 3])('reads version %i', async (version) => {
+    const { metadata, tensors } = await read({ version, metadata: [['a', 7n]], tensors: [vector('x'), vector('y')] });
+    expect(metadata).toEqual({ a: 7 });
+    expect(tensors.map(({ name, type, rows, cols, nBytes }) => [name, type, rows, cols, nBytes])).toEqual([
+      ['x', 'F32', 1, 8, 32],
+      ['y', 'F32', 1, 8, 32],
+    ]);
+    expect(tensors[1].byteOffset - tensors[0].byteOffset).toBe(32);
+  });
+
+  it('keeps the order of dimensions that Hugging Face has', async () => {
+    const { tensors } = await read({ tensors: [{ name: 'x', shape: [8, 2], data: new Uint8Array(64) }] });
+    expect(tensors[0]).toMatchObject({ rows: 2, cols: 8 });
+  });
+
+  it('keeps a byte order mark that is a token', async () => {
+    const tokens = ['a', '\ufeff', 'b'];
+    expect(
+      (
+        await read({
+          metadata: [
+            ['tokens', tokens],
+            ['url', ''],
+          ],
+        })
+      ).metadata,
+    ).toEqual({ tokens, url: '' });
+    expect((await read({ metadata: [['tokens', ['a', '']]] })).metadata).toEqual({ tokens: ['a', ''] });
+  });
+
+  it('reads metadata longer than one of the library’s chunks', async () => {
+    const tokens = Array.from({ length: 60_000 }, (_, i) => `a rather long token, number ${i}`);
+    expect((await read({ metadata: [['tokens', tokens]], tensors: [vector('x')] })).metadata).toEqual({ tokens });
+  });
+
+  it('refuses a text that the library cuts at the end of its buffer', async () => {
+    const filler = 'x'.repeat(1_999_900 - 24 - 5);
+    await expect(read({ metadata: [['a', [filler, 'y'.repeat(200)]]] })).rejects.toThrow('metadata takes');
+  });
+
+  const hugeCount = 2n ** 60n;
+  it.each<[string, GgufFile, string | RegExp]>([
+    ['an older version', { version: 1 }, 'version 1'],
+    ['a big-endian file', { version: 3 << 24 }, 'big-endian'],
+    ['an unsupported type', { tensors: [vector('x', { type: 17 })] }, /x has type IQ2_XS; supported: F32, F16/],
+    ['an unknown type', { tensors: [vector('x', { type: 99 })] }, 'type number 99'],
+    ['three dimensions', { tensors: [{ name: 'x', shape: [2, 2, 2] }] }, '3 dimensions'],
+    ['no dimensions', { tensors: [{ name: 'x', shape: [] }] }, '0 dimensions'],
+    ['an empty tensor', { tensors: [{ name: 'x', shape: [0, 4] }] }, 'shape [4,0]'],
+    ['half a block', { tensors: [{ name: 'x', type: 8, shape: [40] }] }, 'multiple of 32'],
+    ['a tensor past the end', { tensors: [vector('x', { shape: [9] })] }, 'truncated'],
+    ['an absurd shape', { tensors: [{ name: 'x', shape: [2 ** 32, 2 ** 32] }] }, 'truncated'],
+    ['a shape above 32 bits', { tensors: [{ name: 'x', shape: [2n ** 63n] }] }, 'x'],
+    ['an absurd offset', { tensors: [vector('x', { offset: 2n ** 63n })] }, 'truncated'],
+    ['an odd offset', { tensors: [vector('x', { offset: 4 })] }, 'multiple of 32'],
+    ['overlap', { tensors: [vector('x'), vector('y', { offset: 0 })] }, 'x and y overlap'],
+    ['a name that comes twice', { tensors: [vector('x'), vector('x')] }, 'x is listed twice'],
+    [
+      'a key that comes twice',
+      {
+        metadata: [
+          ['a', 1],
+          ['a', 2],
+        ],
+      },
+      'twice',
+    ],
+    ['a key that is no key', { metadata: [['__proto__', ['a']]] }, 'twice'],
+    ['a key the library uses itself', { metadata: [['kv_count', 'x']] }, 'twice'],
+    ['more tensors than fit', { nTensors: hugeCount }, 'Tensor count'],
+    ['more tensors than there are', { nTensors: 9_000_000n }, 'truncated'],
+    ['more keys than fit', { nKeys: hugeCount }, 'KV metadata count'],
+    ['more keys than there are', { nKeys: 90_000n }, 'truncated'],
+    ['alignment zero', { metadata: [['general.alignment', 0]] }, 'alignment'],
+    ['alignment that is no power of two', { metadata: [['general.alignment', 24]] }, 'power of two'],
+    ['alignment that is a text', { metadata: [['general.alignment', '32']] }, 'power of two'],
+    ['a huge alignment', { metadata: [['general.alignment', 2n ** 40n]] }, 'power of two'],
+    ['one file of several', { metadata: [['split.count', 4]] }, 'llama-gguf-split --merge'],
+  ])('refuses %s', async (_what, file, message) => {
+    await expect(read(file)).rejects.toThrow(message);
+    expect(await survives(ggufBytes(file))).toBe('refused');
+  });
+
+  it('says so when a file is something else', async () => {
+    await expect(readGguf(sourceOf(new Uint8Array(100)))).rejects.toThrow('not a GGUF file');
+    await expect(readGguf(sourceOf(new Uint8Array(3)))).rejects.toThrow('too short');
+  });
+
+  it('refuses every beginning of a file', { timeout: 60_000 }, async () => {
+    const bytes = ggufBytes(tinyLlama());
+    expect(await survives(bytes)).toBe('read');
+    for (let length = 0; length < bytes.length; length++) {
+      await expect(readGguf(sourceOf(bytes.subarray(0, length))), `${length} bytes`).rejects.toThrow(FormatError);
+    }
+  });
+
+  it('reads or refuses whatever bytes change', { timeout: 120_000 }, async () => {
+    const whole = ggufBytes(tinyLlama({ 'general.alignment': 32, 'llama.rope.freq_base': 5e5 }));
+    const header = (await readGguf(sourceOf(whole))).tensors[0].byteOffset;
+    const outcomes = new Set();
+    for (const changed of mutations(whole.subarray(0, header), 3000, 1)) {
+      const bytes = whole.slice();
+      bytes.set(changed);
+      outcomes.add(await survives(bytes));
+    }
+    expect(outcomes).toEqual(new Set(['read', 'refused']));
+  });
+});
+
+describe('ggufConfig', () => {
+  it('reads a llama', async () => {
+    expect(await configOf(tinyLlama())).toEqual({
+      modelType: 'llama',
+      vocabSize: 5,
+      hiddenSize: 8,
+      intermediateSize: 12,
+      numHiddenLayers: 1,
+      numAttentionHeads: 2,
+      numKeyValueHeads: 1,
+      headDim: 8,
+      rmsNormEps: Math.fround(0.001),
+      ropeTheta: 10_000,
+      maxPositionEmbeddings: 64,
+      tieWordEmbeddings: true,
+    });
+  });
+
+  it('reads numbers listed by layer when they agree', async () => {
+    expect(await configOf(tinyLlama({ 'llama.attention.head_count_kv': [1, 1] }))).toMatchObject({
+      numKeyValueHeads: 1,
+    });
+    await expect(configOf(tinyLlama({ 'llama.attention.head_count_kv': [1, 2] }))).rejects.toThrow(UnsupportedError);
+  });
+
+  it('reads every kind of RoPE scaling', async () => {
+    const scalingOf = async (overrides: Parameters<typeof tinyLlama>[0]) =>
+      (await configOf(tinyLlama(overrides))).ropeScaling;
+    expect(await scalingOf({ 'llama.rope.scaling.type': 'none' })).toBeUndefined();
+    expect(await scalingOf({ 'llama.rope.scale_linear': 4 })).toEqual({ ropeType: 'linear', factor: 4 });
+    const linear = { 'llama.rope.scaling.type': 'linear', 'llama.rope.scaling.factor': 8 };
+    expect(await scalingOf(linear)).toEqual({ ropeType: 'linear', factor: 8 });
+    const yarn = {
+      'llama.rope.scaling.type': 'yarn',
+      'llama.rope.scaling.factor': 4,
+      'llama.rope.scaling.original_context_length': 32,
+    };
+    const expected = { ropeType: 'yarn', factor: 4, originalMaxPositionEmbeddings: 32 };
+    expect(await scalingOf(yarn)).toEqual(expected);
+    expect(await scalingOf({ ...yarn, 'llama.rope.scaling.attn_factor': 2 })).toEqual({
+      ...expected,
+      attentionFactor: 2 * (0.1 * Math.log(4) + 1),
+    });
+  });
+
+  it('reads rope_freqs.weight as factors', async () => {
+    const factors = (values: number[]) => [
+      { name: 'rope_freqs.weight', shape: [values.length], data: f32Bytes(values) },
+    ];
+    const { ropeScaling } = await configOf(tinyLlama({}, factors([1, 2, 4, 8])));
+    expect(ropeScaling).toEqual({ ropeType: 'factors', factors: [1, 2, 4, 8] });
+    await expect(configOf(tinyLlama({}, factors([1, 2, 4])))).rejects.toThrow('wanted 4 above 0');
+    await expect(configOf(tinyLlama({}, factors([1, 2, 4, 0])))).rejects.toThrow('wanted 4 above 0');
+    await expect(configOf(tinyLlama({ 'llama.rope.scale_linear': 2 }, factors([1, 2, 4, 8])))).rejects.toThrow('both');
+  });
+
+  it.each<[string, Parameters<typeof tinyLlama>[0], string]>([
+    ['another architecture', { 'general.architecture': 'gemma3' }, 'gemma3; supported: llama, qwen2, qwen3'],
+    ['no architecture', { 'general.architecture': undefined }, 'general.architecture is missing'],
+    ['a missing number', { 'llama.block_count': undefined }, 'llama.block_count is missing'],
+    ['a text for a number', { 'llama.block_count': '1' }, 'llama.block_count is "1"'],
+    ['no heads', { 'llama.attention.head_count': 0 }, 'numAttentionHeads is 0'],
+    ['experts', { 'llama.expert_count': 8 }, 'mixture of 8 experts'],
+    ['partial rotary embedding', { 'llama.rope.dimension_count': 4 }, 'partial rotary embedding, 4 of 8'],
+    ['values unlike keys', { 'llama.attention.value_length': 16 }, 'keys have 8 numbers and values 16'],
+    ['longrope', { 'llama.rope.scaling.type': 'longrope' }, 'longrope; supported: none, linear, yarn'],
+    ['scaling by zero', { 'llama.rope.scaling.type': 'linear', 'llama.rope.scaling.factor': 0 }, 'above 0'],
+    ['mixed windows', { 'llama.attention.sliding_window_pattern': 2 }, 'mixed'],
+    ['more tokens than rows', { 'tokenizer.ggml.tokens': Array(6).fill('a') }, '6 tokens'],
+  ])('refuses %s', async (_what, overrides, message) => {
+    await expect(configOf(tinyLlama(overrides))).rejects.toThrow(message);
+  });
+});
+
+describe('huggingFaceName', () => {
+  it.each([
+    ['token_embd.weight', 'model.embed_tokens.weight'],
+    ['output.weight', 'lm_head.weight'],
+    ['output_norm.weight', 'model.norm.weight'],
+    ['blk.12.attn_q.bias', 'model.layers.12.self_attn.q_proj.bias'],
+    ['blk.0.attn_k_norm.weight', 'model.layers.0.self_attn.k_norm.weight'],
+    ['blk.3.ffn_norm.weight', 'model.layers.3.post_attention_layernorm.weight'],
+    ['blk.3.ffn_down.weight', 'model.layers.3.mlp.down_proj.weight'],
+    ['rope_freqs.weight', 'rope_freqs.weight'],
+    ['blk.0.output.weight', 'blk.0.output.weight'],
+    ['constructor.weight', 'constructor.weight'],
+  ])('%s is %s', (name, expected) => expect(huggingFaceName(name)).toBe(expected));
+});

@@ -1,0 +1,206 @@
+/** GGUF in Hugging Face's terms: keys of llama.cpp to a config, its tensor names to those of a Hugging Face folder. */
+import { type ModelConfig, type RopeScaling, validateConfig } from '../config.ts';
+import { FormatError, UnsupportedError } from '../errors.ts';
+import { dequantizeRow } from '../kernels/dequantize.ts';
+import type { TensorEntry } from './checkpoint.ts';
+import type { Gguf } from './gguf.ts';
+import { type Fields, fieldsOf } from './record.ts';
+import type { Source } from './source.ts';
+
+/** `llama` is Llama 1 to 3 and Mistral alike. */
+const ARCHITECTURES = ['llama', 'qwen2', 'qwen3'] as const;
+
+/** One divisor for each RoPE frequency, F32 `[headDim / 2]`. */
+const ROPE_FACTORS = 'rope_freqs.weight';
+
+/** @throws FormatError, UnsupportedError */
+export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfig> {
+  const origin = source.name;
+  const fields = fieldsOf(gguf.metadata, origin);
+  const arch = architectureOf(fields, origin);
+  const key = (name: string) => `${arch}.${name}`;
+  refuseVariants(fields, key, origin);
+
+  const hiddenSize = fields.number(key('embedding_length'));
+  const numAttentionHeads = sameInAllLayers(fields, key('attention.head_count'), origin);
+  const headDim = headDimOf(fields, key, origin, hiddenSize / numAttentionHeads);
+  const maxPositionEmbeddings = fields.number(key('context_length'));
+  const slidingWindow = fields.number(key('attention.sliding_window'), 0);
+  const config: ModelConfig = {
+    modelType: arch,
+    vocabSize: vocabSizeOf(gguf, origin),
+    hiddenSize,
+    intermediateSize: sameInAllLayers(fields, key('feed_forward_length'), origin),
+    numHiddenLayers: fields.number(key('block_count')),
+    numAttentionHeads,
+    numKeyValueHeads: sameInAllLayers(fields, key('attention.head_count_kv'), origin, numAttentionHeads),
+    headDim,
+    rmsNormEps: fields.number(key('attention.layer_norm_rms_epsilon')),
+    ropeTheta: fields.number(key('rope.freq_base'), 10_000),
+    ropeScaling: await ropeScalingOf(gguf, source, fields, key, maxPositionEmbeddings),
+    maxPositionEmbeddings,
+    slidingWindow: slidingWindow === 0 ? undefined : slidingWindow,
+    tieWordEmbeddings: !gguf.tensors.some(({ name }) => name === 'output.weight'),
+  };
+  validateConfig(config, origin);
+  checkFactors(config, origin);
+  return config;
+}
+
+type Key = (name: string) => string;
+
+function architectureOf(fields: Fields, origin: string): (typeof ARCHITECTURES)[number] {
+  const name = fields.string('general.architecture');
+  const arch = ARCHITECTURES.find((supported) => supported === name);
+  if (arch) return arch;
+  throw new UnsupportedError(`${origin}: architecture ${name}; supported: ${ARCHITECTURES.join(', ')}`);
+}
+
+/** What llama.cpp can express and this forward pass does not compute. */
+function refuseVariants(fields: Fields, key: Key, origin: string): void {
+  const nExperts = fields.number(key('expert_count'), 0);
+  if (nExperts > 0) throw new UnsupportedError(`${origin}: a mixture of ${nExperts} experts; supported: dense models`);
+  if (fields.get(key('attention.sliding_window_pattern')) !== undefined) {
+    throw new UnsupportedError(`${origin}: layers with and without sliding window are mixed; wanted all layers alike`);
+  }
+}
+
+/** A number that may also be listed layer by layer, if all layers agree. */
+function sameInAllLayers(fields: Fields, key: string, origin: string, fallback?: number): number {
+  const value = fields.get(key);
+  if (!Array.isArray(value)) return fields.number(key, fallback);
+  if (value.length === 0 || typeof value[0] !== 'number') throw fields.fault(key, 'a number, or one for each layer');
+  if (value.some((item) => item !== value[0])) {
+    throw new UnsupportedError(`${origin}: ${key} differs from layer to layer; wanted all layers alike`);
+  }
+  return value[0];
+}
+
+function headDimOf(fields: Fields, key: Key, origin: string, fallback: number): number {
+  const headDim = fields.number(key('attention.key_length'), fallback);
+  const valueDim = fields.number(key('attention.value_length'), headDim);
+  const rotated = fields.number(key('rope.dimension_count'), headDim);
+  if (valueDim !== headDim) {
+    throw new UnsupportedError(`${origin}: keys have ${headDim} numbers and values ${valueDim}; wanted the same`);
+  }
+  if (rotated !== headDim) {
+    throw new UnsupportedError(
+      `${origin}: partial rotary embedding, ${rotated} of ${headDim} dimensions; wanted all (rope.dimension_count)`,
+    );
+  }
+  return headDim;
+}
+
+/** Rows of the embedding, since padded vocabularies have more rows than tokens. */
+function vocabSizeOf({ metadata, tensors }: Gguf, origin: string): number {
+  const tokens = metadata['tokenizer.ggml.tokens'];
+  const nTokens = Array.isArray(tokens) ? tokens.length : 0;
+  const nRows = tensors.find(({ name }) => name === 'token_embd.weight')?.rows ?? nTokens;
+  if (nTokens <= nRows) return nRows;
+  throw new FormatError(`${origin}: the vocabulary has ${nTokens} tokens, but token_embd.weight only ${nRows} rows`);
+}
+
+async function ropeScalingOf(
+  gguf: Gguf,
+  source: Source,
+  fields: Fields,
+  key: Key,
+  maxPositionEmbeddings: number,
+): Promise<RopeScaling | undefined> {
+  const scaling = namedScalingOf(fields, key, source.name, maxPositionEmbeddings);
+  const factors = gguf.tensors.find(({ name }) => name === ROPE_FACTORS);
+  if (!factors) return scaling;
+  if (scaling) throw new UnsupportedError(`${source.name}: both ${ROPE_FACTORS} and rope.scaling; wanted one of them`);
+  const { type, rows, cols, byteOffset, nBytes } = factors;
+  if (rows * cols > 1024)
+    throw new FormatError(`${source.name}: ${ROPE_FACTORS} has ${rows * cols} numbers; wanted few`);
+  const bytes = await source.read(byteOffset, nBytes);
+  const values = new Float64Array(rows * cols);
+  dequantizeRow(type, new DataView(bytes.buffer, bytes.byteOffset), 0, values);
+  return { ropeType: 'factors', factors: Array.from(values) };
+}
+
+function namedScalingOf(
+  fields: Fields,
+  key: Key,
+  origin: string,
+  maxPositionEmbeddings: number,
+): RopeScaling | undefined {
+  const olderFactor = fields.positive(key('rope.scale_linear'), 1);
+  const ropeType = fields.string(key('rope.scaling.type'), olderFactor === 1 ? 'none' : 'linear');
+  if (ropeType === 'none') return undefined;
+  if (ropeType !== 'linear' && ropeType !== 'yarn') {
+    throw new UnsupportedError(`${origin}: rope.scaling.type ${ropeType}; supported: none, linear, yarn`);
+  }
+  const factor = fields.positive(key('rope.scaling.factor'), olderFactor);
+  if (ropeType === 'linear') return { ropeType, factor };
+  return {
+    ropeType,
+    factor,
+    originalMaxPositionEmbeddings: fields.positive(key('rope.scaling.original_context_length'), maxPositionEmbeddings),
+    ...yarnOptions(fields, key, factor),
+  };
+}
+
+/** Keys as llama.cpp's converter writes them; `attn_factor` multiplies YaRN's own length, the other replaces it. */
+function yarnOptions(fields: Fields, key: Key, factor: number) {
+  const option = (name: string) => (fields.get(key(name)) === undefined ? undefined : fields.positive(key(name)));
+  const multiplier = option('rope.scaling.attn_factor');
+  return {
+    attentionFactor:
+      multiplier === undefined
+        ? option('rope.scaling.yarn_attn_factor')
+        : multiplier * (factor > 1 ? 0.1 * Math.log(factor) + 1 : 1),
+    betaFast: option('rope.scaling.yarn_beta_fast'),
+    betaSlow: option('rope.scaling.yarn_beta_slow'),
+  };
+}
+
+function checkFactors({ ropeScaling, headDim }: ModelConfig, origin: string): void {
+  if (ropeScaling?.ropeType !== 'factors') return;
+  const { factors } = ropeScaling;
+  if (factors.length !== headDim / 2 || !factors.every((factor) => Number.isFinite(factor) && factor > 0)) {
+    throw new FormatError(`${origin}: ${ROPE_FACTORS} has ${factors.length} numbers; wanted ${headDim / 2} above 0`);
+  }
+}
+
+/** Parts of tensor names, llama.cpp's to Hugging Face's. */
+const MODEL_NAMES = new Map([
+  ['token_embd', 'model.embed_tokens'],
+  ['output_norm', 'model.norm'],
+  ['output', 'lm_head'],
+]);
+
+const LAYER_NAMES = new Map([
+  ['attn_norm', 'input_layernorm'],
+  ['attn_q', 'self_attn.q_proj'],
+  ['attn_k', 'self_attn.k_proj'],
+  ['attn_v', 'self_attn.v_proj'],
+  ['attn_output', 'self_attn.o_proj'],
+  ['attn_q_norm', 'self_attn.q_norm'],
+  ['attn_k_norm', 'self_attn.k_norm'],
+  ['ffn_norm', 'post_attention_layernorm'],
+  ['ffn_gate', 'mlp.gate_proj'],
+  ['ffn_up', 'mlp.up_proj'],
+  ['ffn_down', 'mlp.down_proj'],
+]);
+
+/** `blk.3.attn_q.weight` to `model.layers.3.self_attn.q_proj.weight`; a name that no part knows stays as it is. */
+export function huggingFaceName(name: string): string {
+  const [, layer, part, kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(name) ?? [];
+  const known = layer === undefined ? MODEL_NAMES.get(part) : LAYER_NAMES.get(part);
+  if (known === undefined) return name;
+  return layer === undefined ? `${known}.${kind}` : `model.layers.${layer}.${known}.${kind}`;
+}
+
+/** The file's tensors by Hugging Face name. Only the llama architecture has its heads' rows interleaved. */
+export function ggufTensors({ tensors }: Gguf, { modelType, headDim }: ModelConfig, source: Source) {
+  const entries = new Map<string, TensorEntry>();
+  for (const tensor of tensors) {
+    const name = huggingFaceName(tensor.name);
+    if (entries.has(name)) throw new FormatError(`${source.name}: tensors ${tensor.name} and ${name} are the same one`);
+    const isInterleaved = modelType === 'llama' && /\.self_attn\.[qk]_proj\./.test(name);
+    entries.set(name, { ...tensor, name, source, ...(isInterleaved && { interleavedHeadDim: headDim }) });
+  }
+  return entries;
+}

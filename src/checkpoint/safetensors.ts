@@ -1,0 +1,57 @@
+/** safetensors (huggingface.co/docs/safetensors): eight bytes of header length, a JSON header, then the numbers. */
+import { FormatError } from '../errors.ts';
+import type { TensorType } from '../tensorTypes.ts';
+import { fieldsOf, isRecord, parseRecord } from './record.ts';
+import type { Source } from './source.ts';
+import { checkRanges, type StoredTensor, storedTensor } from './storedTensor.ts';
+
+/** A thousand layers take 2 MB. The format allows 100 MB, but hostile JSON takes sixty times its size to parse. */
+const MAX_HEADER_BYTES = 16 * 2 ** 20;
+
+const SUPPORTED_TYPES: TensorType[] = ['F32', 'F16', 'BF16'];
+
+/** Reads and checks the header. @throws FormatError, UnsupportedError */
+export async function readSafetensors(source: Source): Promise<StoredTensor[]> {
+  const headerBytes = await checkedHeaderBytes(source);
+  const header = parseRecord(await source.read(8, headerBytes), source.name);
+  const tensors = Object.entries(header)
+    .filter(([name]) => name !== '__metadata__')
+    .map(([name, listing]) => tensorOf(source.name, name, listing, 8 + headerBytes));
+  checkRanges(source, tensors);
+  return tensors;
+}
+
+async function checkedHeaderBytes(source: Source): Promise<number> {
+  if (source.size < 8) throw new FormatError(`${source.name}: has ${source.size} bytes; not a safetensors file`);
+  const start = await source.read(0, 8);
+  const headerBytes = Number(new DataView(start.buffer, start.byteOffset).getBigUint64(0, true));
+  const limit = Math.min(MAX_HEADER_BYTES, source.size - 8);
+  if (headerBytes > limit) {
+    throw new FormatError(
+      `${source.name}: claims a header of ${headerBytes} bytes, at most ${limit} are possible; ` +
+        'it is truncated or not a safetensors file',
+    );
+  }
+  return headerBytes;
+}
+
+function tensorOf(origin: string, name: string, listing: unknown, dataOffset: number): StoredTensor {
+  if (!isRecord(listing)) throw new FormatError(`${origin}: tensor ${name} has no dtype, shape and data_offsets`);
+  const fields = fieldsOf(listing, `${origin}: tensor ${name}`);
+  const shape = numbersOf(fields.get('shape'));
+  const offsets = numbersOf(fields.get('data_offsets'));
+  if (!shape) throw fields.fault('shape', 'a list of whole numbers');
+  if (offsets?.length !== 2) throw fields.fault('data_offsets', 'two whole numbers');
+  const [begin, end] = offsets;
+  const tensor = storedTensor(origin, name, fields.string('dtype'), SUPPORTED_TYPES, shape, dataOffset + begin);
+  if (end - begin !== tensor.nBytes) {
+    throw new FormatError(
+      `${origin}: tensor ${name} has bytes ${begin} to ${end}; wanted ${tensor.nBytes} bytes for ` +
+        `[${shape}] numbers of type ${tensor.type}`,
+    );
+  }
+  return tensor;
+}
+
+const numbersOf = (value: unknown): number[] | undefined =>
+  Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0) ? value : undefined;

@@ -1,0 +1,208 @@
+/**
+ * From named tensors on disk to the transformer's weights in a backend's memory. One table says which tensors a model
+ * has and what their shapes are; the whole checkpoint is held against it before anything is allocated.
+ */
+import type { Backend, Tensor } from '../backends/backend.ts';
+import type { ModelConfig } from '../config.ts';
+import { FormatError, UnsupportedError } from '../errors.ts';
+import { dequantizeRow } from '../kernels/dequantize.ts';
+import { rowBytes } from '../tensorTypes.ts';
+import type { Layer, Linear, Weights } from '../transformer.ts';
+import type { Checkpoint, TensorEntry } from './checkpoint.ts';
+
+export interface ExpectedTensor {
+  /** Hugging Face name. */
+  readonly name: string;
+  /** A vector is `[1, cols]`. */
+  readonly rows: number;
+  readonly cols: number;
+}
+
+export interface LoadOptions {
+  /** Bytes read so far, and bytes to read. */
+  onProgress?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+/** Bytes read at once: enough for the disk, little beside the weights. */
+const PIECE_BYTES = 4 * 2 ** 20;
+
+/** A norm, or a linear map and perhaps its bias. */
+interface Part extends ExpectedTensor {
+  readonly kind: 'norm' | 'linear';
+  readonly needsBias?: boolean;
+}
+
+const norm = (name: string, cols: number): Part => ({ kind: 'norm', name, rows: 1, cols });
+
+const linear = (name: string, rows: number, cols: number, needsBias = false): Part => ({
+  kind: 'linear',
+  name,
+  rows,
+  cols,
+  needsBias,
+});
+
+/** The table: the fields of a layer, where they are behind `model.layers.N.`, and their shapes. */
+function layerParts(config: ModelConfig): Partial<Record<keyof Layer, Part>> {
+  const { modelType, hiddenSize, intermediateSize, headDim } = config;
+  const qSize = config.numAttentionHeads * headDim;
+  const kvSize = config.numKeyValueHeads * headDim;
+  const needsBias = modelType === 'qwen2';
+  return {
+    inputLayernorm: norm('input_layernorm', hiddenSize),
+    qProj: linear('self_attn.q_proj', qSize, hiddenSize, needsBias),
+    kProj: linear('self_attn.k_proj', kvSize, hiddenSize, needsBias),
+    vProj: linear('self_attn.v_proj', kvSize, hiddenSize, needsBias),
+    oProj: linear('self_attn.o_proj', hiddenSize, qSize),
+    ...(modelType === 'qwen3' && {
+      qNorm: norm('self_attn.q_norm', headDim),
+      kNorm: norm('self_attn.k_norm', headDim),
+    }),
+    postAttentionLayernorm: norm('post_attention_layernorm', hiddenSize),
+    gateProj: linear('mlp.gate_proj', intermediateSize, hiddenSize),
+    upProj: linear('mlp.up_proj', intermediateSize, hiddenSize),
+    downProj: linear('mlp.down_proj', hiddenSize, intermediateSize),
+  };
+}
+
+const layerPrefix = (l: number) => `model.layers.${l}.`;
+
+/** The tensors a checkpoint must have. An optional bias is expected in every layer when the first layer has it. */
+export function expectedTensors({ config, tensors }: Pick<Checkpoint, 'config' | 'tensors'>): ExpectedTensor[] {
+  const { vocabSize, hiddenSize, numHiddenLayers, tieWordEmbeddings } = config;
+  const parts = Object.values(layerParts(config));
+  const tensorsOf = (l: number) =>
+    parts.flatMap(({ kind, name, rows, cols, needsBias }) => {
+      const weight = { name: `${layerPrefix(l)}${name}.weight`, rows, cols };
+      const hasBias = kind === 'linear' && (needsBias || tensors.has(`${layerPrefix(0)}${name}.bias`));
+      return hasBias ? [weight, { name: `${layerPrefix(l)}${name}.bias`, rows: 1, cols: rows }] : [weight];
+    });
+  return [
+    { name: 'model.embed_tokens.weight', rows: vocabSize, cols: hiddenSize },
+    ...Array.from({ length: numHiddenLayers }, (_, l) => tensorsOf(l)).flat(),
+    { name: 'model.norm.weight', rows: 1, cols: hiddenSize },
+    ...(tieWordEmbeddings ? [] : [{ name: 'lm_head.weight', rows: vocabSize, cols: hiddenSize }]),
+  ];
+}
+
+/** Tensors that files carry and no forward pass needs: RoPE's frequencies, and the second copy of a tied head. */
+const isSpare = (name: string, { tieWordEmbeddings }: ModelConfig) =>
+  name.endsWith('rotary_emb.inv_freq') ||
+  name === 'rope_freqs.weight' ||
+  (tieWordEmbeddings && name === 'lm_head.weight');
+
+/** Entries of all expected tensors. @throws FormatError, UnsupportedError when the file's tensors are others. */
+function checkedEntries({ name: origin, config, tensors }: Checkpoint): TensorEntry[] {
+  const expected = expectedTensors({ config, tensors });
+  const names = new Set(expected.map(({ name }) => name));
+  for (const name of tensors.keys()) {
+    if (!names.has(name) && !isSpare(name, config)) {
+      throw new UnsupportedError(
+        `${origin}: tensor ${name} is not part of a ${config.modelType} model as this library computes it`,
+      );
+    }
+  }
+  return expected.map(({ name, rows, cols }) => {
+    const entry = tensors.get(name);
+    if (!entry) throw new FormatError(`${origin}: tensor ${name} is missing; the model is incomplete`);
+    if (entry.rows !== rows || entry.cols !== cols) {
+      throw new FormatError(`${origin}: tensor ${name} is [${entry.rows}, ${entry.cols}]; wanted [${rows}, ${cols}]`);
+    }
+    return entry;
+  });
+}
+
+/** Bytes the weights will take in memory. @throws as `loadWeights`. */
+export const weightBytes = (checkpoint: Checkpoint): number =>
+  sum(checkedEntries(checkpoint).map(({ rows, cols, nBytes }) => (rows === 1 ? 4 * cols : nBytes)));
+
+/**
+ * Copies the weights into a backend. Matrices keep their stored type and bytes; vectors become F32.
+ *
+ * @throws FormatError, UnsupportedError when tensors are missing, misshapen or unknown; the signal's reason on abort.
+ */
+export async function loadWeights(
+  checkpoint: Checkpoint,
+  backend: Backend,
+  { onProgress, signal }: LoadOptions = {},
+): Promise<Weights> {
+  const entries = checkedEntries(checkpoint);
+  const total = sum(entries.map(({ nBytes }) => nBytes));
+  const loaded = new Map<string, Tensor>();
+  let done = 0;
+  const advance = (nBytes: number) => {
+    done += nBytes;
+    onProgress?.(done, total);
+    signal?.throwIfAborted();
+  };
+  signal?.throwIfAborted();
+  for (const entry of entries) {
+    const load = entry.rows === 1 ? loadVector : loadMatrix;
+    loaded.set(entry.name, await load(entry, backend, advance));
+  }
+  return assemble(checkpoint.config, loaded);
+}
+
+type Load = (entry: TensorEntry, backend: Backend, advance: (nBytes: number) => void) => Promise<Tensor>;
+
+const loadVector: Load = async ({ type, cols, source, byteOffset, nBytes, interleavedHeadDim }, backend, advance) => {
+  const stored = await source.read(byteOffset, nBytes);
+  const values = new Float64Array(cols);
+  dequantizeRow(type, new DataView(stored.buffer, stored.byteOffset), 0, values);
+  const tensor = backend.alloc('F32', 1, cols);
+  backend.write(tensor, interleavedHeadDim ? values.map((_, i) => values[fileRow(i, interleavedHeadDim)]) : values);
+  advance(nBytes);
+  return tensor;
+};
+
+const loadMatrix: Load = async ({ type, rows, cols, source, byteOffset, interleavedHeadDim }, backend, advance) => {
+  const tensor = backend.alloc(type, rows, cols);
+  const bytesOfRow = rowBytes(type, cols);
+  // Whole rows, and whole heads where the rows of a head change places.
+  const unit = interleavedHeadDim ?? 1;
+  const pieceRows = Math.max(unit, Math.floor(PIECE_BYTES / (bytesOfRow * unit)) * unit);
+  for (let row = 0; row < rows; row += pieceRows) {
+    const start = row * bytesOfRow;
+    const stored = await source.read(byteOffset + start, Math.min(pieceRows, rows - row) * bytesOfRow);
+    const bytes = interleavedHeadDim ? deinterleaved(stored, bytesOfRow, interleavedHeadDim) : stored;
+    backend.load(tensor, bytes, start);
+    advance(bytes.length);
+  }
+  return tensor;
+};
+
+/** Where a file with interleaved heads keeps row `row`; see `TensorEntry.interleavedHeadDim`. */
+function fileRow(row: number, headDim: number): number {
+  const withinHead = row % headDim;
+  const half = headDim / 2;
+  return row - withinHead + 2 * (withinHead % half) + Math.floor(withinHead / half);
+}
+
+function deinterleaved(stored: Uint8Array, bytesOfRow: number, headDim: number): Uint8Array {
+  const bytes = new Uint8Array(stored.length);
+  for (let row = 0; row * bytesOfRow < bytes.length; row++) {
+    const from = fileRow(row, headDim) * bytesOfRow;
+    bytes.set(stored.subarray(from, from + bytesOfRow), row * bytesOfRow);
+  }
+  return bytes;
+}
+
+function assemble(config: ModelConfig, loaded: ReadonlyMap<string, Tensor>): Weights {
+  const weight = (name: string) => loaded.get(`${name}.weight`) as Tensor;
+  const linear = (name: string): Linear => ({ weight: weight(name), bias: loaded.get(`${name}.bias`) });
+  const parts = Object.entries(layerParts(config));
+  const layer = (l: number) =>
+    Object.fromEntries(
+      parts.map(([field, { kind, name }]) => [field, (kind === 'linear' ? linear : weight)(layerPrefix(l) + name)]),
+    ) as unknown as Layer;
+  const embedTokens = weight('model.embed_tokens');
+  return {
+    embedTokens,
+    layers: Array.from({ length: config.numHiddenLayers }, (_, l) => layer(l)),
+    norm: weight('model.norm'),
+    lmHead: config.tieWordEmbeddings ? { weight: embedTokens } : linear('lm_head'),
+  };
+}
+
+const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);

@@ -1,0 +1,80 @@
+/** `dualchunk inspect`: what a checkpoint is, how it would be read, and what it would take. Loads no weights. */
+import { Command } from 'commander';
+import { openModel, resolveMethod, trainedWindow } from '../index.ts';
+import { addModelFlags, MODEL_ARGUMENT, type ModelFlags } from './options.ts';
+import { count, size } from './terminal.ts';
+
+interface InspectFlags extends ModelFlags {
+  json?: boolean;
+}
+
+export const inspectCommand = (): Command =>
+  addModelFlags(new Command('inspect').addArgument(MODEL_ARGUMENT))
+    .description('Shows config, tensors, trained window, chunk plan and memory of a model, without loading it.')
+    .option('--json', 'print one JSON object')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ dualchunk inspect model.gguf
+  $ dualchunk inspect model.gguf --context 64k --method dca:chunkllama`,
+    )
+    .action(inspect);
+
+async function inspect(path: string, flags: InspectFlags): Promise<void> {
+  const file = await openModel(path);
+  const { format, config, tokenizer } = file;
+  const window = trainedWindow(config);
+  const context = flags.context ?? window;
+  const { name: method, dca } = resolveMethod(flags.method, flags.scale, config, context);
+  const memory = file.memoryPlan(context);
+  const tensors = Object.fromEntries(file.tensorTypes);
+  await file.close();
+
+  if (flags.json) {
+    const { chunkLen, maxDistance } = dca;
+    const plan = {
+      method,
+      ...(chunkLen !== Infinity && { chunkLen, maxDistance }),
+      chunks: chunksIn(context, chunkLen),
+    };
+    const hasChatTemplate = tokenizer.chatTemplate !== undefined;
+    const facts = { path, format, config, tensors, trainedWindow: window, hasChatTemplate, context, plan, memory };
+    process.stdout.write(`${JSON.stringify(facts)}\n`);
+    return;
+  }
+  const { ropeScaling, dualChunkAttentionConfig, ...plain } = config;
+  const section = (title: string, rows: [string, unknown][]) => {
+    const width = Math.max(...rows.map(([name]) => name.length));
+    const lines = rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}\n`);
+    process.stdout.write(`${title}\n${lines.join('')}`);
+  };
+  section(`${path} (${format})`, [
+    ...Object.entries(plain),
+    ['ropeScaling', ropeScaling ? JSON.stringify(ropeScaling) : 'none'],
+    ...(dualChunkAttentionConfig
+      ? ([['dualChunkAttentionConfig', JSON.stringify(dualChunkAttentionConfig)]] as [string, unknown][])
+      : []),
+    ['chat template', tokenizer.chatTemplate === undefined ? 'no' : 'yes'],
+  ]);
+  section(
+    'tensors',
+    [...file.tensorTypes].map(([type, { count: n, bytes }]) => [type, `${count(n).padStart(4)}  ${size(bytes)}`]),
+  );
+  section(`reading ${count(context)} tokens (trained window ${count(window)})`, [
+    ['method', method],
+    ...(dca.chunkLen === Infinity
+      ? []
+      : ([
+          ['chunk', `${count(dca.chunkLen)} tokens, ${count(chunksIn(context, dca.chunkLen))} chunks`],
+          ['distances', `at most ${count(dca.maxDistance)}`],
+          ['exact across a border', `up to ${count(dca.maxDistance - dca.chunkLen)}`],
+        ] as [string, unknown][])),
+    ['weights', size(memory.weights)],
+    ['KV cache', `${size(memory.kvCache)} (${size(memory.kvCache / context)} a token)`],
+    ['scratch', size(memory.scratch)],
+    ['together', size(memory.total)],
+  ]);
+}
+
+const chunksIn = (context: number, chunkLen: number) => Math.max(1, Math.ceil(context / chunkLen));

@@ -1,0 +1,34 @@
+#!/usr/bin/env node
+/** The command line. The only file that ends the process; errors a user can mend are one line, without a stack. */
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { FormatError, UnsupportedError } from '../index.ts';
+import { chatCommand } from './chat.ts';
+import { inspectCommand } from './inspect.ts';
+import { runCommand } from './run.ts';
+import { note } from './terminal.ts';
+
+const { version, description } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+
+const program = new Command('dualchunk')
+  .description(description)
+  .version(version)
+  .showHelpAfterError('(--help shows what is possible)')
+  .addCommand(runCommand())
+  .addCommand(chatCommand())
+  .addCommand(inspectCommand());
+
+process.on('SIGINT', () => {
+  process.stderr.write('\u001b[?25h\ninterrupted\n'); // the progress bar hides the cursor
+  process.exit(130);
+});
+// A reader that has seen enough, `dualchunk run … | head`, closes the pipe.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  const isExpected = error instanceof FormatError || error instanceof UnsupportedError;
+  note(isExpected ? `dualchunk: ${error.message}` : `dualchunk: unexpected fault\n${(error as Error).stack}`);
+  process.exit(1);
+}

@@ -1,0 +1,69 @@
+/** What the commands share on their command line: the flags that load a model, and how sizes are read. */
+import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import { type LoadOptions, METHOD_HELP, type Scale } from '../index.ts';
+
+/** Whole number of tokens; `16k` is 16,384. */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(k|m)?$/i.exec(text.trim());
+  const unit = { k: 1024, m: 1024 ** 2 }[match?.[2]?.toLowerCase() as 'k' | 'm'] ?? 1;
+  const value = match ? Number(match[1]) * unit : Number.NaN;
+  if (!Number.isSafeInteger(value) || value < 1) {
+    throw new InvalidArgumentError('Wanted a whole number above 0, such as 4096 or 16k.');
+  }
+  return value;
+}
+
+export function parseNumber(text: string): number {
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (!Number.isFinite(value)) throw new InvalidArgumentError('Wanted a number.');
+  return value;
+}
+
+export const MODEL_ARGUMENT = new Argument('<model>', 'a .gguf file or a Hugging Face folder');
+
+export interface ModelFlags {
+  context?: number;
+  method?: string;
+  scale?: Scale;
+  threads?: number;
+  backend?: 'wasm' | 'reference';
+}
+
+/** Flags that say how a model is loaded. */
+export const addModelFlags = (command: Command): Command =>
+  command
+    .option('-c, --context <tokens>', 'tokens that prompt and answer may have together', parseSize)
+    .option('-m, --method <method>', `${METHOD_HELP} (default: none within the trained window, dca beyond)`)
+    .addOption(new Option('--scale <scale>', 'attention scale of dca').choices(['none', 'yarn', 'logn']))
+    .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
+    .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'));
+
+/** Flags that say how tokens are chosen. */
+export const addSamplingFlags = (command: Command): Command =>
+  command
+    .option('-n, --max-tokens <n>', 'most tokens to generate', parseSize, 256)
+    .option('--temperature <t>', '0 always takes the likeliest token', parseNumber, 0)
+    .option('--top-k <k>', 'keep the k likeliest tokens; 0 keeps all', parseNumber, 0)
+    .option('--top-p <p>', 'keep the likeliest tokens that together reach p', parseNumber, 1)
+    .option('--min-p <p>', 'drop tokens less likely than this share of the likeliest', parseNumber, 0)
+    .option('--repetition-penalty <r>', 'above 1 avoids repeats', parseNumber, 1)
+    .option('--seed <n>', 'same seed, same text', parseNumber, 0);
+
+export interface SamplingFlags {
+  maxTokens: number;
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  repetitionPenalty: number;
+  seed: number;
+}
+
+export const samplingOf = (flags: SamplingFlags): SamplingFlags => {
+  const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed } = flags;
+  return { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed };
+};
+
+export const loadOptionsOf = ({ method, scale, threads, backend }: ModelFlags, context: number): LoadOptions => ({
+  ...{ context, method, scale, threads, backend },
+});

@@ -1,0 +1,196 @@
+/**
+ * Token ids in, token ids out. The engine reads a prompt in blocks, decodes, and remembers which tokens its cache holds:
+ * a prompt that begins like the last one is only read from where it differs. It knows nothing of text.
+ */
+import type { Backend } from './backends/backend.ts';
+import { UnsupportedError } from './errors.ts';
+import type { KvCache } from './kvCache.ts';
+import { logSumExp, makeSampler, type SamplingOptions } from './sampler.ts';
+import type { Transformer } from './transformer.ts';
+
+export interface PrefillOptions {
+  /** Stops between blocks of tokens; the call then rejects with the signal's reason. */
+  signal?: AbortSignal;
+  /** Called before the first block and after each: tokens read of tokens to read, those found in the cache left out. */
+  onProgress?: (done: number, total: number) => void;
+}
+
+export interface GenerateOptions extends SamplingOptions, PrefillOptions {
+  /** Most tokens to generate; the context's end may come first. Default 256. */
+  maxTokens?: number;
+  /** Tokens that end the text; they are not part of it. */
+  stopTokens?: ReadonlySet<number>;
+  /** How many of the likeliest tokens to report with each one; absent: no log-probabilities. */
+  logprobs?: number;
+}
+
+export interface LogProb {
+  token: number;
+  /** Natural logarithm of the model's own probability, before penalty, temperature and filters. */
+  logprob: number;
+}
+
+export interface GeneratedToken {
+  token: number;
+  logprob?: number;
+  topLogprobs?: LogProb[];
+}
+
+export interface EngineParts {
+  backend: Backend;
+  transformer: Transformer;
+  cache: KvCache;
+  /** Tokens read at a time. */
+  blockLen: number;
+  /** Rows of logits the transformer can give at once. */
+  maxLogitRows: number;
+}
+
+export class Engine {
+  readonly #parts: EngineParts;
+  /** Tokens whose keys the cache holds. */
+  readonly #cached: number[] = [];
+  #isBusy = false;
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+  }
+
+  /** Tokens that prompt and answer may have together. */
+  get context(): number {
+    return this.#parts.cache.capacity;
+  }
+
+  /** Reads `prompt`, then yields one token at a time until a stop token, `maxTokens` or the end of the context. */
+  async *generate(prompt: readonly number[], options: GenerateOptions = {}): AsyncGenerator<GeneratedToken> {
+    const { maxTokens = 256, stopTokens, logprobs, signal } = options;
+    const sample = makeSampler(options);
+    this.#checkFits(prompt);
+    yield* this.#alone(
+      async function* (this: Engine): AsyncGenerator<GeneratedToken> {
+        if (maxTokens < 1) return;
+        let logits = await this.#prefill(prompt, options);
+        for (let n = 1; ; n++) {
+          signal?.throwIfAborted();
+          const modelLogits = logprobs === undefined ? undefined : logits.slice(); // the sampler may change them
+          const token = sample(logits, this.#cached);
+          if (stopTokens?.has(token)) return;
+          yield { token, ...(modelLogits && withLogprobs(modelLogits, token, logprobs)) };
+          if (n === maxTokens || this.#cached.length === this.context) return;
+          await this.#forward([token]);
+          logits = await this.#logits(0, 1);
+        }
+      }.call(this),
+    );
+  }
+
+  /**
+   * Negative log-likelihood of every token but the first given those before it, in nats; one array a block, in order.
+   * @throws UnsupportedError as `prefill`.
+   */
+  async *score(tokens: readonly number[], { signal, onProgress }: PrefillOptions = {}): AsyncGenerator<Float64Array> {
+    this.#checkFits(tokens);
+    yield* this.#alone(
+      async function* (this: Engine): AsyncGenerator<Float64Array> {
+        this.#trim(0);
+        const { blockLen } = this.#parts;
+        for (let at = 0; at < tokens.length; at += blockLen) {
+          onProgress?.(at, tokens.length);
+          signal?.throwIfAborted();
+          const block = tokens.slice(at, at + blockLen);
+          await this.#forward(block);
+          yield await this.#losses(tokens.slice(at + 1, at + block.length + 1));
+        }
+        onProgress?.(tokens.length, tokens.length);
+      }.call(this),
+    );
+  }
+
+  /** Frees the backend and with it everything. */
+  dispose(): Promise<void> {
+    return this.#parts.backend.dispose();
+  }
+
+  // --- internal ---
+
+  #checkFits(tokens: readonly number[]): void {
+    if (tokens.length === 0) throw new UnsupportedError('the prompt is empty; give at least one token');
+    if (tokens.length > this.context) {
+      throw new UnsupportedError(
+        `the prompt has ${tokens.length} tokens, but the context holds ${this.context}; load the model with a larger context or shorten the prompt`,
+      );
+    }
+  }
+
+  /** Reads `tokens` but for what the cache holds of them, and returns the logits behind the last, `[vocabSize]`. */
+  async #prefill(
+    tokens: readonly number[],
+    { signal, onProgress }: PrefillOptions,
+  ): Promise<Float32Array | Float64Array> {
+    const { blockLen } = this.#parts;
+    const common = tokens.findIndex((token, at) => token !== this.#cached[at]);
+    const kept = Math.min(common < 0 ? tokens.length : common, tokens.length - 1); // the last token gives the logits
+    this.#trim(kept);
+    let block: readonly number[] = [];
+    for (let at = kept; at < tokens.length; at += block.length) {
+      onProgress?.(at - kept, tokens.length - kept);
+      signal?.throwIfAborted();
+      block = tokens.slice(at, at + blockLen);
+      await this.#forward(block);
+    }
+    onProgress?.(tokens.length - kept, tokens.length - kept);
+    return this.#logits(block.length - 1, 1);
+  }
+
+  #trim(length: number): void {
+    this.#cached.length = Math.min(this.#cached.length, length);
+    this.#parts.cache.length = this.#cached.length;
+  }
+
+  /** `-ln p(target)` of each row of the last block. */
+  async #losses(targets: readonly number[]): Promise<Float64Array> {
+    const { maxLogitRows } = this.#parts;
+    const losses = new Float64Array(targets.length);
+    for (let row = 0; row < targets.length; row += maxLogitRows) {
+      const nRows = Math.min(maxLogitRows, targets.length - row);
+      const logits = await this.#logits(row, nRows);
+      const vocabSize = logits.length / nRows;
+      for (let r = 0; r < nRows; r++) {
+        const rowLogits = logits.subarray(r * vocabSize, (r + 1) * vocabSize);
+        losses[row + r] = logSumExp(rowLogits) - rowLogits[targets[row + r]];
+      }
+    }
+    return losses;
+  }
+
+  /** One text at a time: there is one cache. */
+  async *#alone<T>(work: AsyncGenerator<T>): AsyncGenerator<T> {
+    if (this.#isBusy) throw new Error('this model is already reading a text; wait for it or load the model again');
+    this.#isBusy = true;
+    try {
+      yield* work;
+    } finally {
+      this.#isBusy = false;
+    }
+  }
+
+  async #forward(block: readonly number[]): Promise<void> {
+    const { transformer, cache, backend } = this.#parts;
+    transformer.forward(block, cache);
+    await backend.submit();
+    for (const token of block) this.#cached.push(token);
+  }
+
+  #logits(row: number, nRows: number): Promise<Float32Array | Float64Array> {
+    return this.#parts.backend.read(this.#parts.transformer.logits(row, nRows));
+  }
+}
+
+function withLogprobs(logits: Float32Array | Float64Array, token: number, count = 0) {
+  const total = logSumExp(logits);
+  const logprobOf = (id: number): LogProb => ({ token: id, logprob: logits[id] - total });
+  const threshold = count > 0 ? (logits.slice().sort().at(-count) ?? -Infinity) : Infinity;
+  const ids = Array.from(logits.keys()).filter((id) => logits[id] >= threshold);
+  const topLogprobs = ids.map(logprobOf).sort((a, b) => b.logprob - a.logprob);
+  return { logprob: logprobOf(token).logprob, topLogprobs: topLogprobs.slice(0, count) };
+}

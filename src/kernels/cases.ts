@@ -1,0 +1,247 @@
+/**
+ * What every kernel is tried and timed on, on any backend. A case's name tells its shape and seeds its numbers, so the
+ * name alone repeats it. Numbers are exact in float32 and stored types are random blocks, so all backends see the same.
+ */
+import { type Random, seededRandom } from '../../test/random.ts';
+import type { Backend, Tensor } from '../backends/backend.ts';
+import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
+
+export interface KernelCall {
+  /** Where the result will be; NaN until then, unless the kernel works in place. */
+  readonly out: Tensor;
+  /** `out` with a row of NaN before and behind it, which the kernel must leave alone. */
+  readonly guarded: Tensor;
+  /** Calls the kernel. May be called again, to be timed. */
+  record(): void;
+}
+
+export interface KernelCase {
+  readonly name: string;
+  /** Allocates and fills the inputs. */
+  prepare(backend: Backend): KernelCall;
+}
+
+type Make = ReturnType<typeof makeInputs>;
+type Prepare<Shape> = (backend: Backend, shape: Shape, make: Make) => KernelCall;
+
+const define =
+  <Shape extends object>(kernel: string, prepare: Prepare<Shape>) =>
+  (shape: Shape): KernelCase => {
+    const sizes = Object.entries(shape).map(([size, value]) => `${size} ${value}`);
+    const name = `${kernel}: ${sizes.join(', ')}`;
+    return { name, prepare: (backend) => prepare(backend, shape, makeInputs(backend, seededRandom(name))) };
+  };
+
+export const gatherRows = define<{ type: TensorType; n: number; rows: number; cols: number }>(
+  'gatherRows',
+  (b, { type, n, rows, cols }, make) => {
+    const table = make.stored(type, rows, cols);
+    const ids = Array.from({ length: n }, (_, r) => (r === 0 ? rows - 1 : make.random.integer(0, rows - 1)));
+    return make.call(n, cols, (out) => b.gatherRows(out, table, ids));
+  },
+);
+
+export const rmsNorm = define<{ rows: number; cols: number; eps: number; inPlace?: boolean }>(
+  'rmsNorm',
+  (b, { rows, cols, eps, inPlace }, make) => {
+    const [x, weight] = [make.normal(rows, cols, 3), make.normal(1, cols)];
+    return inPlace
+      ? make.callInPlace(rows, cols, (out) => b.rmsNorm(out, out, weight, eps))
+      : make.call(rows, cols, (out) => b.rmsNorm(out, x, weight, eps));
+  },
+);
+
+export const matmul = define<{ type: TensorType; n: number; N: number; K: number; bias?: boolean }>(
+  'matmul',
+  (b, { type, n, N, K, bias }, make) => {
+    const [x, weight, addend] = [make.normal(n, K), make.stored(type, N, K), make.normal(1, N, 10)];
+    return make.call(n, N, (out) => b.matmul(out, x, weight, bias ? addend : undefined));
+  },
+);
+
+export const rotate = define<{ n: number; nHeads: number; headDim: number; inPlace?: boolean }>(
+  'rotate',
+  (b, { n, nHeads, headDim, inPlace }, make) => {
+    const angles = Array.from({ length: (n * headDim) / 2 }, () => 1000 * make.random.uniform());
+    const [cos, sin] = [Math.cos, Math.sin].map((f) => make.filled(n, headDim / 2, angles.map(f)));
+    const x = make.normal(n, nHeads * headDim);
+    return inPlace
+      ? make.callInPlace(n, nHeads * headDim, (out) => b.rotate(out, out, cos, sin))
+      : make.call(n, nHeads * headDim, (out) => b.rotate(out, x, cos, sin));
+  },
+);
+
+export interface AttendSizes {
+  n: number;
+  start: number;
+  nKvHeads: number;
+  /** Query heads for each key-value head. */
+  group: number;
+  headDim: number;
+  chunkLen?: number;
+  maxChunksBehind?: number;
+  window?: number;
+}
+
+export const attend = define<AttendSizes>(
+  'attend',
+  (
+    b,
+    { n, start, nKvHeads, group, headDim, chunkLen = Infinity, maxChunksBehind = Infinity, window = Infinity },
+    make,
+  ) => {
+    const nStale = 9; // tokens of a longer text that was here before; a query that sees one of them is far off
+    const length = start + n;
+    const cols = nKvHeads * group * headDim;
+    const query = () => make.normal(n, cols, 2 / Math.sqrt(headDim)); // scores of deviation 2: neither flat nor one-hot
+    const q = { intra: query(), succ: query(), inter: query() };
+    const kv = b.allocKv(length + nStale, nKvHeads, headDim);
+    b.append(kv, make.normal(nStale, nKvHeads * headDim, 10), make.normal(nStale, nKvHeads * headDim, 1e6), length);
+    b.append(kv, make.normal(length, nKvHeads * headDim), make.normal(length, nKvHeads * headDim), 0);
+    return make.call(n, cols, (out) => b.attend(out, q, kv, { start, chunkLen, maxChunksBehind, window }));
+  },
+);
+
+export const swiglu = define<{ n: number; cols: number; deviation: number; inPlace?: boolean }>(
+  'swiglu',
+  (b, { n, cols, deviation, inPlace }, make) => {
+    const [gate, up] = [make.normal(n, cols, deviation), make.normal(n, cols)];
+    return inPlace
+      ? make.callInPlace(n, cols, (out) => b.swiglu(out, out, up))
+      : make.call(n, cols, (out) => b.swiglu(out, gate, up));
+  },
+);
+
+export const add = define<{ n: number; cols: number }>('add', (b, { n, cols }, make) => {
+  const y = make.normal(n, cols);
+  return make.callInPlace(n, cols, (x) => b.add(x, y));
+});
+
+const TYPES = Object.keys(TENSOR_TYPES) as TensorType[];
+/** Shortest row of a type that has two blocks; 37 where blocks are single numbers. */
+const oddCols = (type: TensorType) => (TENSOR_TYPES[type].blockLen === 1 ? 37 : 2 * TENSOR_TYPES[type].blockLen);
+
+/** `count` cases of shapes drawn by `shape`. */
+const drawn = (count: number, kernel: string, shape: (random: Random) => KernelCase) =>
+  Array.from({ length: count }, (_, nth) => shape(seededRandom(`${kernel} ${nth}`)));
+
+/** Cases for correctness: small, odd, and at every border that a kernel's tiles have. */
+export const CASES: readonly KernelCase[] = [
+  ...TYPES.map((type) => gatherRows({ type, n: 7, rows: 5, cols: oddCols(type) })),
+  gatherRows({ type: 'F16', n: 1, rows: 1, cols: 1 }),
+
+  ...[1, 3, 4, 8, 37, 129, 384].map((cols, at) => rmsNorm({ rows: 2 * at + 1, cols, eps: 1e-5 })),
+  rmsNorm({ rows: 6, cols: 24, eps: 1, inPlace: true }),
+
+  ...TYPES.flatMap((type) => [
+    matmul({ type, n: 1, N: 33, K: oddCols(type) }),
+    matmul({ type, n: 7, N: 33, K: oddCols(type), bias: true }),
+  ]),
+  // rows come in groups of six, columns in groups of 8 and 32
+  ...[2, 5, 6, 11, 12].map((n) => matmul({ type: 'F32', n, N: 40, K: 19, bias: true })),
+  ...[1, 7, 8, 9, 31, 32, 64, 65].map((N) => matmul({ type: 'F32', n: 13, N, K: 64 })),
+  ...[1, 2, 3, 4, 15, 16, 17].map((K) => matmul({ type: 'BF16', n: 3, N: 9, K, bias: true })),
+  ...drawn(10, 'matmul', ({ integer, pick }) => {
+    const type = pick(TYPES);
+    const K = integer(1, 4) * oddCols(type);
+    return matmul({ type, n: integer(1, 40), N: integer(1, 100), K, bias: pick([true, false]) });
+  }),
+
+  ...[8, 16, 24, 40, 64, 80, 128].map((headDim, at) => rotate({ n: 2 * at + 1, nHeads: at + 1, headDim })),
+  rotate({ n: 5, nHeads: 3, headDim: 24, inPlace: true }),
+
+  // plain attention: the first token, decoding, whole tiles of 64 keys and one more or less
+  ...[0, 1, 62, 63, 64, 200].map((start) => attend({ n: 1, start, nKvHeads: 2, group: 2, headDim: 16 })),
+  ...[63, 64, 65, 129].map((n) => attend({ n, start: 0, nKvHeads: 1, group: 1, headDim: 8 })),
+  ...[1, 2, 3, 4, 5, 6, 7, 8].map((group) => attend({ n: 26, start: 7, nKvHeads: 2, group, headDim: 24 })),
+  attend({ n: 400, start: 3, nKvHeads: 1, group: 1, headDim: 8 }), // more than two tiles of queries
+  // chunks: from before, at and behind a border; blocks over several chunks; chunks longer and shorter than a tile
+  ...[47, 48, 49].map((start) => attend({ n: 1, start, nKvHeads: 1, group: 4, headDim: 16, chunkLen: 24 })),
+  ...[1, 5, 6, 63, 64, 65, 128].map((chunkLen) =>
+    attend({ n: 90, start: 60, nKvHeads: 2, group: 2, headDim: 16, chunkLen }),
+  ),
+  ...[0, 1].map((maxChunksBehind) =>
+    attend({ n: 70, start: 20, nKvHeads: 1, group: 3, headDim: 16, chunkLen: 24, maxChunksBehind }),
+  ),
+  ...[1, 2, 20, 64, 89].map((window) => attend({ n: 50, start: 40, nKvHeads: 1, group: 3, headDim: 16, window })),
+  ...drawn(20, 'attend', ({ integer, pick }) =>
+    attend({
+      n: integer(1, 80),
+      start: integer(0, 150),
+      nKvHeads: integer(1, 2),
+      group: integer(1, 8),
+      headDim: pick([8, 16, 40, 64, 80, 128]),
+      chunkLen: pick([integer(1, 20), integer(40, 100), 64, Infinity]),
+      maxChunksBehind: pick([0, 1, Infinity, Infinity]),
+      window: pick([integer(1, 10), integer(40, 100), Infinity, Infinity]),
+    }),
+  ),
+
+  ...[1, 3, 4, 5, 66].map((cols) => swiglu({ n: 3, cols, deviation: 2 })),
+  swiglu({ n: 9, cols: 33, deviation: 100 }), // exp overflows float32
+  swiglu({ n: 7, cols: 21, deviation: 2, inPlace: true }),
+  ...[1, 4, 5, 67].map((cols) => add({ n: 3, cols })),
+];
+
+// --- internal ---
+
+/** Maker of one case's tensors. */
+function makeInputs(b: Backend, random: Random) {
+  const filled = (rows: number, cols: number, values: ArrayLike<number>): Tensor => {
+    const tensor = b.alloc('F32', rows, cols);
+    b.write(tensor, Float32Array.from(values));
+    return tensor;
+  };
+  const normal = (rows: number, cols: number, deviation = 1) =>
+    filled(rows, cols, random.normals(rows * cols, deviation));
+  const guard = (rows: number, cols: number, record: (out: Tensor) => void): KernelCall => {
+    const guarded = filled(rows + 2, cols, new Float32Array((rows + 2) * cols).fill(NaN));
+    const out = b.view(guarded, rows, cols, cols);
+    return { out, guarded, record: () => record(out) };
+  };
+  return {
+    random,
+    filled,
+    normal,
+    stored(type: TensorType, rows: number, cols: number): Tensor {
+      if (type === 'F32') return normal(rows, cols);
+      const tensor = b.alloc(type, rows, cols);
+      b.load(tensor, randomBlocks(type, rows * rowBytes(type, cols), random), 0);
+      return tensor;
+    },
+    /** A call that writes a new tensor. */
+    call: guard,
+    /** A call that changes a tensor of normal numbers. */
+    callInPlace(rows: number, cols: number, record: (out: Tensor) => void): KernelCall {
+      const call = guard(rows, cols, record);
+      b.write(call.out, random.normals(rows * cols));
+      return call;
+    },
+  };
+}
+
+/** Where a block keeps numbers in half precision, bytes. */
+const HALVES: Record<Exclude<TensorType, 'F32' | 'BF16'>, readonly number[]> = {
+  F16: [0],
+  Q4_0: [0],
+  Q4_1: [0, 2],
+  Q5_0: [0],
+  Q5_1: [0, 2],
+  Q8_0: [0],
+  Q4_K: [0, 2],
+  Q5_K: [0, 2],
+  Q6_K: [208],
+};
+
+/** Random bytes, but for numbers of 16 bits, which are of either sign and between about 0.01 and 1. */
+export function randomBlocks(type: Exclude<TensorType, 'F32'>, nBytes: number, random: Random): Uint8Array {
+  const bytes = Uint8Array.from({ length: nBytes }, () => random.integer(0, 255));
+  const view = new DataView(bytes.buffer);
+  const [halves, oneHundredth, one] = type === 'BF16' ? [[0], 0x3c20, 0x3f80] : [HALVES[type], 0x2000, 0x3c00];
+  for (let block = 0; block < nBytes; block += TENSOR_TYPES[type].blockBytes) {
+    for (const at of halves) {
+      view.setUint16(block + at, random.pick([0, 0x8000]) | random.integer(oneHundredth, one), true);
+    }
+  }
+  return bytes;
+}

@@ -1,0 +1,47 @@
+/** Vector helpers. The relaxed build fuses multiply and add into one instruction; the plain build takes two. */
+
+/** `a * b + c` */
+// @ts-ignore: decorator
+@inline
+export function madd(a: v128, b: v128, c: v128): v128 {
+  return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(a, b, c) : f32x4.add(f32x4.mul(a, b), c);
+}
+
+/** Sum of four lanes. */
+// @ts-ignore: decorator
+@inline
+export function sum4(v: v128): f32 {
+  const pairs = f32x4.add(v, v128.shuffle<f32>(v, v, 2, 3, 0, 1));
+  return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 1);
+}
+
+/** Largest of four lanes. */
+// @ts-ignore: decorator
+@inline
+export function max4(v: v128): f32 {
+  const pairs = f32x4.pmax(v, v128.shuffle<f32>(v, v, 2, 3, 0, 1));
+  return max(f32x4.extract_lane(pairs, 0), f32x4.extract_lane(pairs, 1));
+}
+
+/**
+ * `exp(x)` of four lanes, relative error below 3e-7; exactly 0 below -87.3 and capped at exp(88).
+ * `x = n ln2 + r`, a polynomial of degree 6 for `exp(r)` on `|r| <= ln2 / 2`, and `2^n` set as exponent bits.
+ */
+// @ts-ignore: decorator
+@inline
+export function exp4(x: v128): v128 {
+  const capped = f32x4.pmin(f32x4.splat(88), f32x4.pmax(f32x4.splat(-87.3), x));
+  const n = f32x4.nearest(f32x4.mul(capped, f32x4.splat(1.4426950408889634)));
+  // ln2 in two parts, so that the reduction keeps its last bits
+  let r = madd(n, f32x4.splat(-0.693359375), capped);
+  r = madd(n, f32x4.splat(2.12194440e-4), r);
+  let p = f32x4.splat(1.0 / 720.0);
+  p = madd(p, r, f32x4.splat(1.0 / 120.0));
+  p = madd(p, r, f32x4.splat(1.0 / 24.0));
+  p = madd(p, r, f32x4.splat(1.0 / 6.0));
+  p = madd(p, r, f32x4.splat(0.5));
+  p = madd(p, r, f32x4.splat(1));
+  p = madd(p, r, f32x4.splat(1));
+  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
+  return v128.and(f32x4.mul(p, power), f32x4.ge(x, f32x4.splat(-87.3)));
+}

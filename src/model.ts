@@ -1,0 +1,235 @@
+/**
+ * Text in, text out: a checkpoint with its tokenizer, bound to an engine. `openModel` reads headers only; `load` brings
+ * the weights into memory for one context length and one method.
+ */
+import type { Backend } from './backends/backend.ts';
+import { openReference } from './backends/reference.ts';
+import { openWasm } from './backends/wasm.ts';
+import { openCheckpoint } from './checkpoint/open.ts';
+import { loadWeights, weightBytes } from './checkpoint/weights.ts';
+import { type ModelConfig, trainedWindow } from './config.ts';
+import type { Scale } from './dualChunk.ts';
+import { Engine, type GeneratedToken, type GenerateOptions, type PrefillOptions } from './engine.ts';
+import { UnsupportedError } from './errors.ts';
+import { allocKvCache } from './kvCache.ts';
+import { BLOCK_LEN, checkFits, MAX_LOGIT_ROWS, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
+import { type Method, resolveMethod } from './method.ts';
+import { ropeFrequencies } from './rope.ts';
+import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
+import { makeTransformer } from './transformer.ts';
+
+export interface LoadOptions {
+  /** Tokens that prompt and answer may have together; the KV cache is allocated for them. Default: the trained window, at most 8192. */
+  context?: number;
+  /** `none`, `dca`, `dca:chunkllama:logn`, … (see `method.ts`). Default: `none` within the trained window, `dca` beyond. */
+  method?: string;
+  /** Attention scale of DCA. Default `none`. */
+  scale?: Scale;
+  /** `wasm` is fast; `reference` is float64 and slow. Default `wasm`. */
+  backend?: 'wasm' | 'reference';
+  /** Threads of the wasm backend. Default: as many as the machine has cores. */
+  threads?: number;
+  /** Called as weights arrive, with bytes. */
+  onProgress?: (done: number, total: number) => void;
+  signal?: AbortSignal;
+}
+
+/** A model that is still on disk. */
+export interface ModelFile {
+  readonly name: string;
+  readonly format: 'GGUF' | 'safetensors';
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer;
+  /** Stored tensors by type, bytes and count. */
+  readonly tensorTypes: ReadonlyMap<string, { count: number; bytes: number }>;
+  /** Bytes the model takes with a context of so many tokens. */
+  memoryPlan(context: number): MemoryPlan;
+  /** @throws FormatError, UnsupportedError when the weights or the options do not work out. */
+  load(options?: LoadOptions): Promise<Model>;
+  close(): Promise<void>;
+}
+
+export interface TextOptions extends Omit<GenerateOptions, 'stopTokens'> {
+  /** Strings that end the answer; they are not part of it. A string split over tokens is held back. */
+  stop?: readonly string[];
+  /** Ids that end the answer. Default: the tokenizer's end-of-turn and end-of-text tokens. */
+  stopTokens?: ReadonlySet<number>;
+}
+
+/** A piece of the answer. Pieces join to the whole; the last one may be empty and carries the reason. */
+export interface Piece {
+  text: string;
+  /** Tokens generated since the piece before; their text may come with a later piece. */
+  tokens: GeneratedToken[];
+  /** `stop`: a stop token or string; `length`: `maxTokens` or the end of the context. */
+  finishReason?: 'stop' | 'length';
+}
+
+/** Plain text (BOS is added if the model wants it), a conversation (rendered by the model's template), or token ids. */
+export type Prompt = string | readonly Message[] | readonly number[];
+
+/**
+ * Opens a model and loads it.
+ *
+ * @param path A .gguf file or a Hugging Face folder.
+ * @throws FormatError when the files are not what they claim; UnsupportedError when the model, an option or the memory
+ *   needed is out of reach.
+ */
+export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
+  const file = await openModel(path);
+  try {
+    return await file.load(options);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Opens a model without loading its weights. Close it when done. @throws as `loadModel`. */
+export async function openModel(path: string): Promise<ModelFile> {
+  const checkpoint = await openCheckpoint(path);
+  const { config } = checkpoint;
+  try {
+    const tokenizer = makeTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig, path);
+    if (tokenizer.vocabSize > config.vocabSize) {
+      throw new UnsupportedError(
+        `${path}: the tokenizer has ${tokenizer.vocabSize} ids, but the model has ${config.vocabSize} embeddings`,
+      );
+    }
+    const tensorTypes = new Map<string, { count: number; bytes: number }>();
+    for (const { type, nBytes } of checkpoint.tensors.values()) {
+      const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
+      tensorTypes.set(type, { count: count + 1, bytes: bytes + nBytes });
+    }
+    const plan = (context: number) => memoryPlan(config, weightBytes(checkpoint), context);
+    const { name, format } = checkpoint;
+    return {
+      ...{ name, format, config, tokenizer, tensorTypes },
+      memoryPlan: plan,
+      close: checkpoint.close,
+      async load(options = {}) {
+        const { context = Math.min(trainedWindow(config), 8192), backend: kind = 'wasm', threads } = options;
+        if (!Number.isInteger(context) || context < 1) {
+          throw new UnsupportedError(`context is ${context}; wanted a whole number of tokens above 0`);
+        }
+        const method = resolveMethod(options.method, options.scale, config, context);
+        checkFits(plan(context), config, context, kind);
+        const backend = openBackend(kind, threads);
+        try {
+          const blockLen = Math.min(BLOCK_LEN, context);
+          const weights = await loadWeights(checkpoint, backend, options);
+          const isPlain = method.dca.chunkLen === Infinity;
+          const rope = ropeFrequencies(config, isPlain ? context : method.dca.trainedLen);
+          const cache = allocKvCache(backend, config, context);
+          const transformer = makeTransformer(backend, config, weights, method.dca, rope, blockLen, MAX_LOGIT_ROWS);
+          const engine = new Engine({ backend, transformer, cache, blockLen, maxLogitRows: MAX_LOGIT_ROWS });
+          return new Model({ config, tokenizer, method, engine, backend });
+        } catch (error) {
+          await backend.dispose();
+          throw error;
+        }
+      },
+    };
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}
+
+function openBackend(kind: string, threads: number | undefined): Backend {
+  if (kind === 'wasm') return openWasm({ threads });
+  if (kind === 'reference') return openReference();
+  throw new UnsupportedError(`unknown backend "${kind}"; wanted wasm or reference`);
+}
+
+interface ModelParts {
+  config: ModelConfig;
+  tokenizer: Tokenizer;
+  method: Method;
+  engine: Engine;
+  backend: Backend;
+}
+
+/** A model in memory. One text at a time; what a prompt shares with the text before is not read again. */
+export class Model {
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer;
+  readonly method: Method;
+  /** E.g. `wasm (relaxed SIMD, 2 threads)`. */
+  readonly backendName: string;
+  readonly #engine: Engine;
+
+  constructor({ config, tokenizer, method, engine, backend }: ModelParts) {
+    this.config = config;
+    this.tokenizer = tokenizer;
+    this.method = method;
+    this.backendName = backend.name;
+    this.#engine = engine;
+  }
+
+  /** Tokens that prompt and answer may have together. */
+  get context(): number {
+    return this.#engine.context;
+  }
+
+  /** Token ids of a prompt, as `generate` reads it. */
+  encode(prompt: Prompt): number[] {
+    if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
+    if (typeof prompt[0] === 'number') return [...(prompt as readonly number[])];
+    const text = this.tokenizer.applyChatTemplate(prompt as readonly Message[]);
+    return this.tokenizer.encode(text, { addSpecialTokens: false });
+  }
+
+  /**
+   * Reads the prompt and streams the answer.
+   *
+   * @throws UnsupportedError when the prompt is empty or longer than the context, or a sampling option is out of range.
+   */
+  async *generate(prompt: Prompt, options: TextOptions = {}): AsyncGenerator<Piece> {
+    const { stop = [], stopTokens = this.tokenizer.eosTokens, maxTokens = 256 } = options;
+    const ids = this.encode(prompt);
+    const decoder = this.tokenizer.streamDecoder({ midText: typeof prompt === 'string' });
+    let held = ''; // text that may turn out to begin a stop string
+    let tokens: GeneratedToken[] = [];
+    let count = 0;
+    for await (const token of this.#engine.generate(ids, { ...options, stopTokens })) {
+      count++;
+      tokens.push(token);
+      held += decoder.push(token.token);
+      const { safe, isStopped } = splitAtStop(held, stop);
+      if (isStopped) return yield { text: safe, tokens, finishReason: 'stop' };
+      if (safe === '') continue;
+      held = held.slice(safe.length);
+      yield { text: safe, tokens };
+      tokens = [];
+    }
+    held += decoder.flush();
+    const { safe, isStopped } = splitAtStop(held, stop);
+    const isFull = count >= maxTokens || ids.length + count > this.context;
+    yield { text: isStopped ? safe : held, tokens, finishReason: isFull && !isStopped ? 'length' : 'stop' };
+  }
+
+  /**
+   * How well the model foresees a text: negative log-likelihood of every token but the first, in nats, a block at a time.
+   * @throws UnsupportedError as `generate`.
+   */
+  score(text: string | readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
+    return this.#engine.score(typeof text === 'string' ? this.encode(text) : text, options);
+  }
+
+  /** Frees memory and threads. The model cannot be used afterwards. */
+  dispose(): Promise<void> {
+    return this.#engine.dispose();
+  }
+}
+
+/** The part of `text` that can be shown: up to a stop string, or up to an end that may begin one. */
+export function splitAtStop(text: string, stop: readonly string[]): { safe: string; isStopped: boolean } {
+  const found = stop.map((s) => (s === '' ? -1 : text.indexOf(s))).filter((at) => at >= 0);
+  if (found.length > 0) return { safe: text.slice(0, Math.min(...found)), isStopped: true };
+  const longest = Math.max(0, ...stop.map((s) => s.length - 1));
+  for (let at = Math.max(0, text.length - longest); at < text.length; at++) {
+    const end = text.slice(at);
+    if (stop.some((s) => s.startsWith(end))) return { safe: text.slice(0, at), isStopped: false };
+  }
+  return { safe: text, isStopped: false };
+}

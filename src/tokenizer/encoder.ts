@@ -1,0 +1,141 @@
+/**
+ * Text to token ids: added tokens are cut out first, and what lies between is normalised, cut into words and
+ * merged by `@huggingface/tokenizers`. The idea here is the safe cut: every rule for words cuts between a letter and
+ * a space, so where no token of the vocabulary holds the two either, both sides have the same ids apart as together.
+ */
+import type { Tokenizer as Library } from '@huggingface/tokenizers';
+import type { AddedToken, TokenizerJson } from './tokenizerJson.ts';
+
+export interface EncodeOptions {
+  /** Adds the tokens the model wants around a text, usually one BOS. Default true. */
+  addSpecialTokens?: boolean;
+  /** Reads `<|im_end|>` and its like as those tokens, default true. With false they are only characters. */
+  allowSpecial?: boolean;
+}
+
+export interface Prefix {
+  ids: number[];
+  /** The ids are those of the whole text. */
+  complete: boolean;
+}
+
+export interface Encoder {
+  encode(text: string, options?: EncodeOptions): number[];
+  encodePrefix(text: string, nTokens: number, options?: EncodeOptions): Prefix;
+  asLiteral(text: string): string;
+}
+
+/**
+ * Breaks up a special token that is meant as text, until added tokens have been cut out. A character that Unicode
+ * reserves for use inside a program, so no text loses anything with it.
+ */
+const MARK = '\ufdd0';
+/** In SentencePiece text, which has `▁` for a space. */
+const WORD_START = /(?<=\p{L})(?=▁)/u;
+/** English prose has 4 to 5. Where 6 are too few, the prefix is tried again at twice the length. */
+const CHARACTERS_PER_TOKEN = 6;
+
+export function makeEncoder(json: TokenizerJson, library: Library, bytesOf: (id: number) => Uint8Array): Encoder {
+  const { normalizer, pre_tokenizer, model } = library;
+  const normalize = (text: string) => normalizer?.normalize(text) ?? text;
+  const added = json.added_tokens;
+  const splitGiven = makeSplitter(added.filter((token) => !token.normalized));
+  const splitNormalized = makeSplitter(
+    added.filter((token) => token.normalized).map((token) => ({ ...token, content: normalize(token.content) })),
+  );
+  const special = anyOf(added.filter((token) => token.special).map((token) => token.content));
+  const canCut = !joinsWords(json, bytesOf);
+  const around = surroundings(library);
+
+  function idOf(token: string): number[] {
+    const id = model?.tokens_to_ids.get(token) ?? model?.unk_token_id;
+    return id === undefined ? [] : [id];
+  }
+
+  function encodeWords(text: string, isFirst: boolean): number[] {
+    if (text === '') return [];
+    const words: string[] = pre_tokenizer?.pre_tokenize(text, { section_index: isFirst ? 0 : 1 }) ?? [text];
+    const tokens = model?._call(canCut ? words.flatMap((word) => word.split(WORD_START)) : words);
+    return tokens?.flatMap(idOf) ?? [];
+  }
+
+  function encodePlain(text: string, isFirst: boolean): number[] {
+    if (text === '') return [];
+    return splitNormalized(normalize(text)).flatMap((part, i) =>
+      typeof part === 'string' ? encodeWords(part.replaceAll(MARK, ''), isFirst && i === 0) : [part.id],
+    );
+  }
+
+  function encode(text: string, { addSpecialTokens = true, allowSpecial = true }: EncodeOptions = {}): number[] {
+    const ids = splitGiven(allowSpecial ? text.toWellFormed() : asLiteral(text)).flatMap((part, i) =>
+      typeof part === 'string' ? encodePlain(part, i === 0) : [part.id],
+    );
+    return addSpecialTokens ? [...around.before.flatMap(idOf), ...ids, ...around.after.flatMap(idOf)] : ids;
+  }
+
+  function encodePrefix(text: string, nTokens: number, options: EncodeOptions = {}): Prefix {
+    for (let nCharacters = nTokens * CHARACTERS_PER_TOKEN + 64; canCut && nCharacters < text.length; nCharacters *= 2) {
+      const ids = encode(text.slice(0, lastWordEnd(text, nCharacters)), options);
+      const nSettled = ids.length - (options.addSpecialTokens === false ? 0 : around.after.length);
+      if (nSettled >= nTokens) return { ids: ids.slice(0, nTokens), complete: false };
+    }
+    const ids = encode(text, options);
+    return { ids: ids.slice(0, nTokens), complete: ids.length <= nTokens };
+  }
+
+  function asLiteral(text: string): string {
+    return text.toWellFormed().replace(special, (token) => token.replace(/^./su, `$&${MARK}`));
+  }
+
+  return { encode, encodePrefix, asLiteral };
+}
+
+/** Cuts a text into the added tokens in it, longest first where two begin alike, and the strings between. */
+function makeSplitter(tokens: readonly AddedToken[]): (text: string) => (string | AddedToken)[] {
+  const byContent = new Map(tokens.map((token) => [token.content, token]));
+  const pattern = anyOf([...byContent.keys()]);
+  return (text) => {
+    const parts: (string | AddedToken)[] = [];
+    let end = 0;
+    for (const match of text.matchAll(pattern)) {
+      const token = byContent.get(match[0]) as AddedToken;
+      const before = text.slice(end, match.index);
+      parts.push(token.lstrip ? before.trimEnd() : before, token);
+      end = match.index + match[0].length;
+      while (token.rstrip && /\s/u.test(text.charAt(end))) end++;
+    }
+    return [...parts, text.slice(end)];
+  };
+}
+
+function anyOf(strings: readonly string[]): RegExp {
+  const longestFirst = [...strings].sort((a, b) => b.length - a.length);
+  const escaped = longestFirst.map((string) => string.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
+  return new RegExp(escaped.join('|') || '(?!)', 'g');
+}
+
+/** Tokens the post-processor puts before and after a text. */
+function surroundings({ post_processor }: Library): { before: string[]; after: string[] } {
+  const body = 'body';
+  const tokens = post_processor?.post_process([body], null, true).tokens ?? [body];
+  const at = tokens.indexOf(body);
+  return { before: tokens.slice(0, at), after: tokens.slice(at + 1) };
+}
+
+/** Whether some token reaches over the space after a letter, so that words cannot be encoded one by one. */
+function joinsWords({ model, added_tokens }: TokenizerJson, bytesOf: (id: number) => Uint8Array): boolean {
+  const utf8 = new TextDecoder();
+  // U+FFFD: bytes that may end a letter.
+  const joins = (text: string) => /[\p{L}\ufffd] /u.test(text);
+  return (
+    added_tokens.some((token) => token.rstrip || joins(token.content)) ||
+    Object.entries(model.vocab).some(([token, id]) => /.[Ġ▁]/u.test(token) && joins(utf8.decode(bytesOf(id))))
+  );
+}
+
+/** Last place up to `limit` that has a letter before it and a space after it, or 0. */
+function lastWordEnd(text: string, limit: number): number {
+  let end = text.lastIndexOf(' ', limit);
+  while (end > 0 && !/\p{L}/u.test(text.charAt(end - 1))) end = text.lastIndexOf(' ', end - 1);
+  return Math.max(end, 0);
+}

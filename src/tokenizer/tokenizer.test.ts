@@ -1,0 +1,217 @@
+/** Ids against Python's `tokenizers`; the fixtures and the script that made them are in `test/golden/tokenizers`. */
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { FormatError, UnsupportedError } from '../errors.ts';
+import { ggufTokenizer } from './ggufTokenizer.ts';
+import { makeTokenizer, type Tokenizer } from './tokenizer.ts';
+
+interface Fixture {
+  tokenizerJson: Record<string, unknown>;
+  tokenizerConfig: Record<string, unknown>;
+  gguf?: Record<string, unknown>;
+  /** `decoded` is absent where it is the text, `literal` (ids with special tokens as characters) where it is `ids`. */
+  cases: { text: string; ids: number[]; decoded?: string; literal?: number[] }[];
+}
+
+const BYTE_LEVEL = ['default', 'gpt-2', 'llama-bpe', 'qwen2', 'smollm', 'tekken'];
+const SENTENCE_PIECE = ['spm', 'spm-no-prefix', 'spm-metaspace'];
+const FAMILIES = [...BYTE_LEVEL, ...SENTENCE_PIECE];
+
+function fixture(family: string): Fixture {
+  return JSON.parse(readFileSync(new URL(`../../test/golden/tokenizers/${family}.json`, import.meta.url), 'utf8'));
+}
+
+function open(family: string): Tokenizer {
+  const { tokenizerJson, tokenizerConfig } = fixture(family);
+  return makeTokenizer(tokenizerJson, tokenizerConfig, family);
+}
+
+/** Both ways to the same tokenizer. llama.cpp has no equal of Metaspace's `first`. */
+const paths = FAMILIES.flatMap((family) => {
+  const { gguf, cases } = fixture(family);
+  const rebuilt = gguf && ggufTokenizer(gguf);
+  const fromGguf = rebuilt && makeTokenizer(rebuilt.tokenizerJson, rebuilt.tokenizerConfig, family);
+  return [
+    { path: `${family}, tokenizer.json`, tokenizer: open(family), cases },
+    ...(fromGguf ? [{ path: `${family}, GGUF`, tokenizer: fromGguf, cases }] : []),
+  ];
+});
+
+describe.each(paths)('$path', ({ tokenizer, cases }) => {
+  it('encodes as Python does', () => {
+    expect(cases.map(({ text }) => tokenizer.encode(text))).toEqual(cases.map(({ ids }) => ids));
+  });
+
+  it('decodes as Python does', () => {
+    const expected = cases.map(({ text, decoded }) => decoded ?? text);
+    expect(cases.map(({ ids }) => tokenizer.decode(ids))).toEqual(expected);
+  });
+
+  it('keeps special tokens in untrusted text as characters, as Python does', () => {
+    const expected = cases.map(({ ids, literal }) => literal ?? ids);
+    expect(cases.map(({ text }) => tokenizer.encode(text, { allowSpecial: false }))).toEqual(expected);
+    expect(cases.map(({ text }) => tokenizer.encode(tokenizer.asLiteral(text)))).toEqual(expected);
+  });
+});
+
+describe.each(FAMILIES)('%s', (family) => {
+  const tokenizer = open(family);
+  const texts = fixture(family).cases.map(({ text }) => text);
+
+  it('gives the same first ids for a prefix as for the whole text', () => {
+    const random = seeded(1);
+    for (let round = 0; round < 40; round++) {
+      const parts = Array.from({ length: 1 + random(40) }, () => texts[random(texts.length)]);
+      const text = parts.join(random(2) ? ' and ' : '');
+      const options = { addSpecialTokens: random(2) === 1, allowSpecial: random(2) === 1 };
+      const ids = tokenizer.encode(text, options);
+      const nTokens = random(ids.length + 10);
+      const prefix = tokenizer.encodePrefix(text, nTokens, options);
+      expect(prefix.ids).toEqual(ids.slice(0, nTokens));
+      expect(prefix.complete).toBe(ids.length <= nTokens);
+    }
+  });
+
+  it('streams pieces that join to the decoded whole, whatever the ids', () => {
+    const random = seeded(2);
+    for (let round = 0; round < 40; round++) {
+      // Past the end of the vocabulary as well: models have padding rows there.
+      const ids = Array.from({ length: random(60) }, () => random(tokenizer.vocabSize + 5));
+      for (const options of [{}, { skipSpecialTokens: false }, { midText: true }]) {
+        const stream = tokenizer.streamDecoder(options);
+        const pieces = ids.map(stream.push);
+        expect(pieces.join('') + stream.flush()).toBe(tokenizer.decode(ids, options));
+      }
+    }
+  });
+
+  it('never streams half a character', () => {
+    const stream = tokenizer.streamDecoder();
+    const pieces = tokenizer.encode('👩‍👩‍👧‍👦 𝔘𠮷 日本語').map(stream.push);
+    expect(pieces.every((piece) => piece.isWellFormed() && !piece.includes('\ufffd'))).toBe(true);
+    expect(stream.flush()).toBe('');
+  });
+
+  it('reads a lone surrogate as the replacement character', () => {
+    expect(tokenizer.encode('a\ud83d b\udc4d')).toEqual(tokenizer.encode('a\ufffd b\ufffd'));
+  });
+
+  it('leaves out special tokens only when asked', () => {
+    const special = fixture(family).tokenizerConfig.eos_token;
+    const ids = tokenizer.encode(`one${special}`, { addSpecialTokens: false });
+    expect(tokenizer.decode(ids)).toBe('one');
+    expect(tokenizer.decode(ids, { skipSpecialTokens: false })).toBe(`one${special}`);
+  });
+});
+
+describe('SentencePiece text', () => {
+  const tokenizer = open('spm');
+  const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
+
+  it('drops the space that encoding put in front, once', () => {
+    expect(tokenizer.decode(encode('a b'))).toBe('a b');
+    expect(tokenizer.decode(encode(' a b'))).toBe(' a b');
+  });
+
+  it('keeps the first space of ids that go on from other text', () => {
+    expect(tokenizer.decode(encode('Paris'), { midText: true })).toBe(' Paris');
+  });
+
+  it('shows an unfinished character as U+FFFD at the end', () => {
+    const stream = tokenizer.streamDecoder();
+    // U+20000 is not in the vocabulary, so it is four byte tokens.
+    const [first = -1] = encode('\u{20000}').slice(-4);
+    expect(stream.push(first)).toBe('');
+    expect(stream.flush()).toBe('\ufffd');
+  });
+});
+
+describe('special tokens', () => {
+  it('ends on the EOS of every source', () => {
+    const { tokenizerJson, tokenizerConfig } = fixture('qwen2');
+    const tokenizer = makeTokenizer(tokenizerJson, { ...tokenizerConfig, eos_token_ids: [7, 8] }, 'qwen2');
+    const idOf = (token: string) => tokenizer.encode(token)[0];
+    expect(tokenizer.eosTokens).toEqual(new Set([idOf('<|endoftext|>'), 7, 8, idOf('<|im_end|>')]));
+    expect(tokenizer.bosToken).toBe(idOf('<|endoftext|>'));
+  });
+
+  it('takes names given as records, and lacks what is null', () => {
+    const { tokenizerJson } = fixture('llama-bpe');
+    const tokenizer = makeTokenizer(tokenizerJson, { bos_token: null, eos_token: { content: '<|eot_id|>' } }, 'llama');
+    expect(tokenizer.bosToken).toBeUndefined();
+    expect(tokenizer.eosTokens.size).toBe(2);
+  });
+
+  it('does not let merges spell a special token', () => {
+    const { tokenizerJson, tokenizerConfig } = fixture('spm');
+    const model = tokenizerJson.model as { vocab: Record<string, number>; merges: [string, string][] };
+    model.vocab['</'] = 700;
+    model.vocab['s>'] = 701;
+    model.merges.unshift(['<', '/'], ['s', '>'], ['</', 's>']);
+    const tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, 'spm');
+    expect(tokenizer.encode('</s>', { allowSpecial: false }).slice(-2)).toEqual([700, 701]);
+  });
+
+  it('swallows white space beside an added token that strips', () => {
+    const { tokenizerJson, tokenizerConfig } = fixture('gpt-2');
+    const added = { id: 950, content: '<mask>', special: true, lstrip: true, rstrip: true };
+    const stripping = { ...tokenizerJson, added_tokens: [added] };
+    const tokenizer = makeTokenizer(stripping, tokenizerConfig, 'gpt-2');
+    expect(tokenizer.encode('a  <mask> \n b')).toEqual([...tokenizer.encode('a'), 950, ...tokenizer.encode('b')]);
+  });
+});
+
+describe('a tokenizer.json that cannot be read', () => {
+  const { tokenizerJson, tokenizerConfig } = fixture('gpt-2');
+  const model = tokenizerJson.model as object;
+  const opening = (change: object) => () => makeTokenizer({ ...tokenizerJson, ...change }, tokenizerConfig, 'x.json');
+
+  it.each([
+    ['no model', { model: undefined }, 'x.json: the tokenizer has no model'],
+    [
+      'a vocabulary that is a list',
+      { model: { ...model, vocab: [] } },
+      "x.json: the tokenizer's vocab is not a record",
+    ],
+    ['an id below 0', { model: { ...model, vocab: { a: -1 } } }, 'x.json: token "a" has id -1; wanted 0 to 4194303'],
+    ['half a merge', { model: { ...model, merges: ['ab'] } }, 'x.json: merge 0 is "ab"; wanted two tokens'],
+    [
+      'a merge of strangers',
+      { model: { ...model, merges: ['a ÿÿ'] } },
+      'merge 0 uses "ÿÿ", which is not in the vocabulary',
+    ],
+    ['a nameless added token', { added_tokens: [{ id: 1 }] }, 'x.json: added_tokens[0] has no usable content and id'],
+    ['a part without a type', { normalizer: {} }, 'x.json: normalizer has no type'],
+  ])('%s', (_name, change, message) => {
+    expect(opening(change)).toThrow(FormatError);
+    expect(opening(change)).toThrow(message);
+  });
+
+  it.each([
+    ['another model', { model: { type: 'Unigram' } }, "x.json: the tokenizer's model is Unigram; supported: BPE"],
+    ['word suffixes', { model: { ...model, end_of_word_suffix: '</w>' } }, 'uses end_of_word_suffix'],
+    ['another decoder', { decoder: { type: 'WordPiece' } }, 'x.json: decoder WordPiece; supported: ByteLevel, '],
+    [
+      'an unknown part',
+      { pre_tokenizer: { type: 'Magic' } },
+      'x.json: the tokenizer cannot be read: Unknown PreTokenizer',
+    ],
+    [
+      'another way to split',
+      { pre_tokenizer: { type: 'Split', behavior: 'MergedWithNext' } },
+      'Split behaviour MergedWithNext',
+    ],
+  ])('%s', (_name, change, message) => {
+    expect(opening(change)).toThrow(UnsupportedError);
+    expect(opening(change)).toThrow(message);
+  });
+});
+
+/** Whole numbers below `limit`; Park and Miller's generator. */
+function seeded(seed: number): (limit: number) => number {
+  let state = seed;
+  return (limit) => {
+    state = (state * 48271) % 2147483647;
+    return state % limit;
+  };
+}

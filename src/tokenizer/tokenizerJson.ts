@@ -1,0 +1,189 @@
+/**
+ * A Hugging Face `tokenizer.json`, checked, and rewritten where `@huggingface/tokenizers` 0.2 reads a setting
+ * differently from the Rust `tokenizers` that every model was trained with.
+ */
+import { FormatError, UnsupportedError } from '../errors.ts';
+
+export interface AddedToken {
+  id: number;
+  content: string;
+  /** Control tokens: left out of decoded text, and kept out of text that is not to be trusted. */
+  special: boolean;
+  /** Looked for in normalised text, not in the text as given. */
+  normalized: boolean;
+  /** Swallows the white space on that side. */
+  lstrip: boolean;
+  rstrip: boolean;
+}
+
+export type Component = { type: string; [setting: string]: unknown };
+
+export interface TokenizerJson {
+  normalizer: Component | null;
+  pre_tokenizer: Component | null;
+  model: { vocab: Record<string, number>; merges: [string, string][]; [setting: string]: unknown };
+  post_processor: Component | null;
+  decoder: Component | null;
+  added_tokens: AddedToken[];
+}
+
+/** Tokens that end a turn or a text whatever a file says of them; a published model may name only one as its EOS. */
+export const END_TOKENS: ReadonlySet<string> = new Set([
+  '<|im_end|>',
+  '<|eot_id|>',
+  '<|eom_id|>',
+  '<|end_of_text|>',
+  '<|endoftext|>',
+  '</s>',
+]);
+
+/** GPT-2's pre-tokenizer, which `ByteLevel` applies when `use_regex` is set. */
+export const GPT2_WORDS = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+
+/** Far above any published vocabulary; a larger id is an attack or an accident. */
+const MAX_ID = 2 ** 22;
+
+/** A named token of `tokenizer_config.json`: a string, or the record of an added token. */
+export function namedToken(config: Record<string, unknown>, name: string): string | undefined {
+  const value = config[name];
+  const content = isRecord(value) ? value.content : value;
+  return typeof content === 'string' ? content : undefined;
+}
+
+/**
+ * @throws FormatError when a part is missing or malformed.
+ * @throws UnsupportedError when the model is not a BPE this library reads exactly.
+ */
+export function readTokenizerJson(
+  json: Record<string, unknown>,
+  config: Record<string, unknown>,
+  origin: string,
+): TokenizerJson {
+  const named = ['bos_token', 'eos_token'].flatMap((name) => namedToken(config, name) ?? []);
+  const alwaysSpecial = new Set([...END_TOKENS, ...named]);
+  const added = readAddedTokens(json.added_tokens ?? [], alwaysSpecial, origin);
+  return {
+    normalizer: readComponent(json, 'normalizer', origin),
+    pre_tokenizer: exactPreTokenizer(readComponent(json, 'pre_tokenizer', origin), origin),
+    model: readModel(json.model, new Set(added.filter((token) => token.special).map((token) => token.content)), origin),
+    post_processor: readComponent(json, 'post_processor', origin),
+    decoder: readComponent(json, 'decoder', origin),
+    added_tokens: added,
+  };
+}
+
+function readAddedTokens(value: unknown, alwaysSpecial: ReadonlySet<string>, origin: string): AddedToken[] {
+  if (!Array.isArray(value)) throw new FormatError(`${origin}: added_tokens is not a list`);
+  return value.map((token: unknown, i) => {
+    if (!isRecord(token) || typeof token.content !== 'string' || token.content === '' || !isId(token.id)) {
+      throw new FormatError(`${origin}: added_tokens[${i}] has no usable content and id`);
+    }
+    const special = token.special === true || alwaysSpecial.has(token.content);
+    return {
+      id: token.id,
+      content: token.content,
+      special,
+      normalized: token.normalized === undefined ? !special : token.normalized === true,
+      lstrip: token.lstrip === true,
+      rstrip: token.rstrip === true,
+    };
+  });
+}
+
+function readModel(model: unknown, special: ReadonlySet<string>, origin: string): TokenizerJson['model'] {
+  if (!isRecord(model)) throw new FormatError(`${origin}: the tokenizer has no model`);
+  if ((model.type ?? 'BPE') !== 'BPE') {
+    throw new UnsupportedError(`${origin}: the tokenizer's model is ${model.type}; supported: BPE`);
+  }
+  for (const affix of ['continuing_subword_prefix', 'end_of_word_suffix']) {
+    if (model[affix]) throw new UnsupportedError(`${origin}: the tokenizer uses ${affix}, which is not supported`);
+  }
+  const vocab = readVocab(model.vocab, origin);
+  return { ...model, type: 'BPE', vocab, merges: readMerges(model.merges, vocab, special, origin) };
+}
+
+function readVocab(vocab: unknown, origin: string): Record<string, number> {
+  if (!isRecord(vocab)) throw new FormatError(`${origin}: the tokenizer's vocab is not a record of token to id`);
+  for (const [token, id] of Object.entries(vocab)) {
+    if (!isId(id)) {
+      throw new FormatError(`${origin}: token ${JSON.stringify(token)} has id ${id}; wanted 0 to ${MAX_ID - 1}`);
+    }
+  }
+  return vocab as Record<string, number>;
+}
+
+/** Merges that would spell out a special token are dropped: only an added token may produce one. */
+function readMerges(
+  merges: unknown,
+  vocab: Record<string, number>,
+  special: ReadonlySet<string>,
+  origin: string,
+): [string, string][] {
+  if (!Array.isArray(merges)) throw new FormatError(`${origin}: the tokenizer's merges are not a list`);
+  const pairs = merges.map((merge: unknown, i): [string, string] => {
+    const pair: unknown[] = typeof merge === 'string' ? merge.split(' ') : Array.isArray(merge) ? merge : [];
+    const [left, right] = pair;
+    if (pair.length !== 2 || typeof left !== 'string' || typeof right !== 'string') {
+      throw new FormatError(`${origin}: merge ${i} is ${JSON.stringify(merge)}; wanted two tokens`);
+    }
+    const unknown = [left, right, left + right].find((token) => !Object.hasOwn(vocab, token));
+    if (unknown !== undefined) {
+      throw new FormatError(`${origin}: merge ${i} uses ${JSON.stringify(unknown)}, which is not in the vocabulary`);
+    }
+    return [left, right];
+  });
+  return pairs.filter(([left, right]) => !special.has(left + right));
+}
+
+function readComponent(json: Record<string, unknown>, name: string, origin: string): Component | null {
+  const value = json[name] ?? null;
+  if (value === null) return null;
+  if (!isRecord(value) || typeof value.type !== 'string') throw new FormatError(`${origin}: ${name} has no type`);
+  return value as Component;
+}
+
+/** Unicode digits and white space, as in Rust; the library's own `Digits` and `ByteLevel` take JavaScript's. */
+function exactPreTokenizer(config: Component | null, origin: string): Component | null {
+  switch (config?.type) {
+    case 'Sequence': {
+      const parts = Array.isArray(config.pretokenizers) ? (config.pretokenizers as Component[]) : [];
+      return sequence(...parts.flatMap((part) => exactPreTokenizer(part, origin) ?? []));
+    }
+    case 'Digits':
+      return isolate(config.individual_digits ? String.raw`\p{N}` : String.raw`\p{N}+`);
+    case 'ByteLevel':
+      if (config.add_prefix_space || config.use_regex === false) return config;
+      return sequence(isolate(GPT2_WORDS), { ...config, use_regex: false });
+    case 'Metaspace':
+      return config.split === false ? config : sequence(config, isolate('▁[^▁]*'));
+    case 'Split':
+      return exactSplit(config, origin);
+    default:
+      return config;
+  }
+}
+
+function exactSplit(config: Component, origin: string): Component {
+  const behavior = String(config.behavior).toLowerCase();
+  if (behavior !== 'isolated' && behavior !== 'removed') {
+    throw new UnsupportedError(`${origin}: Split behaviour ${config.behavior}; supported: Isolated, Removed`);
+  }
+  return behavior === 'isolated' ? { ...config, invert: false } : config;
+}
+
+/** Cuts before and after each match, and keeps all of the text. */
+export function isolate(regex: string): Component {
+  return { type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false };
+}
+
+export function sequence(...pretokenizers: Component[]): Component {
+  return { type: 'Sequence', pretokenizers };
+}
+
+function isId(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) < MAX_ID;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

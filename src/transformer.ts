@@ -1,0 +1,171 @@
+/**
+ * The forward pass of Llama, Mistral, Qwen2 and Qwen3, top to bottom. They differ by config numbers and by weights that
+ * may be absent, not by code. The same function reads a prompt and decodes: one is many tokens, the other is one.
+ */
+import type { Backend, Queries, Tensor } from './backends/backend.ts';
+import type { ModelConfig } from './config.ts';
+import { attentionScale, type DualChunk, keyPosition, queryPositions } from './dualChunk.ts';
+import type { KvCache } from './kvCache.ts';
+import type { Rope } from './rope.ts';
+
+export interface Linear {
+  readonly weight: Tensor; // [outFeatures, inFeatures]
+  readonly bias?: Tensor; // [1, outFeatures]
+}
+
+export interface Layer {
+  readonly inputLayernorm: Tensor; // [1, hiddenSize]
+  readonly qProj: Linear; // [nHeads * headDim, hiddenSize]
+  readonly kProj: Linear; // [nKvHeads * headDim, hiddenSize]
+  readonly vProj: Linear;
+  readonly oProj: Linear; // [hiddenSize, nHeads * headDim]
+  /** Qwen3: every query and key head is normalised before it is rotated. */
+  readonly qNorm?: Tensor; // [1, headDim]
+  readonly kNorm?: Tensor;
+  readonly postAttentionLayernorm: Tensor; // [1, hiddenSize]
+  readonly gateProj: Linear; // [intermediateSize, hiddenSize]
+  readonly upProj: Linear;
+  readonly downProj: Linear; // [hiddenSize, intermediateSize]
+}
+
+export interface Weights {
+  readonly embedTokens: Tensor; // [vocabSize, hiddenSize]
+  readonly layers: readonly Layer[];
+  readonly norm: Tensor; // [1, hiddenSize]
+  readonly lmHead: Linear; // [vocabSize, hiddenSize]
+}
+
+export interface Transformer {
+  /**
+   * Reads `tokens` (at most `blockLen`) behind what the cache holds, and appends them to it. Only records: the work is
+   * done at the backend's next `submit` or `read`. A prompt split into any blocks gives the same logits.
+   */
+  forward(tokens: ArrayLike<number>, cache: KvCache): void;
+  /** Logits of rows `row..row + nRows` (at most `maxLogitRows`) of the last block, `[nRows, vocabSize]`. */
+  logits(row: number, nRows: number): Tensor;
+}
+
+/** Columns of each scratch buffer; a block has a row of each for every token. */
+const scratchColumns = (config: ModelConfig) => ({
+  x: config.hiddenSize, // residual stream
+  h: config.hiddenSize, // same, but inside a residual branch
+  q: config.numAttentionHeads * config.headDim,
+  k: config.numKeyValueHeads * config.headDim,
+  v: config.numKeyValueHeads * config.headDim,
+  qIntra: config.numAttentionHeads * config.headDim,
+  qSucc: config.numAttentionHeads * config.headDim,
+  qInter: config.numAttentionHeads * config.headDim,
+  o: config.numAttentionHeads * config.headDim,
+  gate: config.intermediateSize,
+  up: config.intermediateSize,
+});
+
+type Buffers = Record<keyof ReturnType<typeof scratchColumns>, Tensor>;
+
+/** Bytes of float32 scratch memory that `makeTransformer` allocates. */
+export function scratchBytes(config: ModelConfig, blockLen: number, maxLogitRows: number): number {
+  const columns = Object.values(scratchColumns(config)).reduce((a, b) => a + b, 4 * config.headDim);
+  return 4 * (blockLen * columns + maxLogitRows * (config.hiddenSize + config.vocabSize));
+}
+
+/** Binds weights, positions and scratch memory for blocks of `blockLen` tokens. */
+export function makeTransformer(
+  b: Backend,
+  config: ModelConfig,
+  weights: Weights,
+  dca: DualChunk,
+  rope: Rope,
+  blockLen: number,
+  maxLogitRows: number,
+): Transformer {
+  const { hiddenSize, headDim, vocabSize, rmsNormEps: eps } = config;
+  const scratch = (cols: number) => b.alloc('F32', blockLen, cols);
+  const mapBuffers = <T>(record: Record<string, T>, f: (entry: T) => Tensor) =>
+    Object.fromEntries(Object.entries(record).map(([name, entry]) => [name, f(entry)])) as Buffers;
+  const buffers = mapBuffers(scratchColumns(config), scratch);
+  const angles = () => ({ cos: scratch(headDim / 2), sin: scratch(headDim / 2) });
+  const turn = { key: angles(), intra: angles(), succ: angles(), inter: angles() };
+  const normed = b.alloc('F32', maxLogitRows, hiddenSize);
+  const logits = b.alloc('F32', maxLogitRows, vocabSize);
+
+  /** Angles of `n` tokens from `start` on, as cos and sin times `factor`; in float64, so that far positions are exact. */
+  function writeAngles({ cos, sin }: typeof turn.key, n: number, start: number, at: (i: number) => [number, number]) {
+    const half = headDim / 2;
+    const cosines = new Float64Array(n * half);
+    const sines = new Float64Array(n * half);
+    for (let r = 0; r < n; r++) {
+      const [position, factor] = at(start + r);
+      for (let d = 0; d < half; d++) {
+        const angle = position * rope.invFreq[d];
+        cosines[r * half + d] = factor * Math.cos(angle);
+        sines[r * half + d] = factor * Math.sin(angle);
+      }
+    }
+    b.write(cos, cosines);
+    b.write(sin, sines);
+  }
+
+  function forward(tokens: ArrayLike<number>, cache: KvCache): void {
+    const n = tokens.length;
+    const start = cache.length;
+    const rows = (t: Tensor) => b.view(t, n, t.cols);
+    const perHead = (t: Tensor) => b.view(t, (n * t.cols) / headDim, headDim);
+    const { x, h, q, k, v, qIntra, qSucc, qInter, o, gate, up } = mapBuffers(buffers, rows);
+
+    // positions, once for all layers. The softmax scale rides on the queries, so keys do not depend on length.
+    const softmaxScale = (i: number) => (rope.attentionFactor * attentionScale(i, dca)) / Math.sqrt(headDim);
+    const isBeyondFirstChunk = start + n > dca.chunkLen;
+    const variants = isBeyondFirstChunk ? (['intra', 'succ', 'inter'] as const) : (['intra'] as const);
+    writeAngles(turn.key, n, start, (j) => [keyPosition(j, dca), rope.attentionFactor]);
+    for (const variant of variants) {
+      writeAngles(turn[variant], n, start, (i) => [queryPositions(i, dca)[variant], softmaxScale(i)]);
+    }
+    const queries: Queries = isBeyondFirstChunk
+      ? { intra: qIntra, succ: qSucc, inter: qInter }
+      : { intra: qIntra, succ: qIntra, inter: qIntra };
+    const span = {
+      start,
+      chunkLen: dca.chunkLen,
+      maxChunksBehind: dca.parts === 'intra' ? 0 : Infinity,
+      window: config.slidingWindow ?? Infinity,
+    };
+    const rotate = (out: Tensor, input: Tensor, { cos, sin }: typeof turn.key) =>
+      b.rotate(out, input, rows(cos), rows(sin));
+
+    b.gatherRows(x, weights.embedTokens, tokens);
+    weights.layers.forEach((layer, l) => {
+      // attention: norm, project, rotate, remember, attend, project, add
+      b.rmsNorm(h, x, layer.inputLayernorm, eps);
+      b.matmul(q, h, layer.qProj.weight, layer.qProj.bias);
+      b.matmul(k, h, layer.kProj.weight, layer.kProj.bias);
+      b.matmul(v, h, layer.vProj.weight, layer.vProj.bias);
+      if (layer.qNorm) b.rmsNorm(perHead(q), perHead(q), layer.qNorm, eps);
+      if (layer.kNorm) b.rmsNorm(perHead(k), perHead(k), layer.kNorm, eps);
+      rotate(k, k, turn.key);
+      b.append(cache.layers[l], k, v, start);
+      for (const variant of variants) rotate(queries[variant], q, turn[variant]);
+      b.attend(o, queries, cache.layers[l], span);
+      b.matmul(h, o, layer.oProj.weight, layer.oProj.bias);
+      b.add(x, h);
+      // feed-forward: norm, gate and up, SwiGLU, down, add
+      b.rmsNorm(h, x, layer.postAttentionLayernorm, eps);
+      b.matmul(gate, h, layer.gateProj.weight, layer.gateProj.bias);
+      b.matmul(up, h, layer.upProj.weight, layer.upProj.bias);
+      b.swiglu(gate, gate, up);
+      b.matmul(h, gate, layer.downProj.weight, layer.downProj.bias);
+      b.add(x, h);
+    });
+    cache.length += n;
+  }
+
+  return {
+    forward,
+    logits(row, nRows) {
+      const h = b.view(normed, nRows, hiddenSize);
+      const out = b.view(logits, nRows, vocabSize);
+      b.rmsNorm(h, b.view(buffers.x, nRows, hiddenSize, row * hiddenSize), weights.norm, eps);
+      b.matmul(out, h, weights.lmHead.weight, weights.lmHead.bias);
+      return out;
+    },
+  };
+}

@@ -1,0 +1,94 @@
+/**
+ * The yardstick of the kernels' tolerance: every kernel in the plainest float32 there is, rounded after each step. Where
+ * this is off by much, a fast kernel may be; where it is not, a fast kernel may not.
+ */
+import type { Backend, Tensor } from '../src/backends/backend.ts';
+import { openReference } from '../src/backends/reference.ts';
+
+const f32 = Math.fround;
+
+/** The reference backend keeps an F32 tensor's numbers, and a cache's keys and values, in these fields. */
+const numbersOf = (tensor: Tensor) => (tensor as Tensor & { numbers: Float64Array }).numbers;
+
+/** `a · b` of `n` numbers from `aAt` and `bAt` on, added to `sum` one by one. */
+function dot(a: Float64Array, aAt: number, b: Float64Array, bAt: number, n: number, sum = 0): number {
+  for (let i = 0; i < n; i++) sum = f32(sum + f32(a[aAt + i] * b[bAt + i]));
+  return sum;
+}
+
+/** A backend that stores what the reference backend stores, and computes in naive float32. */
+export function openNaive(): Backend {
+  const backend = openReference();
+  return {
+    ...backend,
+    name: 'naive float32',
+    gatherRows(out, table, ids) {
+      backend.gatherRows(out, table, ids);
+      numbersOf(out).forEach((value, i, numbers) => {
+        numbers[i] = f32(value);
+      });
+    },
+    rmsNorm(out, x, weight, eps) {
+      const [to, from, w, cols] = [numbersOf(out), numbersOf(x), numbersOf(weight), x.cols];
+      for (let row = 0; row < from.length; row += cols) {
+        const scale = f32(1 / f32(Math.sqrt(f32(f32(dot(from, row, from, row, cols) / cols) + f32(eps)))));
+        for (let c = 0; c < cols; c++) to[row + c] = f32(f32(from[row + c] * scale) * w[c]);
+      }
+    },
+    matmul(out, x, weight, bias) {
+      const [to, from, cols] = [numbersOf(out), numbersOf(x), x.cols];
+      const decoded = backend.alloc('F32', 1, cols);
+      for (let r = 0; r < out.cols; r++) {
+        this.gatherRows(decoded, weight, [r]);
+        for (let t = 0; t < x.rows; t++) {
+          to[t * out.cols + r] = dot(from, t * cols, numbersOf(decoded), 0, cols, bias && numbersOf(bias)[r]);
+        }
+      }
+    },
+    rotate(out, x, cos, sin) {
+      const [to, from, cosines, sines, half] = [numbersOf(out), numbersOf(x), numbersOf(cos), numbersOf(sin), cos.cols];
+      for (let at = 0; at < from.length; at += 2 * half) {
+        const row = Math.floor(at / x.cols) * half;
+        for (let d = 0; d < half; d++) {
+          const [a, b, c, s] = [from[at + d], from[at + d + half], cosines[row + d], sines[row + d]];
+          to[at + d] = f32(f32(a * c) - f32(b * s));
+          to[at + d + half] = f32(f32(b * c) + f32(a * s));
+        }
+      }
+    },
+    attend(out, q, kv, { start, chunkLen, maxChunksBehind, window }) {
+      const { nKvHeads, headDim, keys, values } = kv as typeof kv & { keys: Float64Array; values: Float64Array };
+      const nHeads = out.cols / headDim;
+      const to = numbersOf(out).fill(0);
+      const queries = [q.intra, q.succ, q.inter].map(numbersOf);
+      for (let at = 0; at < to.length; at += headDim) {
+        const i = start + Math.floor(at / out.cols);
+        const kvHead = Math.floor(((at % out.cols) / headDim) * (nKvHeads / nHeads));
+        const scores: number[] = [];
+        const rows: number[] = [];
+        for (let j = Math.max(0, i - window + 1); j <= i; j++) {
+          const chunksBehind = Math.floor(i / chunkLen) - Math.floor(j / chunkLen);
+          if (chunksBehind > maxChunksBehind) continue;
+          const row = (j * nKvHeads + kvHead) * headDim;
+          rows.push(row);
+          scores.push(dot(queries[Math.min(chunksBehind, 2)], at, keys, row, headDim));
+        }
+        const max = Math.max(...scores);
+        const weights = scores.map((score) => f32(Math.exp(f32(score - max))));
+        const sum = weights.reduce((a, b) => f32(a + b));
+        rows.forEach((row, s) => {
+          const weight = f32(weights[s] / sum);
+          for (let d = 0; d < headDim; d++) to[at + d] = f32(to[at + d] + f32(weight * values[row + d]));
+        });
+      }
+    },
+    swiglu(out, gate, up) {
+      const [to, g, u] = [numbersOf(out), numbersOf(gate), numbersOf(up)];
+      for (let i = 0; i < to.length; i++) to[i] = f32(f32(g[i] / f32(1 + f32(Math.exp(-g[i])))) * u[i]);
+    },
+    add(x, y) {
+      const [to, from] = [numbersOf(x), numbersOf(y)];
+      for (let i = 0; i < to.length; i++) to[i] = f32(to[i] + from[i]);
+    },
+  };
+}
