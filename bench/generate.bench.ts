@@ -118,8 +118,18 @@ for (const length of lengths) {
 }
 await model.dispose();
 
-const rounded = results.map((row) => Object.fromEntries(Object.entries(row).map(([k, v]) => [k, Math.round(v * 10) / 10])));
+const rounded = results.map((row) =>
+  Object.fromEntries(Object.entries(row).map(([k, v]) => [k, Math.round(v * 10) / 10])),
+);
 console.table(rounded);
 const peakMemoryBytes = process.resourceUsage().maxRSS * 1024;
 console.log(`peak memory ${(peakMemoryBytes / 2 ** 30).toFixed(2)} GiB`);
-console.log(JSON.stringify({ model: path, backend: model.backendName, method: model.method.name, results: rounded, peakMemoryBytes }));
+console.log(
+  JSON.stringify({
+    model: path,
+    backend: model.backendName,
+    method: model.method.name,
+    results: rounded,
+    peakMemoryBytes,
+  }),
+);

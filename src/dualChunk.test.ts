@@ -79,7 +79,7 @@ describe('distances', () => {
     [6, [6, 5, 4, 3, 2, 1, 0]],
     [11, [9, 8, 7, 6, 5, 4, 5, 4, 3, 2, 1, 0]],
     [13, [9, 8, 7, 6, 5, 4, 7, 6, 5, 4, 3, 2, 1, 0]],
-  ])('are those of figure 2 of the paper, row %i', (i, expected) => {
+  ])('row %i of chunks of 6 with distances up to 9; rows 6 and 11 are in figure 2 of the paper', (i, expected) => {
     expect(distances(i, dualChunk(6, 9))).toEqual(expected);
   });
 

@@ -72,7 +72,7 @@ export function resolveMethod(
   for (const setting of settings) {
     const pair = /^(\d+)\/(\d+)$/.exec(setting);
     if (pair) explicit = { chunkLen: Number(pair[1]), maxDistance: Number(pair[2]) };
-    else if (setting in PRESETS) chosen.preset = setting;
+    else if (Object.hasOwn(PRESETS, setting)) chosen.preset = setting;
     else if (PARTS.includes(setting as Parts)) chosen.parts = setting as Parts;
     else if (SCALES.includes(setting as Scale)) chosen.scale = setting as Scale;
     else throw new UnsupportedError(`unknown setting "${setting}" in method "${spec}"; wanted ${METHOD_HELP}`);

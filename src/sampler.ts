@@ -54,8 +54,10 @@ export function makeSampler(options: SamplingOptions = {}): Sampler {
 /** Index of the largest value, the first of several. @throws Error when a value is not a number. */
 export function argmax(values: ArrayLike<number>): number {
   let best = 0;
-  for (let i = 0; i < values.length; i++) if (!(values[i] <= values[best])) best = i;
-  if (Number.isNaN(values[best])) throw new Error('the model computed a logit that is not a number');
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isNaN(values[i])) throw new Error('the model computed a logit that is not a number');
+    if (values[i] > values[best]) best = i;
+  }
   return best;
 }
 

@@ -16,7 +16,16 @@ const program = new Command('dualchunk')
   .showHelpAfterError('(--help shows what is possible)')
   .addCommand(runCommand())
   .addCommand(chatCommand())
-  .addCommand(inspectCommand());
+  .addCommand(inspectCommand())
+  .addHelpText(
+    'after',
+    `
+Examples:
+  $ dualchunk run model.gguf -f book.txt --take 12k -p "Who keeps a journal in this text?"
+  $ dualchunk chat model.gguf
+  $ dualchunk inspect model.gguf --context 64k
+  $ dualchunk help run`,
+  );
 
 process.on('SIGINT', () => {
   process.stderr.write('\u001b[?25h\ninterrupted\n'); // the progress bar hides the cursor

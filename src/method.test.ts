@@ -1,0 +1,144 @@
+import { describe, expect, it } from 'vitest';
+import type { ModelConfig } from './config.ts';
+import { PLAIN, type Scale } from './dualChunk.ts';
+import { UnsupportedError } from './errors.ts';
+import { resolveMethod } from './method.ts';
+
+const modelOf = (maxPositionEmbeddings: number, more: Partial<ModelConfig> = {}): ModelConfig => ({
+  modelType: 'llama',
+  vocabSize: 100,
+  hiddenSize: 32,
+  intermediateSize: 64,
+  numHiddenLayers: 1,
+  numAttentionHeads: 2,
+  numKeyValueHeads: 2,
+  headDim: 16,
+  rmsNormEps: 1e-6,
+  ropeTheta: 10000,
+  maxPositionEmbeddings,
+  tieWordEmbeddings: true,
+  ...more,
+});
+
+const dualChunkConfig = (originalMaxPositionEmbeddings: number) => ({
+  dualChunkAttentionConfig: { chunkSize: 262144, localSize: 8192, originalMaxPositionEmbeddings },
+});
+const [LLAMA, QWEN_1M] = [modelOf(8192), modelOf(1010000, dualChunkConfig(262144))];
+const MISTRAL = modelOf(32768, { slidingWindow: 4096 });
+const YARN = modelOf(8192, { ropeScaling: { ropeType: 'yarn', factor: 4, originalMaxPositionEmbeddings: 8192 } });
+
+describe('presets', () => {
+  it.each([
+    ['dca:paper', 32, 24, 31],
+    ['dca:paper', 1000, 750, 999],
+    ['dca:paper', 4096, 3072, 4095],
+    ['dca:paper', 8192, 6144, 8191],
+    ['dca:paper', 2, 1, 1],
+    ['dca:chunkllama', 32, 20, 24],
+    ['dca:chunkllama', 1000, 625, 750],
+    ['dca:chunkllama', 4096, 2560, 3072],
+    ['dca:chunkllama', 8192, 5120, 6144],
+    ['dca:100/150', 8192, 100, 150],
+  ])('%s for a window of %i: %i/%i', (spec, trainedLen, chunkLen, maxDistance) => {
+    const { dca } = resolveMethod(spec, undefined, modelOf(trainedLen), 1e6);
+    expect(dca).toEqual({ chunkLen, maxDistance, parts: 'full', scale: 'none', trainedLen });
+  });
+
+  it('config: of Qwen2.5-1M, with its scale', () => {
+    const { dca } = resolveMethod('dca:config', undefined, QWEN_1M, 1e6);
+    expect(dca).toEqual({ chunkLen: 253952, maxDistance: 262144, parts: 'full', scale: 'yarn', trainedLen: 262144 });
+  });
+
+  it('config: without an original window there is no scale', () => {
+    const { dca } = resolveMethod('dca:config', undefined, modelOf(262144, dualChunkConfig(0)), 1e6);
+    expect(dca).toMatchObject({ chunkLen: 253952, maxDistance: 262144, scale: 'none' });
+  });
+
+  it('count the longer window of a model with YaRN', () => {
+    const { dca } = resolveMethod('dca:paper', undefined, YARN, 1e6);
+    expect(dca).toMatchObject({ chunkLen: 24576, maxDistance: 32767, trainedLen: 32768 });
+  });
+});
+
+describe('defaults', () => {
+  it.each<[string, ModelConfig, number, string]>([
+    ['within the trained window', LLAMA, 8192, 'none'],
+    ['beyond it', LLAMA, 8193, 'dca:paper:none'],
+    ['within the window that YaRN gives', YARN, 32768, 'none'],
+    ['beyond the window that YaRN gives', YARN, 32769, 'dca:paper:none'],
+    ['with its own dual chunk config, within', QWEN_1M, 262144, 'none'],
+    ['with its own dual chunk config, beyond', QWEN_1M, 262145, 'dca:config:yarn'],
+    ['with a sliding window', MISTRAL, 1e6, 'none'],
+  ])('%s', (_, config, context, name) => {
+    const method = resolveMethod(undefined, undefined, config, context);
+    expect(method.name).toBe(name);
+    if (name === 'none') expect(method.dca).toEqual(PLAIN);
+  });
+});
+
+describe('settings', () => {
+  it.each([
+    ['dca:chunkllama:intra:logn', { chunkLen: 5120, maxDistance: 6144, parts: 'intra', scale: 'logn' }],
+    ['dca:logn:intra:chunkllama', { chunkLen: 5120, maxDistance: 6144, parts: 'intra', scale: 'logn' }],
+    ['dca:intra+inter:640/700', { chunkLen: 640, maxDistance: 700, parts: 'intra+inter', scale: 'none' }],
+    ['dca', { chunkLen: 6144, maxDistance: 8191, parts: 'full', scale: 'none' }],
+  ])('%s, in any order', (spec, expected) => {
+    expect(resolveMethod(spec, undefined, LLAMA, 1e6).dca).toEqual({ ...expected, trainedLen: 8192 });
+  });
+
+  it.each<[string | undefined, Scale | undefined, Scale]>([
+    ['dca:config', 'logn', 'logn'],
+    ['dca:config:none', undefined, 'none'],
+    ['dca:config:none', 'logn', 'logn'],
+    [undefined, 'logn', 'logn'],
+    ['dca:paper', undefined, 'none'], // Qwen's scale belongs to Qwen's chunks
+    ['dca:1000/2000', undefined, 'none'],
+  ])('the scale of %s with option %s is %s', (spec, option, expected) => {
+    expect(resolveMethod(spec, option, QWEN_1M, 1e6).dca.scale).toBe(expected);
+  });
+
+  it('a name gives the same method again', () => {
+    for (const chunks of ['', ':paper', ':chunkllama', ':config', ':900/1000']) {
+      for (const parts of ['', ':full', ':intra+inter', ':intra']) {
+        for (const scale of [undefined, 'none', 'yarn', 'logn'] as const) {
+          const method = resolveMethod(`dca${chunks}${parts}`, scale, QWEN_1M, 1e6);
+          expect(resolveMethod(method.name, undefined, QWEN_1M, 1e6)).toEqual(method);
+        }
+      }
+    }
+    expect(resolveMethod('none', undefined, QWEN_1M, 1e6).name).toBe('none');
+  });
+});
+
+describe('errors', () => {
+  const form =
+    'wanted none, or dca[:paper|chunkllama|config|CHUNKLEN/MAXDISTANCE][:full|intra+inter|intra][:none|yarn|logn]';
+  const range = 'wanted 1 <= chunkLen <= maxDistance <= 2 * chunkLen';
+
+  it.each([
+    ['rope', LLAMA, `unknown method "rope"; ${form}`],
+    ['', LLAMA, `unknown method ""; ${form}`],
+    ['none:logn', LLAMA, `unknown method "none:logn"; ${form}`],
+    ['dca:long', LLAMA, `unknown setting "long" in method "dca:long"; ${form}`],
+    ['dca:', LLAMA, `unknown setting "" in method "dca:"; ${form}`],
+    ['dca:toString', LLAMA, `unknown setting "toString" in method "dca:toString"; ${form}`],
+    ['dca:__proto__', LLAMA, `unknown setting "__proto__" in method "dca:__proto__"; ${form}`],
+    ['dca:-5/10', LLAMA, `unknown setting "-5/10" in method "dca:-5/10"; ${form}`],
+    ['dca:config', LLAMA, 'method dca:config: this model has no dual_chunk_attention_config'],
+    ['dca:0/0', LLAMA, `chunkLen 0 with maxDistance 0 does not work; ${range}`],
+    ['dca:100/99', LLAMA, `chunkLen 100 with maxDistance 99 does not work; ${range}`],
+    ['dca:100/201', LLAMA, `chunkLen 100 with maxDistance 201 does not work; ${range}`],
+    [
+      'dca',
+      MISTRAL,
+      'this model looks back 4096 tokens only (sliding_window), so DCA has nothing to add; use --method none',
+    ],
+  ])('%s', (spec, config, message) => {
+    expect(() => resolveMethod(spec, undefined, config, 1e6)).toThrow(new UnsupportedError(message));
+  });
+
+  it.each(['dca', 'none', undefined])('an unknown scale with method %s', (spec) => {
+    const resolve = () => resolveMethod(spec, 'flat' as Scale, LLAMA, 1e6);
+    expect(resolve).toThrow(new UnsupportedError('unknown scale "flat"; wanted none, yarn, logn'));
+  });
+});

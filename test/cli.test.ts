@@ -1,0 +1,161 @@
+/** The command line as a user meets it: the built program, real files, and everything that can be wrong with them. */
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { parseSize } from '../src/cli/options.ts';
+
+const MODEL = 'test/golden/llama/model.gguf';
+const TEXT = 'test/golden/text.txt';
+const folder = mkdtempSync(join(tmpdir(), 'dualchunk-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const dualchunk = (args: string[], input = '') =>
+  spawnSync('node', ['dist/cli/main.js', ...args], { encoding: 'utf8', input, timeout: 60_000 });
+
+/** A file in the test's folder, made of `bytes`. */
+function file(name: string, bytes: Uint8Array | string): string {
+  const path = join(folder, name);
+  writeFileSync(path, bytes);
+  return path;
+}
+
+function truncated(path: string, nBytes: number): string {
+  const copy = file(`cut-${nBytes}.gguf`, readFileSync(path));
+  truncateSync(copy, nBytes);
+  return copy;
+}
+
+describe('sizes', () => {
+  it.each([
+    ['7', 7],
+    ['16k', 16384],
+    ['1.5k', 1536],
+    ['1M', 1048576],
+  ])('%s is %d', (text, value) => expect(parseSize(text)).toBe(value));
+  it.each(['', '0', '-1', 'k', '1.3', '16kb', '1e3'])('"%s" is refused', (text) =>
+    expect(() => parseSize(text)).toThrow(/whole number/),
+  );
+});
+
+describe('run', () => {
+  it('reads beyond the trained window by DCA and prints one JSON line', () => {
+    const args = ['run', MODEL, '-f', TEXT, '--take', '200', '-p', 'Who?', '--raw', '-n', '8', '--json'];
+    const { status, stdout } = dualchunk(args);
+    expect(status).toBe(0);
+    expect(stdout.trim().split('\n')).toHaveLength(1);
+    const figures = JSON.parse(stdout);
+    expect(figures).toMatchObject({ text: expect.any(String), generatedTokens: 8, method: 'dca:paper:none' });
+    expect(figures.promptTokens).toBeGreaterThan(200);
+    for (const key of ['prefillTokensPerSecond', 'decodeTokensPerSecond', 'peakMemoryBytes']) {
+      expect(figures[key]).toBeGreaterThan(0);
+    }
+  });
+
+  it('gives the same text from the GGUF, the folder, and the float64 backend', () => {
+    const gguf = 'test/golden/qwen3/model.gguf';
+    const texts = [[gguf], ['test/golden/qwen3'], [gguf, '--backend', 'reference']].map(
+      (model) => dualchunk(['run', ...model, '-f', TEXT, '--take', '80', '-n', '12', '--raw']).stdout,
+    );
+    expect(texts[0].length).toBeGreaterThan(5);
+    expect(new Set(texts).size).toBe(1);
+  });
+
+  it('text on stdout, all else on stderr; stdin is a file named -', () => {
+    const { stdout, stderr, status } = dualchunk(['run', MODEL, '-f', '-', '-n', '4'], 'It was a bright cold day.');
+    expect(status).toBe(0);
+    expect(stdout).not.toMatch(/tokens/);
+    expect(stderr).toMatch(/tokens read at .* generated at .* peak memory/);
+  });
+
+  it('other methods read differently', () => {
+    const read = (...method: string[]) => dualchunk(['run', MODEL, '-f', TEXT, '--take', '300', '-n', '12', ...method]);
+    const texts = [['--method', 'none'], [], ['--scale', 'logn'], ['--method', 'dca:6/9:intra']].map(
+      (method) => read(...method).stdout,
+    );
+    expect(new Set(texts).size).toBe(4);
+  });
+
+  it('Ctrl-C ends it with exit code 130', async () => {
+    const child = spawn('node', ['dist/cli/main.js', 'run', MODEL, '-f', TEXT, '-n', '100000', '--context', '200k']);
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    child.kill('SIGINT');
+    expect(await new Promise((resolve) => child.once('exit', resolve))).toBe(130);
+  });
+});
+
+describe('what is wrong is said in one line, with exit code 1 and nothing on stdout', () => {
+  const cases: [what: string, args: () => string[], message: RegExp][] = [
+    ['no such model', () => ['run', 'nowhere.gguf', '-p', 'x'], /no such file or folder: nowhere\.gguf; give the path/],
+    ['no such text', () => ['run', MODEL, '-f', 'nowhere.txt'], /no such file: nowhere\.txt/],
+    ['a folder as text', () => ['run', MODEL, '-f', 'src'], /src: a folder; give a text file/],
+    ['a text file as model', () => ['run', TEXT, '-p', 'x'], /not a GGUF file; give a \.gguf file/],
+    ['truncated header', () => ['run', truncated(MODEL, 5000), '-p', 'x'], /truncated, download it again/],
+    ['truncated weights', () => ['inspect', truncated(MODEL, 300_000)], /ends at byte .* truncated or corrupt/],
+    ['not UTF-8', () => ['run', MODEL, '-f', file('latin1.txt', Buffer.from([72, 0xe9, 72]))], /not valid UTF-8/],
+    ['nothing to read', () => ['run', MODEL], /nothing to read; give a prompt with -p or a text with -f/],
+    [
+      'a text that does not fit',
+      () => ['run', MODEL, '-f', TEXT, '--context', '1k'],
+      /the prompt has [\d,]+ tokens, but the context holds 1,024; read only the first part with --take/,
+    ],
+    [
+      'a context too large for memory',
+      () => ['run', MODEL, '-p', 'x', '--context', '100m'],
+      /needs [\d.]+ GiB .* a context of up to \d+ tokens fits/,
+    ],
+    [
+      'an unknown method',
+      () => ['run', MODEL, '-p', 'x', '--method', 'magic'],
+      /unknown method "magic"; wanted none, or/,
+    ],
+    ['impossible chunks', () => ['run', MODEL, '-p', 'x', '--method', 'dca:9/6'], /chunkLen 9 with maxDistance 6/],
+    ['a sampling option out of range', () => ['run', MODEL, '-p', 'x', '--top-p', '2'], /topP is 2; wanted/],
+    ['a size that is none', () => ['run', MODEL, '-p', 'x', '--take', 'many'], /Wanted a whole number above 0/],
+    ['an unknown option', () => ['run', MODEL, '--speed'], /unknown option '--speed'/],
+    ['a choice that is none', () => ['run', MODEL, '--backend', 'abacus'], /Allowed choices are wasm, reference/],
+  ];
+  it.each(cases)('%s', (_what, args, message) => {
+    const { status, stdout, stderr } = dualchunk(args());
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/\n {4}at /);
+    expect(stdout).toBe('');
+    expect(status).toBe(1);
+  });
+});
+
+describe('chat', () => {
+  it('answers each line, forgets on /clear, leaves on /exit', () => {
+    const chat = ['chat', 'test/golden/qwen2', '-n', '6', '--context', '2k'];
+    const { status, stdout } = dualchunk(chat, 'Hello\nAnd now?\n/clear\nHello\n/exit\nnever read\n');
+    expect(status).toBe(0);
+    const answers = stdout.split('\n');
+    expect(answers[2]).toBe(answers[0]);
+  });
+
+  it('says when the conversation no longer fits', () => {
+    const { stderr, status } = dualchunk(['chat', 'test/golden/qwen2', '--context', '64'], `${'word '.repeat(90)}\n`);
+    expect(stderr).toMatch(/the prompt has \d+ tokens, but the context holds 64; .*clear/);
+    expect(status).toBe(0);
+  });
+});
+
+describe('inspect and help', () => {
+  it('prints the plan and the bytes', () => {
+    const { stdout, status } = dualchunk(['inspect', MODEL, '--context', '1k', '--json']);
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      trainedWindow: 32,
+      plan: { method: 'dca:paper:none', chunkLen: 24, maxDistance: 31, chunks: 43 },
+      memory: { kvCache: 2 * 2 * 1024 * 4 * 16 * 4 },
+    });
+    expect(dualchunk(['inspect', 'test/golden/mistral']).stdout).toMatch(/KV cache/);
+  });
+
+  it.each([[[]], [['run']], [['chat']], [['inspect']]])('--help of %j shows what is possible', (command: string[]) => {
+    const { stdout, status } = dualchunk([...command, '--help']);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(command.length > 0 ? /Examples:/ : /run[^]*chat[^]*inspect[^]*Examples:/);
+  });
+});
