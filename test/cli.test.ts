@@ -156,6 +156,6 @@ describe('inspect and help', () => {
   it.each([[[]], [['run']], [['chat']], [['inspect']]])('--help of %j shows what is possible', (command: string[]) => {
     const { stdout, status } = dualchunk([...command, '--help']);
     expect(status).toBe(0);
-    expect(stdout).toMatch(command.length > 0 ? /Examples:/ : /run[^]*chat[^]*inspect[^]*Examples:/);
+    expect(stdout).toMatch(command.length > 0 ? /Examples:/ : /run[\s\S]*chat[\s\S]*inspect[\s\S]*Examples:/);
   });
 });

@@ -10,6 +10,7 @@ for (const relaxed of [true, false]) {
     runContract({
       name: `wasm, ${relaxed ? 'relaxed' : 'plain'} SIMD, ${threads} threads`,
       open: () => openWasm({ threads, relaxed }),
+      threads,
     });
   }
 }

@@ -1,0 +1,303 @@
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { seededRandom } from '../test/random.ts';
+import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../test/tinyModel.ts';
+import { openReference } from './backends/reference.ts';
+import { openWasm } from './backends/wasm.ts';
+import { type DualChunk, PLAIN } from './dualChunk.ts';
+import type { Engine, GeneratedToken, GenerateOptions } from './engine.ts';
+import { UnsupportedError } from './errors.ts';
+import { logSumExp } from './sampler.ts';
+
+const BACKENDS = [
+  { backend: 'reference', open: openReference, bound: 1e-11 },
+  // logits are of the size of 10; the order of float32 sums depends on how many rows there are
+  { backend: 'wasm', open: () => openWasm({ threads: 2 }), bound: 1e-4 },
+];
+
+const DCA: DualChunk = { chunkLen: 12, maxDistance: 17, parts: 'full', scale: 'none', trainedLen: 18 };
+const METHODS: { name: string; dca: DualChunk; slidingWindow?: number }[] = [
+  { name: 'plain', dca: PLAIN },
+  { name: 'plain with a window', dca: PLAIN, slidingWindow: 7 },
+  { name: 'dca', dca: DCA },
+  { name: 'intra+inter', dca: { ...DCA, parts: 'intra+inter' } },
+  { name: 'intra', dca: { ...DCA, parts: 'intra' } },
+  { name: 'dca with logn', dca: { ...DCA, scale: 'logn' } },
+  { name: 'dca with yarn', dca: { ...DCA, scale: 'yarn' } },
+];
+
+const TOKENS = randomTokens(50); // four chunks of 12 and two tokens
+
+/** An engine over random weights that is freed with the test; on the reference backend unless told. */
+function open({ backend = openReference(), ...options }: Partial<TinyOptions> = {}) {
+  onTestFinished(() => backend.dispose());
+  return tinyEngine({ backend, ...options });
+}
+
+async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const collected: T[] = [];
+  for await (const item of items) collected.push(item);
+  return collected;
+}
+
+const generate = (engine: Engine, prompt: readonly number[], options: GenerateOptions = {}) =>
+  collect(engine.generate(prompt, { maxTokens: 8, logprobs: 3, ...options }));
+
+/** Logits of every token, `[tokens, vocabSize]`, read in blocks that begin at `starts`. */
+async function logitsByBlocks({ transformer, cache, backend }: ReturnType<typeof open>, starts: readonly number[]) {
+  const rows: number[] = [];
+  for (const [at, start] of starts.entries()) {
+    const block = TOKENS.slice(start, starts[at + 1]);
+    transformer.forward(block, cache);
+    rows.push(...(await backend.read(transformer.logits(0, block.length))));
+  }
+  return rows;
+}
+
+function expectNear(actual: ArrayLike<number>, expected: ArrayLike<number>, bound: number): void {
+  expect(actual.length).toBe(expected.length);
+  const errors = Array.from(actual, (value, i) => Math.abs(value - expected[i]));
+  expect(Math.max(...errors)).toBeLessThan(bound);
+}
+
+/** Log-probabilities that two ways of generating the same text gave. */
+const expectSameText = (actual: GeneratedToken[], expected: GeneratedToken[]) => {
+  expect(actual.map(({ token }) => token)).toEqual(expected.map(({ token }) => token));
+  const logprobs = (tokens: GeneratedToken[]) =>
+    tokens.flatMap(({ topLogprobs = [] }) => topLogprobs.map(({ logprob }) => logprob));
+  expectNear(logprobs(actual), logprobs(expected), 1e-11);
+};
+
+describe.each(BACKENDS)('blocks, $backend', ({ open: openBackend, bound }) => {
+  const starts = (seed: string) => {
+    const random = seededRandom(seed);
+    return [0, ...TOKENS.keys()].filter((at, nth) => nth === 0 || (at > 0 && random.uniform() < 0.15));
+  };
+  const SPLITS = [
+    ['one token at a time', [...TOKENS.keys()]],
+    ['at chunk borders', [0, 12, 24, 36, 48]],
+    ...[1, 2, 3].map((seed) => [`at random, seed ${seed}`, starts(`split ${seed}`)]),
+  ] as [string, number[]][];
+
+  it.each(METHODS)('any split gives the same logits: $name', async ({ dca, slidingWindow }) => {
+    const config = tinyConfig({ slidingWindow });
+    const opened = () => open({ backend: openBackend(), config, dca });
+    const whole = await logitsByBlocks(opened(), [0]);
+    for (const [, split] of SPLITS) expectNear(await logitsByBlocks(opened(), split), whole, bound);
+  });
+});
+
+describe('models', () => {
+  it.each(['llama', 'mistral', 'qwen2', 'qwen3'] as const)(
+    '%s: wasm computes what reference computes',
+    async (modelType) => {
+      const config = tinyConfig({ modelType, tieWordEmbeddings: modelType === 'llama' });
+      const [wasm, reference] = await Promise.all(
+        BACKENDS.map(({ open: openBackend }) =>
+          logitsByBlocks(open({ backend: openBackend(), config, dca: DCA }), [0]),
+        ),
+      );
+      expectNear(wasm, reference, 1e-4);
+    },
+  );
+
+  it('methods differ beyond the first chunk, and only there', async () => {
+    const { vocabSize } = tinyConfig();
+    const plain = await logitsByBlocks(open(), [0]);
+    for (const { name, dca } of METHODS.filter((method) => method.dca !== PLAIN)) {
+      const logits = await logitsByBlocks(open({ dca }), [0]);
+      const firstChunk = dca.chunkLen * vocabSize;
+      expect(logits.slice(0, firstChunk), name).toEqual(plain.slice(0, firstChunk));
+      for (let row = dca.chunkLen; row < TOKENS.length; row++) {
+        const isSame = logits
+          .slice(row * vocabSize, (row + 1) * vocabSize)
+          .every((x, i) => x === plain[row * vocabSize + i]);
+        expect(isSame, `${name}, token ${row}`).toBe(false);
+      }
+    }
+  });
+});
+
+describe('prompts that begin alike', () => {
+  const other = randomTokens(20, 'other');
+  it.each([
+    ['a longer one', TOKENS.slice(0, 30), TOKENS, 20],
+    ['a shorter one', TOKENS, TOKENS.slice(0, 30), 1],
+    ['the same', TOKENS, TOKENS, 1],
+    ['another end', TOKENS, [...TOKENS.slice(0, 17), ...other], 20],
+    ['another beginning', TOKENS, [...other, ...TOKENS.slice(0, 10)], 30],
+  ])('%s is read from where it differs, to the same result', async (_, first, second, unread) => {
+    const fresh = await generate(open({ dca: DCA }).engine, second);
+    const { engine } = open({ dca: DCA });
+    await generate(engine, first, { maxTokens: 1 });
+    const totals: number[] = [];
+    expectSameText(await generate(engine, second, { onProgress: (__, total) => totals.push(total) }), fresh);
+    expect(totals[0]).toBe(unread);
+  });
+
+  it('the answer counts as read: a conversation goes on from it', async () => {
+    const { engine } = open({ dca: DCA });
+    const prompt = TOKENS.slice(0, 20);
+    const answer = (await generate(engine, prompt)).map(({ token }) => token);
+    const longer = [...prompt, ...answer, ...other];
+    const totals: number[] = [];
+    const again = await generate(engine, longer, { onProgress: (_, total) => totals.push(total) });
+    expect(totals[0]).toBe(other.length + 1); // the last token of an answer has been given, but not read
+    expectSameText(again, await generate(open({ dca: DCA }).engine, longer));
+  });
+});
+
+describe('generate', () => {
+  it('is greedy by default, and repeatable by seed', async () => {
+    const { engine } = open();
+    const greedy = await generate(engine, TOKENS);
+    for (const { token, topLogprobs } of greedy) expect(topLogprobs?.[0].token).toBe(token);
+    const sampled = (seed: number) => generate(engine, TOKENS, { temperature: 2, seed });
+    expectSameText(await sampled(5), await sampled(5));
+    expect(await sampled(6)).not.toEqual(await sampled(5));
+  });
+
+  it('gives as many tokens as asked for, or as the context holds', async () => {
+    const { engine } = open({ context: 53 });
+    expect(engine.context).toBe(53);
+    const room = engine.context - TOKENS.length;
+    expect(await generate(engine, TOKENS, { maxTokens: 0 })).toEqual([]);
+    expect(await generate(engine, TOKENS, { maxTokens: 2 })).toHaveLength(2);
+    expect(await generate(engine, TOKENS, { maxTokens: 99 })).toHaveLength(room + 1); // the last one need not be read
+    expect(await generate(engine, Array(engine.context).fill(1), { maxTokens: 99 })).toHaveLength(1);
+  });
+
+  it('ends before a stop token', async () => {
+    const { engine } = open();
+    const tokens = (await generate(engine, TOKENS)).map(({ token }) => token);
+    const stopToken = tokens[5];
+    const stopped = await generate(engine, TOKENS, { stopTokens: new Set([stopToken]) });
+    expect(stopped.map(({ token }) => token)).toEqual(tokens.slice(0, tokens.indexOf(stopToken)));
+  });
+
+  it('reports log-probabilities of the model, whatever the sampler does', async () => {
+    const { engine, transformer, backend } = open();
+    const [first] = await generate(engine, TOKENS, { logprobs: 50, repetitionPenalty: 5, maxTokens: 1 });
+    const logits = await backend.read(transformer.logits(TOKENS.length - 1, 1));
+    const total = logSumExp(logits);
+    const all = first.topLogprobs ?? [];
+    expect(all.map(({ token }) => token).toSorted((a, b) => a - b)).toEqual([...logits.keys()]);
+    expectNear(
+      all.map(({ logprob }) => logprob),
+      all.map(({ token }) => logits[token] - total),
+      1e-12,
+    );
+    expect(all.every(({ logprob }, n) => n === 0 || logprob <= all[n - 1].logprob)).toBe(true);
+    expect(all.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0)).toBeCloseTo(1, 12);
+    expect(first.logprob).toBe(all.find(({ token }) => token === first.token)?.logprob);
+  });
+
+  it('gives as many log-probabilities as asked for', async () => {
+    const { engine } = open();
+    const [none] = await collect(engine.generate(TOKENS, { maxTokens: 1 }));
+    expect(Object.keys(none)).toEqual(['token']);
+    for (const logprobs of [0, 1, 7]) {
+      const [token] = await generate(engine, TOKENS, { logprobs });
+      expect(token.topLogprobs).toHaveLength(logprobs);
+      expect(token.logprob).toBeLessThan(0);
+    }
+  });
+
+  it.each<[string, number[], string]>([
+    ['an empty prompt', [], 'the prompt is empty'],
+    ['a prompt beyond the context', Array(65).fill(1), 'the prompt has 65 tokens, but the context holds 64'],
+  ])('refuses %s', async (_, prompt, message) => {
+    const { engine } = open();
+    for (const read of [() => engine.generate(prompt), () => engine.score(prompt)]) {
+      const reading = collect<unknown>(read());
+      await expect(reading).rejects.toThrow(message);
+      await expect(reading).rejects.toThrow(UnsupportedError);
+    }
+  });
+});
+
+describe('reading', () => {
+  const blockLen = 16;
+  const read = [
+    ['generate', (engine: Engine, options: object) => generate(engine, TOKENS, options)],
+    ['score', (engine: Engine, options: object) => collect(engine.score(TOKENS, options))],
+  ] as const;
+
+  it.each(read)('%s reports progress before and after each block', async (_, start) => {
+    const calls: number[][] = [];
+    await start(open({ blockLen }).engine, { onProgress: (done: number, total: number) => calls.push([done, total]) });
+    expect(calls).toEqual([
+      [0, 50],
+      [16, 50],
+      [32, 50],
+      [48, 50],
+      [50, 50],
+    ]);
+  });
+
+  it.each(read)('%s stops between blocks when aborted, and may be repeated', async (_, start) => {
+    const { engine, cache } = open({ blockLen });
+    const [abort, reason] = [new AbortController(), new Error('enough')];
+    const onProgress = (done: number) => done === 2 * blockLen && abort.abort(reason);
+    await expect(start(engine, { signal: abort.signal, onProgress })).rejects.toBe(reason);
+    expect(cache.length).toBe(2 * blockLen);
+    expectSameText(await generate(engine, TOKENS), await generate(open({ blockLen }).engine, TOKENS));
+  });
+
+  it('stops between tokens when aborted', async () => {
+    const { engine } = open();
+    const abort = new AbortController();
+    const tokens = engine.generate(TOKENS, { signal: abort.signal });
+    await tokens.next();
+    abort.abort();
+    await expect(tokens.next()).rejects.toThrow('aborted');
+    expect(await generate(engine, TOKENS)).toHaveLength(8);
+  });
+
+  it('refuses a second text until the first is done or left', async () => {
+    const { engine } = open();
+    const first = engine.generate(TOKENS);
+    await first.next();
+    await expect(generate(engine, TOKENS)).rejects.toThrow('already reading a text');
+    await expect(collect(engine.score(TOKENS))).rejects.toThrow('already reading a text');
+    expect((await first.next()).done).toBe(false);
+    await first.return(undefined);
+    expect(await generate(engine, TOKENS)).toHaveLength(8);
+  });
+});
+
+describe('score', () => {
+  it.each(BACKENDS)(
+    'is what every token costs given those before it, $backend',
+    async ({ open: openBackend, bound }) => {
+      const { vocabSize } = tinyConfig();
+      const rows = await logitsByBlocks(open({ backend: openBackend(), dca: DCA }), [...TOKENS.keys()]);
+      const expected = TOKENS.slice(1).map((token, at) => {
+        const logits = Float64Array.from(rows.slice(at * vocabSize, (at + 1) * vocabSize));
+        return logSumExp(logits) - logits[token];
+      });
+      for (const [blockLen, maxLogitRows] of [
+        [50, 50],
+        [16, 5],
+        [49, 49],
+        [7, 7],
+        [1, 1],
+      ]) {
+        const { engine } = open({ backend: openBackend(), dca: DCA, blockLen, maxLogitRows });
+        const losses = await collect(engine.score(TOKENS));
+        expect(losses).toHaveLength(Math.ceil(TOKENS.length / blockLen));
+        expectNear(
+          losses.flatMap((block) => [...block]),
+          expected,
+          bound,
+        );
+      }
+    },
+  );
+
+  it('reads its text from the beginning, whatever was read before', async () => {
+    const { engine } = open({ dca: DCA });
+    const [first, again] = [await collect(engine.score(TOKENS)), await collect(engine.score(TOKENS))];
+    expect(again).toEqual(first);
+    expect(await collect(engine.score([7]))).toEqual([new Float64Array()]);
+  });
+});

@@ -1,0 +1,81 @@
+/** Who may import whom: the arrows of the architecture as a table, held against the import lines of `src`. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+
+const SRC = join(import.meta.dirname, '../src');
+const MODULES = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
+  .filter((file) => /\.ts$/.test(file) && !/(\.test|\.case|kernels\/cases)\.ts$/.test(file))
+  .map((file) => file.replace(/\.ts$/, ''))
+  .sort();
+const LIBRARY = MODULES.filter((module) => !module.startsWith('cli/'));
+const NODE = 'node:*';
+
+/** Modules, what they may import, and what else for its types alone. The first row that names a module counts. */
+const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly string[]][] = [
+  ['dualChunk', []],
+  ['errors', []],
+  ['tensorTypes', []],
+  ['config', ['errors']],
+  ['sampler', ['errors']],
+  ['rope', [], ['config']],
+  ['method', ['config', 'dualChunk', 'errors']],
+
+  ['kernels/*.wasm', ['kernels/*.wasm']],
+  ['kernels/*', [], ['tensorTypes']],
+  ['backends/wasm*', ['backends/*', 'kernels/*', 'tensorTypes', 'errors', NODE]],
+  ['backends/*', ['backends/*', 'kernels/*', 'tensorTypes', 'errors']],
+
+  ['kvCache', [], ['backends/backend', 'config']],
+  ['transformer', ['dualChunk'], ['backends/backend', 'config', 'kvCache', 'rope']],
+  ['memoryPlan', ['errors', 'kvCache', 'transformer'], ['config']],
+  ['engine', ['errors', 'sampler'], ['backends/backend', 'kvCache', 'transformer']],
+
+  ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers', '@huggingface/jinja']],
+  ['checkpoint/source', ['errors', NODE]],
+  ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer', NODE]],
+  ['checkpoint/gguf', ['checkpoint/*', 'errors', 'tensorTypes', '@huggingface/gguf']],
+  [
+    'checkpoint/*',
+    ['checkpoint/*', 'config', 'errors', 'kernels/dequantize', 'tensorTypes'],
+    ['backends/backend', 'transformer'],
+  ],
+
+  ['model', LIBRARY],
+  ['index', LIBRARY],
+  ['cli/*', ['cli/*', 'index', 'commander', 'cli-progress', NODE]],
+];
+
+/** `*` stands for anything. */
+const matches = (pattern: string, name: string) =>
+  new RegExp(`^${pattern.replaceAll('.', '\\.').replaceAll('*', '.*')}$`).test(name);
+
+const STATEMENT =
+  /^(?:import|export) (type )?(?:\*|\w|\{)[^'();]* from '([^']+)'|^import '([^']+)'|\bimport\('([^']+)'\)/gm;
+
+/** Modules as in MAY_IMPORT, packages and `node:` as they are written. */
+const importsOf = (module: string) =>
+  [...readFileSync(join(SRC, `${module}.ts`), 'utf8').matchAll(STATEMENT)].map(([, type, ...names]) => {
+    const name = names.find((found) => found) as string;
+    const imported = name.startsWith('.') ? join(module, '..', name).replace(/\.ts$/, '') : name;
+    return { imported, isType: type !== undefined };
+  });
+
+it.each(MODULES)('%s imports what it may', (module) => {
+  const [, values, types = []] = MAY_IMPORT.find(([pattern]) => matches(pattern, module)) ?? ['', []];
+  const forbidden = importsOf(module).filter(
+    ({ imported, isType }) => ![...values, ...(isType ? types : [])].some((pattern) => matches(pattern, imported)),
+  );
+  expect(forbidden).toEqual([]);
+});
+
+it('nothing imports in a circle', () => {
+  const done = new Set<string>();
+  const visit = (module: string, path: readonly string[]): void => {
+    expect(path, 'a circle').not.toContain(module);
+    if (done.has(module)) return;
+    for (const { imported } of importsOf(module)) if (MODULES.includes(imported)) visit(imported, [...path, module]);
+    done.add(module);
+  };
+  for (const module of MODULES) visit(module, []);
+});

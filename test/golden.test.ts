@@ -1,0 +1,175 @@
+/** Whole models against transformers and a literal Dual Chunk Attention in float64; see golden/README.md. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import type { Backend } from '../src/backends/backend.ts';
+import { openReference } from '../src/backends/reference.ts';
+import { openWasm } from '../src/backends/wasm.ts';
+import type { Checkpoint } from '../src/checkpoint/checkpoint.ts';
+import { openCheckpoint } from '../src/checkpoint/open.ts';
+import { loadWeights } from '../src/checkpoint/weights.ts';
+import type { ModelConfig, RopeScaling } from '../src/config.ts';
+import { type DualChunk, PLAIN } from '../src/dualChunk.ts';
+import { Engine } from '../src/engine.ts';
+import { allocKvCache } from '../src/kvCache.ts';
+import { resolveMethod } from '../src/method.ts';
+import { ropeFrequencies } from '../src/rope.ts';
+import { type Message, makeTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
+import { makeTransformer, type Weights } from '../src/transformer.ts';
+
+interface Case {
+  name: string;
+  method: DualChunk | null;
+  ropeScaling: RopeScaling | null;
+  slidingWindow?: number;
+  longest: number;
+  tokens: number[];
+  rows: number[];
+  /** Base64 of float32 `[rows.length, vocabSize]`. */
+  logits: string;
+}
+
+interface Expected {
+  plain: Case[];
+  dca: Case[];
+  greedy: { prompt: number[]; continuation: number[] };
+  nll: { tokens: number[]; plain: number; dcaPaper: number };
+  tokenizer: { text: string; ids: number[]; idsWithSpecial: number[] }[];
+  chat: { messages: Message[]; rendered: string; ids: number[] }[];
+  quantised?: (Case & { file: string })[];
+}
+
+const pathOf = (name: string) => fileURLToPath(new URL(`golden/${name}`, import.meta.url));
+
+const MODELS = ['llama', 'mistral', 'qwen2', 'qwen3'].map((model) => {
+  const expected: Expected = JSON.parse(readFileSync(pathOf(`${model}/expected.json`), 'utf8'));
+  return { model, expected };
+});
+
+/** Every file that holds a model, with its cases. The HF folder and model.gguf hold the same numbers. */
+const FILES = MODELS.flatMap(({ model, expected }) => {
+  const cases = (kind: 'plain' | 'dca') => expected[kind].map((one) => ({ ...one, name: `${kind}: ${one.name}` }));
+  const same = { expected, cases: [...cases('plain'), ...cases('dca')] };
+  return [
+    { path: model, ...same },
+    { path: `${model}/model.gguf`, ...same },
+  ];
+});
+
+const QUANTISED = MODELS.flatMap(({ expected }) => expected.quantised ?? []);
+
+/**
+ * Largest error of a logit, relative to the distance between the largest and the smallest. Reference: the fixture is
+ * rounded to float32, 6e-8 of a logit. wasm: half of what transformers is off by when it computes in float32, 1e-4 of
+ * about 15. A position that is off by one moves logits by 1e-3 and more.
+ */
+const BACKENDS = [
+  { backend: 'reference', open: openReference, bound: 1e-7 },
+  { backend: 'wasm', open: () => openWasm({ threads: 2 }), bound: 3e-6 },
+];
+
+interface Opened {
+  checkpoint: Checkpoint;
+  backend: Backend;
+  weights: Weights;
+}
+
+async function openFile(path: string, open: () => Backend): Promise<Opened> {
+  const [checkpoint, backend] = [await openCheckpoint(pathOf(path)), open()];
+  return { checkpoint, backend, weights: await loadWeights(checkpoint, backend) };
+}
+
+async function close({ checkpoint, backend }: Opened): Promise<void> {
+  await checkpoint.close();
+  await backend.dispose();
+}
+
+/** The forward pass for texts of up to `context` tokens, and its cache. */
+function bind({ backend, weights }: Opened, config: ModelConfig, dca: DualChunk, longest: number, context: number) {
+  const rope = ropeFrequencies(config, longest);
+  const transformer = makeTransformer(backend, config, weights, dca, rope, context, context);
+  return {
+    backend,
+    transformer,
+    cache: allocKvCache(backend, config, context),
+    blockLen: context,
+    maxLogitRows: context,
+  };
+}
+
+async function expectCase(opened: Opened, one: Case, bound: number): Promise<void> {
+  const { method, ropeScaling, slidingWindow, longest, tokens, rows } = one;
+  const own = opened.checkpoint.config;
+  const config = { ...own, ...(ropeScaling && { ropeScaling }), ...(slidingWindow && { slidingWindow }) };
+  const { transformer, cache, backend } = bind(opened, config, method ?? PLAIN, longest, tokens.length);
+  transformer.forward(tokens, cache);
+  const logits = await backend.read(transformer.logits(0, tokens.length));
+  const expected = new Float32Array(new Uint8Array(Buffer.from(one.logits, 'base64')).buffer);
+  const { vocabSize } = config;
+  expect(expected).toHaveLength(rows.length * vocabSize);
+  const errors = Array.from(expected, (value, at) => {
+    const row = rows[Math.floor(at / vocabSize)];
+    return Math.abs(logits[row * vocabSize + (at % vocabSize)] - value);
+  });
+  expect(Math.max(...errors)).toBeLessThan(bound * (Math.max(...expected) - Math.min(...expected)));
+}
+
+describe.each(FILES)('$path', ({ path, cases, expected: { greedy, nll, tokenizer: texts, chat } }) => {
+  describe.each(BACKENDS)('$backend', ({ open, bound }) => {
+    let opened: Opened;
+    beforeAll(async () => {
+      opened = await openFile(path, open);
+    });
+    afterAll(() => close(opened));
+
+    it.each(cases)('$name', (one) => expectCase(opened, one, bound));
+
+    it('greedy continuation', async () => {
+      const { prompt, continuation } = greedy;
+      const context = prompt.length + continuation.length;
+      const engine = new Engine(bind(opened, opened.checkpoint.config, PLAIN, context, context));
+      const tokens: number[] = [];
+      for await (const { token } of engine.generate(prompt, { maxTokens: continuation.length })) tokens.push(token);
+      expect(tokens).toEqual(continuation);
+    });
+
+    it.each([
+      ['none', nll.plain],
+      ['dca:paper', nll.dcaPaper],
+    ])('mean negative log-likelihood, %s', async (spec, mean) => {
+      const { config } = opened.checkpoint;
+      const { dca } = resolveMethod(spec, undefined, config, nll.tokens.length);
+      const engine = new Engine(bind(opened, config, dca, nll.tokens.length, nll.tokens.length));
+      let sum = 0;
+      for await (const losses of engine.score(nll.tokens)) sum = losses.reduce((a, b) => a + b, sum);
+      expect(Math.abs(sum / (nll.tokens.length - 1) - mean)).toBeLessThan(bound);
+    });
+  });
+
+  describe('tokenizer', () => {
+    let tokenizer: Tokenizer;
+    beforeAll(async () => {
+      const { tokenizerJson, tokenizerConfig, close } = await openCheckpoint(pathOf(path));
+      tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, path);
+      await close();
+    });
+
+    it.each(texts)('$text', ({ text, ids, idsWithSpecial }) => {
+      expect(tokenizer.encode(text, { addSpecialTokens: false })).toEqual(ids);
+      expect(tokenizer.encode(text)).toEqual(idsWithSpecial);
+    });
+
+    it.each(chat)('chat: $rendered', ({ messages, rendered, ids }) => {
+      expect(tokenizer.applyChatTemplate(messages)).toBe(rendered);
+      expect(tokenizer.encode(rendered, { addSpecialTokens: false })).toEqual(ids);
+    });
+  });
+});
+
+describe.each(BACKENDS)('quantised, $backend', ({ open, bound }) => {
+  it.each(QUANTISED)('$file: $name', async (one) => {
+    const opened = await openFile(`llama/${one.file}`, open);
+    onTestFinished(() => close(opened));
+    await expectCase(opened, one, bound);
+  });
+});
