@@ -205,6 +205,8 @@ describe('generate', () => {
   it.each<[string, number[], string]>([
     ['an empty prompt', [], 'the prompt is empty'],
     ['a prompt beyond the context', Array(65).fill(1), 'the prompt has 65 tokens, but the context holds 64'],
+    ['a token beyond the vocabulary', [1, 1e6], 'token 1000000 is not in the vocabulary; wanted 0 to'],
+    ['a token that is none', [1, 0.5], 'token 0.5 is not in the vocabulary'],
   ])('refuses %s', async (_, prompt, message) => {
     const { engine } = open();
     for (const read of [() => engine.generate(prompt), () => engine.score(prompt)]) {

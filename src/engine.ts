@@ -44,6 +44,8 @@ export interface EngineParts {
   blockLen: number;
   /** Rows of logits the transformer can give at once. */
   maxLogitRows: number;
+  /** Token ids are below it. */
+  vocabSize: number;
 }
 
 export class Engine {
@@ -65,7 +67,7 @@ export class Engine {
   async *generate(prompt: readonly number[], options: GenerateOptions = {}): AsyncGenerator<GeneratedToken> {
     const { maxTokens = 256, stopTokens, logprobs, signal } = options;
     const sample = makeSampler(options);
-    this.#checkFits(prompt);
+    this.#check(prompt);
     yield* this.#alone(
       async function* (this: Engine): AsyncGenerator<GeneratedToken> {
         if (maxTokens < 1) return;
@@ -89,7 +91,7 @@ export class Engine {
    * @throws UnsupportedError as `prefill`.
    */
   async *score(tokens: readonly number[], { signal, onProgress }: PrefillOptions = {}): AsyncGenerator<Float64Array> {
-    this.#checkFits(tokens);
+    this.#check(tokens);
     yield* this.#alone(
       async function* (this: Engine): AsyncGenerator<Float64Array> {
         this.#trim(0);
@@ -113,8 +115,14 @@ export class Engine {
 
   // --- internal ---
 
-  #checkFits(tokens: readonly number[]): void {
+  #check(tokens: readonly number[]): void {
     if (tokens.length === 0) throw new UnsupportedError('the prompt is empty; give at least one token');
+    const stranger = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= this.#parts.vocabSize);
+    if (stranger !== undefined) {
+      throw new UnsupportedError(
+        `token ${stranger} is not in the vocabulary; wanted 0 to ${this.#parts.vocabSize - 1}`,
+      );
+    }
     if (tokens.length > this.context) {
       throw new UnsupportedError(
         `the prompt has ${tokens.length} tokens, but the context holds ${this.context}; load the model with a larger context or shorten the prompt`,

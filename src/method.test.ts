@@ -97,6 +97,11 @@ describe('settings', () => {
     expect(resolveMethod(spec, option, QWEN_1M, 1e6).dca.scale).toBe(expected);
   });
 
+  it('a scale is nothing to plain attention by default, and wrong with method none', () => {
+    expect(resolveMethod(undefined, 'logn', LLAMA, 8192).name).toBe('none');
+    expect(() => resolveMethod('none', 'logn', LLAMA, 8192)).toThrow('scale logn needs method dca; got none');
+  });
+
   it('a name gives the same method again', () => {
     for (const chunks of ['', ':paper', ':chunkllama', ':config', ':900/1000']) {
       for (const parts of ['', ':full', ':intra+inter', ':intra']) {

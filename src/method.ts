@@ -40,7 +40,7 @@ export const METHOD_HELP = `none, or dca[:${Object.keys(PRESETS).join('|')}|CHUN
  *
  * @param spec See the head of this file. By default plain attention within the trained window, and beyond it DCA with
  *   the model's own dual chunk config or else the `paper` preset.
- * @param scale Overrides the scale of `spec`.
+ * @param scale Overrides the scale of `spec`; nothing to plain attention taken by default.
  * @throws UnsupportedError when `spec` is not a method, or not one for this model.
  */
 export function resolveMethod(
@@ -52,11 +52,14 @@ export function resolveMethod(
   const trainedLen = trainedWindow(config);
   if (spec === undefined) {
     const needsDca = context > trainedLen && config.slidingWindow === undefined;
-    return resolveMethod(needsDca ? 'dca' : 'none', scale, config, context);
+    return needsDca ? resolveMethod('dca', scale, config, context) : resolveMethod('none', 'none', config, context);
   }
   const [kind, ...settings] = spec.split(':');
   if (scale !== undefined && !SCALES.includes(scale)) {
     throw new UnsupportedError(`unknown scale "${scale}"; wanted ${SCALES.join(', ')}`);
+  }
+  if (kind === 'none' && settings.length === 0 && scale !== undefined && scale !== 'none') {
+    throw new UnsupportedError(`scale ${scale} needs method dca; got none`);
   }
   if (kind === 'none' && settings.length === 0) return { name: 'none', dca: PLAIN };
   if (kind !== 'dca') throw new UnsupportedError(`unknown method "${spec}"; wanted ${METHOD_HELP}`);

@@ -121,7 +121,14 @@ export async function openModel(path: string): Promise<ModelFile> {
           const rope = ropeFrequencies(config, isPlain ? context : method.dca.trainedLen);
           const cache = allocKvCache(backend, config, context);
           const transformer = makeTransformer(backend, config, weights, method.dca, rope, blockLen, MAX_LOGIT_ROWS);
-          const engine = new Engine({ backend, transformer, cache, blockLen, maxLogitRows: MAX_LOGIT_ROWS });
+          const engine = new Engine({
+            backend,
+            transformer,
+            cache,
+            blockLen,
+            maxLogitRows: MAX_LOGIT_ROWS,
+            vocabSize: config.vocabSize,
+          });
           return new Model({ config, tokenizer, method, engine, backend });
         } catch (error) {
           await backend.dispose();

@@ -89,7 +89,14 @@ export function tinyEngine({
   const rope = ropeFrequencies(config, context);
   const weights = randomWeights(backend, config);
   const transformer = makeTransformer(backend, config, weights, dca, rope, blockLen, maxLogitRows);
-  const parts = { backend, transformer, cache: allocKvCache(backend, config, context), blockLen, maxLogitRows };
+  const parts = {
+    backend,
+    transformer,
+    cache: allocKvCache(backend, config, context),
+    blockLen,
+    maxLogitRows,
+    vocabSize: config.vocabSize,
+  };
   return { ...parts, engine: new Engine(parts) };
 }
 

@@ -138,7 +138,7 @@ export function runContract({ name, open, threads = 0, skip = [] }: Contract): v
 
     check('calls run in the order they were recorded', async () => {
       // whole numbers through a signed permutation that mixes rows and columns, so that any early step shows
-      const [n, cols, headDim, steps] = [256, 40, 8, 40];
+      const [n, cols, headDim, steps] = [64, 40, 8, 500]; // long enough for every thread to wake
       const start = Array.from({ length: n * cols }, (_, i) => i % 7);
       const shift = Array.from({ length: cols * cols }, (_, i) =>
         i % cols === (Math.floor(i / cols) + 1) % cols ? 1 : 0,

@@ -64,7 +64,7 @@ export function openWasm({ threads = availableParallelism(), relaxed = true }: W
     const end = roundUp(address + nBytes, LINE);
     const missing = Math.ceil((end - memory.buffer.byteLength) / PAGE);
     try {
-      if (end > MAX_PAGES * PAGE) throw new RangeError('beyond 32-bit addresses');
+      if (end >= MAX_PAGES * PAGE) throw new RangeError('beyond 32-bit addresses');
       if (missing > 0) memory.grow(missing);
     } catch {
       throw new UnsupportedError(

@@ -98,7 +98,7 @@ function attendSpan(
       const v = values + (base as usize) * headBytes;
       const o = acc + (g as usize) * headBytes;
       for (let d: usize = 0; d < headBytes; d += 32) {
-        tile6x8(nPanels << 3, scores, SCORE_STRIDE, v + d, headBytes, o + d, headBytes, true);
+        tile6x8(to, scores, SCORE_STRIDE, v + d, headBytes, o + d, headBytes, true);
       }
     }
   }

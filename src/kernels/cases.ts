@@ -90,13 +90,14 @@ export const attend = define<AttendSizes>(
     { n, start, nKvHeads, group, headDim, chunkLen = Infinity, maxChunksBehind = Infinity, window = Infinity },
     make,
   ) => {
-    const nStale = 9; // tokens of a longer text that was here before; a query that sees one of them is far off
+    const nStale = 9; // tokens of a longer text that was here before; nothing may come of them, not even NaN times 0
     const length = start + n;
     const cols = nKvHeads * group * headDim;
     const query = () => make.normal(n, cols, 2 / Math.sqrt(headDim)); // scores of deviation 2: neither flat nor one-hot
     const q = { intra: query(), succ: query(), inter: query() };
     const kv = b.allocKv(length + nStale, nKvHeads, headDim);
-    b.append(kv, make.normal(nStale, nKvHeads * headDim, 10), make.normal(nStale, nKvHeads * headDim, 1e6), length);
+    const stale = make.filled(nStale, nKvHeads * headDim, Array(nStale * nKvHeads * headDim).fill(NaN));
+    b.append(kv, stale, stale, length);
     b.append(kv, make.normal(length, nKvHeads * headDim), make.normal(length, nKvHeads * headDim), 0);
     return make.call(n, cols, (out) => b.attend(out, q, kv, { start, chunkLen, maxChunksBehind, window }));
   },
