@@ -43,33 +43,33 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
     process.stdout.write(`${JSON.stringify(facts)}\n`);
     return;
   }
-  const { ropeScaling, dualChunkAttentionConfig, ...plain } = config;
   const section = (title: string, rows: [string, unknown][]) => {
     const width = Math.max(...rows.map(([name]) => name.length));
     const lines = rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}\n`);
     process.stdout.write(`${title}\n${lines.join('')}`);
   };
+  const shown = (value: unknown) => (typeof value === 'object' ? JSON.stringify(value) : value);
   section(`${path} (${format})`, [
-    ...Object.entries(plain),
-    ['ropeScaling', ropeScaling ? JSON.stringify(ropeScaling) : 'none'],
-    ...(dualChunkAttentionConfig
-      ? ([['dualChunkAttentionConfig', JSON.stringify(dualChunkAttentionConfig)]] as [string, unknown][])
-      : []),
+    ...Object.entries(config).flatMap(([name, value]): [string, unknown][] =>
+      value === undefined ? [] : [[name, shown(value)]],
+    ),
     ['chat template', tokenizer.chatTemplate === undefined ? 'no' : 'yes'],
   ]);
   section(
     'tensors',
     [...file.tensorTypes].map(([type, { count: n, bytes }]) => [type, `${count(n).padStart(4)}  ${size(bytes)}`]),
   );
-  section(`reading ${count(context)} tokens (trained window ${count(window)})`, [
-    ['method', method],
-    ...(dca.chunkLen === Infinity
+  const chunkRows: [string, string][] =
+    dca.chunkLen === Infinity
       ? []
-      : ([
+      : [
           ['chunk', `${count(dca.chunkLen)} tokens, ${count(chunksIn(context, dca.chunkLen))} chunks`],
           ['distances', `at most ${count(dca.maxDistance)}`],
           ['exact across a border', `up to ${count(dca.maxDistance - dca.chunkLen)}`],
-        ] as [string, unknown][])),
+        ];
+  section(`reading ${count(context)} tokens (trained window ${count(window)})`, [
+    ['method', method],
+    ...chunkRows,
     ['weights', size(memory.weights)],
     ['KV cache', `${size(memory.kvCache)} (${size(memory.kvCache / context)} a token)`],
     ['scratch', size(memory.scratch)],

@@ -3,8 +3,10 @@ import cliProgress from 'cli-progress';
 
 export const count = (n: number): string => Math.round(n).toLocaleString('en-US');
 
-export const size = (bytes: number): string =>
-  bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+export function size(bytes: number): string {
+  if (bytes < 2 ** 20) return `${(bytes / 2 ** 10).toFixed(1)} KiB`;
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+}
 
 export const note = (line: string): void => {
   process.stderr.write(`${line}\n`);
