@@ -11,7 +11,7 @@ import { logSumExp } from './sampler.ts';
 const BACKENDS = [
   { backend: 'reference', open: openReference, bound: 1e-11 },
   // logits are of the size of 10; the order of float32 sums depends on how many rows there are
-  { backend: 'wasm', open: () => openWasm({ threads: 2 }), bound: 1e-4 },
+  { backend: 'wasm', open: () => openWasm({ threads: 2, precision: 'f32', kvType: 'f32' }), bound: 1e-4 },
 ];
 
 const DCA: DualChunk = { chunkLen: 12, maxDistance: 17, parts: 'full', scale: 'none', trainedLen: 18 };

@@ -1,6 +1,7 @@
 /** Keys and values of every token read so far. Keys are stored rotated, at a position that never changes. */
 import type { Backend, KvLayer } from './backends/backend.ts';
 import type { ModelConfig } from './config.ts';
+import { KV_TYPES, type KvType } from './kvTypes.ts';
 
 export interface KvCache {
   readonly layers: readonly KvLayer[];
@@ -20,6 +21,13 @@ export function allocKvCache(
   return { layers, capacity, length: 0 };
 }
 
-/** Bytes of a float32 cache for `capacity` tokens. */
-export const kvCacheBytes = ({ numHiddenLayers, numKeyValueHeads, headDim }: ModelConfig, capacity: number): number =>
-  numHiddenLayers * 2 * capacity * numKeyValueHeads * headDim * 4;
+/** Bytes of a cache for `capacity` tokens. */
+export function kvCacheBytes(
+  { numHiddenLayers, numKeyValueHeads, headDim }: ModelConfig,
+  capacity: number,
+  kvType: KvType,
+): number {
+  const { numberBytes, scaleDims } = KV_TYPES[kvType];
+  const headBytes = headDim * numberBytes + (scaleDims === 0 ? 0 : 4 * Math.ceil(headDim / scaleDims));
+  return numHiddenLayers * 2 * capacity * numKeyValueHeads * headBytes;
+}

@@ -2,6 +2,7 @@
 import type { ModelConfig } from './config.ts';
 import { UnsupportedError } from './errors.ts';
 import { kvCacheBytes } from './kvCache.ts';
+import type { KvType } from './kvTypes.ts';
 import { scratchBytes } from './transformer.ts';
 
 /** Bytes. */
@@ -20,14 +21,14 @@ export const MAX_LOGIT_ROWS = 32;
 const WASM_BYTES = 2 ** 32;
 
 /** @param context Tokens. @param weights Bytes of the stored weights. */
-export function memoryPlan(config: ModelConfig, weights: number, context: number): MemoryPlan {
-  const kvCache = kvCacheBytes(config, context);
+export function memoryPlan(config: ModelConfig, weights: number, context: number, kvType: KvType): MemoryPlan {
+  const kvCache = kvCacheBytes(config, context, kvType);
   const scratch = scratchBytes(config, Math.min(BLOCK_LEN, context), MAX_LOGIT_ROWS);
   return { weights, kvCache, scratch, total: weights + kvCache + scratch };
 }
 
 /** @throws UnsupportedError with the numbers and with the context that would fit, when `plan` is too large. */
-export function checkFits(plan: MemoryPlan, config: ModelConfig, context: number, backend: 'wasm' | 'reference'): void {
+export function checkFits(plan: MemoryPlan, context: number, backend: 'wasm' | 'reference'): void {
   // The reference backend keeps every float32 number in 8 bytes.
   const width = backend === 'reference' ? 2 : 1;
   const available = globalThis.process?.availableMemory?.() ?? Infinity;
@@ -37,7 +38,7 @@ export function checkFits(plan: MemoryPlan, config: ModelConfig, context: number
       : [available, 'this machine has free'];
   const needed = plan.weights + width * (plan.kvCache + plan.scratch);
   if (needed <= limit) return;
-  const perToken = width * kvCacheBytes(config, 1);
+  const perToken = (width * plan.kvCache) / context;
   const fitting = Math.floor((limit - plan.weights - width * plan.scratch) / perToken / 64) * 64;
   const parts = `weights ${gib(plan.weights)}, KV cache ${gib(width * plan.kvCache)}, scratch ${gib(width * plan.scratch)}`;
   throw new UnsupportedError(

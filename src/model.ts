@@ -4,7 +4,7 @@
  */
 import type { Backend } from './backends/backend.ts';
 import { openReference } from './backends/reference.ts';
-import { openWasm } from './backends/wasm.ts';
+import { openWasm, type Precision } from './backends/wasm.ts';
 import { openCheckpoint } from './checkpoint/open.ts';
 import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
@@ -12,6 +12,7 @@ import type { Scale } from './dualChunk.ts';
 import { Engine, type GeneratedToken, type GenerateOptions, type PrefillOptions } from './engine.ts';
 import { UnsupportedError } from './errors.ts';
 import { allocKvCache } from './kvCache.ts';
+import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
 import { BLOCK_LEN, checkFits, MAX_LOGIT_ROWS, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
 import { type Method, resolveMethod } from './method.ts';
 import { ropeFrequencies } from './rope.ts';
@@ -29,6 +30,10 @@ export interface LoadOptions {
   backend?: 'wasm' | 'reference';
   /** Threads of the wasm backend. Default: as many as the machine has cores. */
   threads?: number;
+  /** How the wasm backend computes products: 16-bit integers, or exact float32 at two thirds the speed. Default `int16`. */
+  precision?: Precision;
+  /** How the wasm backend stores keys and values: `f32`, `bf16` or `q8_0`. Default `bf16`. */
+  kvType?: KvType;
   /** Called as weights arrive, with bytes. */
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
@@ -42,8 +47,8 @@ export interface ModelFile {
   readonly tokenizer: Tokenizer;
   /** Stored tensors by type, bytes and count. */
   readonly tensorTypes: ReadonlyMap<string, { count: number; bytes: number }>;
-  /** Bytes the model takes with a context of so many tokens. */
-  memoryPlan(context: number): MemoryPlan;
+  /** Bytes the model takes with a context of so many tokens. `kvType` is `bf16` by default. */
+  memoryPlan(context: number, kvType?: KvType): MemoryPlan;
   /** @throws FormatError, UnsupportedError when the weights or the options do not work out. */
   load(options?: LoadOptions): Promise<Model>;
   close(): Promise<void>;
@@ -100,21 +105,22 @@ export async function openModel(path: string): Promise<ModelFile> {
       const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
       tensorTypes.set(type, { count: count + 1, bytes: bytes + nBytes });
     }
-    const plan = (context: number) => memoryPlan(config, weightBytes(checkpoint), context);
+    const plan = (context: number, kvType: KvType = DEFAULT_KV_TYPE) =>
+      memoryPlan(config, weightBytes(checkpoint), context, kvType);
     const { name, format } = checkpoint;
     return {
       ...{ name, format, config, tokenizer, tensorTypes },
       memoryPlan: plan,
       close: checkpoint.close,
       async load(options = {}) {
-        const { context = Math.min(trainedWindow(config), 8192), backend: kind = 'wasm', threads } = options;
+        const { context = Math.min(trainedWindow(config), 8192), backend: kind = 'wasm', kvType } = options;
         if (!Number.isInteger(context) || context < 1) {
           throw new UnsupportedError(`context is ${context}; wanted a whole number of tokens above 0`);
         }
         const method = resolveMethod(options.method, options.scale, config, context);
-        checkFits(plan(context), config, context, kind);
-        const backend = openBackend(kind, threads);
+        const backend = openBackend(kind, options);
         try {
+          checkFits(plan(context, kind === 'reference' ? 'f32' : kvType), context, kind);
           const blockLen = Math.min(BLOCK_LEN, context);
           const weights = await loadWeights(checkpoint, backend, options);
           const isPlain = method.dca.chunkLen === Infinity;
@@ -142,8 +148,8 @@ export async function openModel(path: string): Promise<ModelFile> {
   }
 }
 
-function openBackend(kind: string, threads: number | undefined): Backend {
-  if (kind === 'wasm') return openWasm({ threads });
+function openBackend(kind: string, { threads, precision, kvType }: LoadOptions): Backend {
+  if (kind === 'wasm') return openWasm({ threads, precision, kvType });
   if (kind === 'reference') return openReference();
   throw new UnsupportedError(`unknown backend "${kind}"; wanted wasm or reference`);
 }

@@ -16,6 +16,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['dualChunk', []],
   ['errors', []],
   ['tensorTypes', []],
+  ['kvTypes', []],
   ['config', ['errors']],
   ['sampler', ['errors']],
   ['rope', [], ['config']],
@@ -23,12 +24,12 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
 
   ['kernels/*.wasm', ['kernels/*.wasm']],
   ['kernels/*', [], ['tensorTypes']],
-  ['backends/wasm*', ['backends/*', 'kernels/*', 'tensorTypes', 'errors', NODE]],
+  ['backends/wasm*', ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors', NODE]],
   ['backends/*', ['backends/*', 'kernels/*', 'tensorTypes', 'errors']],
 
-  ['kvCache', [], ['backends/backend', 'config']],
+  ['kvCache', ['kvTypes'], ['backends/backend', 'config']],
   ['transformer', ['dualChunk'], ['backends/backend', 'config', 'kvCache', 'rope']],
-  ['memoryPlan', ['errors', 'kvCache', 'transformer'], ['config']],
+  ['memoryPlan', ['errors', 'kvCache', 'transformer'], ['config', 'kvTypes']],
   ['engine', ['errors', 'sampler'], ['backends/backend', 'kvCache', 'transformer']],
 
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers', '@huggingface/jinja']],

@@ -55,9 +55,12 @@ describe('run', () => {
 
   it('gives the same text from the GGUF, the folder, and the float64 backend', () => {
     const gguf = 'test/golden/qwen3/model.gguf';
-    const texts = [[gguf], ['test/golden/qwen3'], [gguf, '--backend', 'reference']].map(
-      (model) => dualchunk(['run', ...model, '-f', TEXT, '--take', '80', '-n', '12', '--raw']).stdout,
-    );
+    const exact = ['--precision', 'f32', '--kv-type', 'f32'];
+    const texts = [
+      [gguf, ...exact],
+      ['test/golden/qwen3', ...exact],
+      [gguf, '--backend', 'reference'],
+    ].map((model) => dualchunk(['run', ...model, '-f', TEXT, '--take', '80', '-n', '12', '--raw']).stdout);
     expect(texts[0].length).toBeGreaterThan(5);
     expect(new Set(texts).size).toBe(1);
   });
@@ -148,7 +151,7 @@ describe('inspect and help', () => {
     expect(JSON.parse(stdout)).toMatchObject({
       trainedWindow: 32,
       plan: { method: 'dca:paper:none', chunkLen: 24, maxDistance: 31, chunks: 43 },
-      memory: { kvCache: 2 * 2 * 1024 * 4 * 16 * 4 },
+      memory: { kvCache: 2 * 2 * 1024 * 4 * 16 * 2 },
     });
     expect(dualchunk(['inspect', 'test/golden/mistral']).stdout).toMatch(/KV cache/);
   });

@@ -5,12 +5,38 @@ import type { Backend, Tensor } from './backend.ts';
 import { expectRight, runContract } from './contract.case.ts';
 import { openWasm } from './wasm.ts';
 
+const EXACT = { precision: 'f32', kvType: 'f32' } as const;
+const INT16 = { precision: 'int16', kvType: 'f32' } as const;
+
 for (const relaxed of [true, false]) {
+  const simd = relaxed ? 'relaxed' : 'plain';
   for (const threads of [1, 2, 3]) {
     runContract({
-      name: `wasm, ${relaxed ? 'relaxed' : 'plain'} SIMD, ${threads} threads`,
-      open: () => openWasm({ threads, relaxed }),
+      name: `wasm, ${simd} SIMD, ${threads} threads`,
+      open: () => openWasm({ threads, relaxed, ...EXACT }),
       threads,
+    });
+  }
+  // 12 bits of each factor, and of the weights 13: errors of a sum are near 5e-4 of its largest
+  runContract({
+    name: `wasm, ${simd} SIMD, 16-bit integers`,
+    open: () => openWasm({ threads: 2, relaxed, ...INT16 }),
+    threads: 2,
+    rounding: { matmul: 1e-3, attend: 2e-3 },
+  });
+}
+// a key rounded to 8 bits moves a score by about 2^-9 of its length
+for (const [kvType, cachedBytes, attend] of [
+  ['bf16', 2, 1.2e-2],
+  ['q8_0', 1, 3e-2],
+] as const) {
+  for (const precision of ['f32', 'int16'] as const) {
+    runContract({
+      name: `wasm, ${precision}, ${kvType} cache`,
+      open: () => openWasm({ threads: 2, precision, kvType }),
+      threads: 2,
+      rounding: { matmul: 1e-3, attend },
+      cachedBytes,
     });
   }
 }
@@ -20,9 +46,14 @@ describe('openWasm', () => {
     expect(() => openWasm({ threads })).toThrow(UnsupportedError);
   });
 
+  it('refuses a precision and a KV type it does not know', () => {
+    expect(() => openWasm({ precision: 'int4' as 'f32' })).toThrow('unknown precision "int4"; wanted int16 or f32');
+    expect(() => openWasm({ kvType: 'q2' as 'f32' })).toThrow('unknown KV type "q2"; wanted f32, bf16, q8_0');
+  });
+
   it.each([
-    [{ threads: 1, relaxed: false }, 'wasm (SIMD, 1 thread)'],
-    [{ threads: 2, relaxed: true }, 'wasm (relaxed SIMD, 2 threads)'],
+    [{ threads: 1, relaxed: false, ...EXACT }, 'wasm (SIMD, f32, f32 cache, 1 thread)'],
+    [{ threads: 2, relaxed: true }, 'wasm (relaxed SIMD, int16, bf16 cache, 2 threads)'],
   ])('names what it runs on: %o', async (options, name) => {
     const backend = openWasm(options);
     expect(backend.name).toBe(name);
@@ -30,10 +61,65 @@ describe('openWasm', () => {
   });
 });
 
+describe('16-bit integers', () => {
+  let b: Backend;
+  beforeEach(() => {
+    b = openWasm({ threads: 2, ...INT16 });
+  });
+  afterEach(() => b.dispose());
+
+  const filled = (rows: number, cols: number, value: (r: number, c: number) => number) => {
+    const tensor = b.alloc('F32', rows, cols);
+    b.write(
+      tensor,
+      Array.from({ length: rows * cols }, (_, i) => value(Math.floor(i / cols), i % cols)),
+    );
+    return tensor;
+  };
+
+  it.each([1, -1])('the largest sums a product can reach do not overflow, sign %d', async (sign) => {
+    const K = 300;
+    const [x, w, out] = [filled(9, K, () => 7), filled(40, K, () => sign), b.alloc('F32', 9, 40)];
+    b.matmul(out, x, w);
+    for (const sum of await b.read(out)) expect(Math.abs(sum / (7 * K * sign) - 1)).toBeLessThan(1e-3);
+  });
+
+  it.each([64, 128])('nor do those of attention, headDim %d', async (headDim) => {
+    const n = 200;
+    const constant = (value: number) => filled(n, headDim, () => value);
+    const [q, out, kv] = [constant(3), b.alloc('F32', n, headDim), b.allocKv(n, 1, headDim)];
+    b.append(kv, constant(-3), constant(5), 0);
+    b.attend(out, { intra: q, succ: q, inter: q }, kv, {
+      start: 0,
+      chunkLen: 70,
+      maxChunksBehind: 9,
+      window: Infinity,
+    });
+    for (const value of await b.read(out)) expect(Math.abs(value / 5 - 1)).toBeLessThan(1e-3);
+  });
+
+  it('a large channel spoils no more than its segment of 128', async () => {
+    const K = 512;
+    const x = filled(8, K, (r, c) => (c === 3 ? 5000 : Math.sin(r + c)));
+    const w = filled(32, K, (r, c) => (c < 128 ? 0 : Math.cos(r * c)));
+    const [out, truth] = [b.alloc('F32', 8, 32), openWasm({ threads: 1, ...EXACT })];
+    b.matmul(out, x, w);
+    const [exact, xs, ws] = [truth.alloc('F32', 8, 32), truth.alloc('F32', 8, K), truth.alloc('F32', 32, K)];
+    truth.write(xs, await b.read(x));
+    truth.write(ws, await b.read(w));
+    truth.matmul(exact, xs, ws);
+    const [found, wanted] = [await b.read(out), await truth.read(exact)];
+    await truth.dispose();
+    wanted.forEach((value, i) => {
+      expect(Math.abs(found[i] - value)).toBeLessThan(0.02);
+    });
+  });
+});
+
 describe('one wasm memory', () => {
   let b: Backend;
   beforeEach(() => {
-    b = openWasm({ threads: 2 });
+    b = openWasm({ threads: 2, ...EXACT });
   });
   afterEach(() => b.dispose());
 

@@ -1,11 +1,13 @@
 /**
  * WebAssembly SIMD on all cores. One shared memory of at most 4 GiB holds weights, cache and scratch; kernel calls are
- * recorded as commands (`wasmWorkers.ts`) and run by threads. Arithmetic is float32; weights stay as they are stored.
+ * recorded as commands (`wasmWorkers.ts`) and run by threads. Weights stay as they are stored; products are computed in
+ * 16-bit integers, quantised a segment at a time, or in float32.
  */
 import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { UnsupportedError } from '../errors.ts';
 import { PLAIN_SIMD, RELAXED_SIMD } from '../kernels/wasmBinary.ts';
+import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
 import { type Command, startWorkers } from './wasmWorkers.ts';
@@ -15,9 +17,12 @@ interface WasmTensor extends Tensor {
   readonly at: number;
 }
 
+/** Addresses; layouts in kernels/kv.wasm.ts. */
 interface WasmKv extends KvLayer {
-  readonly keys: number; // [nKvHeads, capacity / 8, headDim, 8]
-  readonly values: number; // [nKvHeads, capacity, headDim]
+  readonly keys: number;
+  readonly keyScales: number;
+  readonly values: number;
+  readonly valueScales: number;
 }
 
 export interface WasmOptions {
@@ -25,15 +30,27 @@ export interface WasmOptions {
   threads?: number;
   /** Use relaxed SIMD (fused multiply-add) where the engine has it. Default true. */
   relaxed?: boolean;
+  /** How products are computed: 16-bit integers, with errors near 5e-4, or float32. Default `int16`. */
+  precision?: Precision;
+  /** How keys and values are stored. Default `bf16`. */
+  kvType?: KvType;
 }
+
+export type Precision = 'int16' | 'f32';
 
 const PAGE = 65536;
 const MAX_PAGES = 65536;
 const LINE = 64; // bytes; every allocation begins at a cache line
 const NO_LIMIT = 0xffffffff;
 const KEY_TILE = 64; // keys; see kernels/attend.wasm.ts
-const QUERY_ROWS = 192; // rows of a query tile: enough to reuse a tile of keys, few enough to stay in L2
+const QUERY_ROWS = 384; // rows of a query tile: enough to reuse a tile of keys, few enough to stay in L2
 const COLUMN_GROUP = 32; // see kernels/matmul.wasm.ts
+const INT_TILE_ROWS = 4; // in a product, fewer are multiplied row by row
+const MANY_ROWS = 48; // of queries, to be worth packing keys for
+const TILE_SEGMENT = 128; // numbers that share a scale, see kernels/quantize.wasm.ts
+const DOT_SEGMENT = 32;
+const SPLIT_KEYS = 256; // fewest keys worth a split of their own
+const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
 
 const at = (tensor: Tensor) => (tensor as WasmTensor).at;
 const typeNumber = (type: TensorType) => Object.keys(TENSOR_TYPES).indexOf(type);
@@ -49,11 +66,23 @@ function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelax
   return { module: new WebAssembly.Module(Buffer.from(PLAIN_SIMD, 'base64')), isRelaxed: false };
 }
 
-/** Opens the WASM backend. @throws UnsupportedError when `threads` is not a whole number from 1 to 256. */
-export function openWasm({ threads = availableParallelism(), relaxed = true }: WasmOptions = {}): Backend {
+/** Opens the WASM backend. @throws UnsupportedError for threads other than 1 to 256, an unknown precision or KV type. */
+export function openWasm({
+  threads = availableParallelism(),
+  relaxed = true,
+  precision = 'int16',
+  kvType = DEFAULT_KV_TYPE,
+}: WasmOptions = {}): Backend {
   if (!Number.isInteger(threads) || threads < 1 || threads > 256) {
     throw new UnsupportedError(`threads is ${threads}; wanted a whole number from 1 to 256`);
   }
+  if (precision !== 'int16' && precision !== 'f32') {
+    throw new UnsupportedError(`unknown precision "${precision}"; wanted int16 or f32`);
+  }
+  if (!Object.hasOwn(KV_TYPES, kvType)) {
+    throw new UnsupportedError(`unknown KV type "${kvType}"; wanted ${Object.keys(KV_TYPES).join(', ')}`);
+  }
+  const kvTypeNumber = Object.keys(KV_TYPES).indexOf(kvType);
   const { module, isRelaxed } = compileKernels(relaxed);
   const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
   const workers = startWorkers(module, memory, threads);
@@ -79,8 +108,10 @@ export function openWasm({ threads = availableParallelism(), relaxed = true }: W
   let scratch = 0;
   let scratchBytes = 0;
   let scratchWanted = 0;
+  let lastQuantized: string | undefined;
   function record(kernel: string, nItems: number, grain: number, args: number[], scratchNeed = 0) {
     if (nItems > 0) commands.push({ kernel, nItems, grain, args });
+    if (kernel !== 'matmul') lastQuantized = undefined;
     scratchWanted = Math.max(scratchWanted, roundUp(scratchNeed, LINE));
   }
   const rowsEach = (rows: number) => Math.max(1, Math.ceil(rows / (threads * 4)));
@@ -110,17 +141,48 @@ export function openWasm({ threads = availableParallelism(), relaxed = true }: W
     return address;
   }
 
+  /** Memory that one command fills and the next ones read; grows with what is asked of it. */
+  function makeRoom() {
+    let [address, length] = [0, 0];
+    return (nBytes: number): number => {
+      if (nBytes > length) [address, length] = [allocBytes(nBytes), nBytes];
+      return address;
+    };
+  }
+  const roomForQuantized = makeRoom();
+  const roomForSplits = makeRoom();
+
+  /** Records the quantisation of `x` for tiles or for dot products; not again if `x` was the last, as for q, k and v. */
+  function quantize(x: Tensor): { xq: number; xScales: number; xSums: number } {
+    const { rows, cols } = x;
+    const forTiles = rows >= INT_TILE_ROWS;
+    const segments = Math.ceil(cols / (forTiles ? TILE_SEGMENT : DOT_SEGMENT));
+    const [numberBytes, scaleBytes] = [2 * rows * roundUp(cols, 2), 4 * rows * segments];
+    const xq = roomForQuantized(roundUp(numberBytes, LINE) + 2 * roundUp(scaleBytes, LINE));
+    const xScales = xq + roundUp(numberBytes, LINE);
+    const xSums = xScales + roundUp(scaleBytes, LINE);
+    const source = `${at(x)} ${rows} ${cols} ${xq}`;
+    if (source !== lastQuantized) {
+      const args = forTiles ? [xq, xScales, at(x), cols] : [xq, xScales, xSums, at(x), cols];
+      record(forTiles ? 'quantizeForTiles' : 'quantizeForDots', rows, rowsEach(rows), args);
+      lastQuantized = source;
+    }
+    return { xq, xScales, xSums };
+  }
+
   return {
-    name: `wasm (${isRelaxed ? 'relaxed SIMD' : 'SIMD'}, ${threads} thread${threads === 1 ? '' : 's'})`,
+    name: `wasm (${isRelaxed ? 'relaxed SIMD' : 'SIMD'}, ${precision}, ${kvType} cache, ${threads} thread${threads === 1 ? '' : 's'})`,
     get nBytes() {
       return used;
     },
     alloc: (type, rows, cols) => ({ type, rows, cols, at: allocBytes(rows * rowBytes(type, cols)) }) as WasmTensor,
     allocKv(tokens, nKvHeads, headDim) {
       const capacity = roundUp(tokens, KEY_TILE);
-      const nBytes = capacity * nKvHeads * headDim * 4;
-      const [keys, values] = [allocBytes(nBytes), allocBytes(nBytes)];
-      return { capacity, nKvHeads, headDim, keys, values } as WasmKv;
+      const { numberBytes, scaleDims } = KV_TYPES[kvType];
+      const half = () => allocBytes(capacity * nKvHeads * headDim * numberBytes);
+      const scales = () => allocBytes(scaleDims === 0 ? 0 : 4 * capacity * nKvHeads * Math.ceil(headDim / scaleDims));
+      const [keys, keyScales, values, valueScales] = [half(), scales(), half(), scales()];
+      return { capacity, nKvHeads, headDim, keys, keyScales, values, valueScales } as WasmKv;
     },
     view: (tensor, rows, cols, offset = 0) => ({ ...tensor, rows, cols, at: at(tensor) + 4 * offset }) as WasmTensor,
     write: (tensor, values) => new Float32Array(memory.buffer, at(tensor), values.length).set(values),
@@ -137,33 +199,57 @@ export function openWasm({ threads = availableParallelism(), relaxed = true }: W
     },
     matmul(out, x, weight, bias) {
       const { type, rows: N, cols: K } = weight;
-      const operands = [at(out), at(x), at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];
-      record('matmul', Math.ceil(N / COLUMN_GROUP), 1, [...operands, x.rows, N, K], 160 * K + 192);
+      const isBlocks = TENSOR_TYPES[type].blockLen > 1;
+      const isInt = precision === 'int16' && (x.rows >= INT_TILE_ROWS || isBlocks);
+      const { xq, xScales, xSums } = isInt ? quantize(x) : { xq: 0, xScales: 0, xSums: 0 };
+      const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];
+      const args = [at(out), at(x), xq, xScales, xSums, ...stored, x.rows, N, K];
+      // a decoded row, 8 rows and 32 columns of words, their scales, an edge tile
+      const scratchNeed = 4 * (41 * roundUp(K, 16) + 32 * Math.ceil(K / TILE_SEGMENT) + 48) + LINE;
+      const groups = Math.ceil(N / COLUMN_GROUP);
+      const grain = x.rows < INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
+      record('matmul', groups, grain, args, scratchNeed);
     },
     rotate(out, x, cos, sin) {
       record('rotate', x.rows, rowsEach(x.rows), [at(out), at(x), at(cos), at(sin), x.cols, cos.cols]);
     },
     append(kv, k, v, start) {
-      const { keys, values, nKvHeads, headDim, capacity } = kv as WasmKv;
-      const args = [keys, values, at(k), at(v), start, nKvHeads, headDim, capacity];
+      const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
+      const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
+      const args = [...cache, at(k), at(v), start, nKvHeads, headDim, capacity];
       record('append', k.rows, rowsEach(k.rows), args);
     },
     attend(out, { intra, succ, inter }, kv, { start, chunkLen, maxChunksBehind, window }) {
-      const { keys, values, nKvHeads, headDim, capacity } = kv as WasmKv;
+      const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
       const nHeads = out.cols / headDim;
       const group = nHeads / nKvHeads;
-      const tileLen = Math.max(1, Math.floor(QUERY_ROWS / group));
-      const T = roundUp(tileLen * group, 6);
-      const scratchNeed = 4 * (4 * T * headDim + 2 * T + 6 * KEY_TILE);
+      const limits = [u32(chunkLen), u32(maxChunksBehind), u32(window)];
       // One command for each chunk that the block touches: within one, all queries see a key at the same distance rule.
       for (let first = 0; first < out.rows; ) {
         const chunkEnd = chunkLen === Infinity ? Infinity : (Math.floor((start + first) / chunkLen) + 1) * chunkLen;
         const n = Math.min(out.rows - first, chunkEnd - (start + first));
+        const tileLen = Math.max(1, Math.min(n, Math.floor(QUERY_ROWS / group)));
+        const nTiles = Math.ceil(n / tileLen);
+        // Quantising a tile of keys pays where enough rows share it; few rows take the keys as they lie.
+        const isInt = precision === 'int16' && headDim <= MAX_INT_HEAD_DIM && tileLen * group >= MANY_ROWS;
+        const tileRows = isInt ? INT_TILE_ROWS : tileLen * group >= MANY_ROWS ? 6 : 3;
+        const T = roundUp(tileLen * group, tileRows);
+        const few = nTiles === 1 && nKvHeads < 4 * threads;
+        const nSplits = few
+          ? Math.max(1, Math.min(Math.ceil((4 * threads) / nKvHeads), Math.floor((start + first + n) / SPLIT_KEYS)))
+          : 1;
+        const partBytes = 4 * T * (headDim + 2);
+        const parts = nSplits > 1 ? roomForSplits(nKvHeads * nSplits * partBytes) : 0;
         const rows = [out, intra, succ, inter].map((tensor) => at(tensor) + first * out.cols * 4);
+        const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
         const shape = [n, start + first, nHeads, nKvHeads, headDim, capacity];
-        const limits = [u32(chunkLen), u32(maxChunksBehind), u32(window)];
-        const args = [...rows, keys, values, ...shape, ...limits, tileLen];
-        record('attend', Math.ceil(n / tileLen) * nKvHeads, 1, args, scratchNeed);
+        const args = [...rows, ...cache, ...shape, ...limits, tileLen, tileRows, nSplits, parts];
+        const scratchNeed = 4 * (T * (2 * headDim + 3) + 194 * headDim + 1024);
+        record('attend', nTiles * nSplits * nKvHeads, 1, args, scratchNeed);
+        if (nSplits > 1) {
+          const mergeArgs = [rows[0], parts, T, nHeads, nKvHeads, headDim, nSplits];
+          record('mergeSplits', n * nHeads, rowsEach(n * nHeads), mergeArgs);
+        }
         first += n;
       }
     },

@@ -65,7 +65,7 @@ function work({ module, memory, control, claims, words, thread, nThreads }: Shar
     try {
       for (let c = 0, at = 3; c < nCommands; c++) {
         const [kernel, nItems, grain, nArgs] = words.subarray(at, at + 4);
-        const args = words.subarray(at + 4, at + 4 + nArgs);
+        const args = Array.from(words.subarray(at + 4, at + 4 + nArgs));
         at += 4 + nArgs;
         for (;;) {
           const begin = Atomics.add(claims, c, grain);

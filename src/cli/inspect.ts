@@ -27,7 +27,7 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
   const window = trainedWindow(config);
   const context = flags.context ?? window;
   const { name: method, dca } = resolveMethod(flags.method, flags.scale, config, context);
-  const memory = file.memoryPlan(context);
+  const memory = file.memoryPlan(context, flags.kvType);
   const tensors = Object.fromEntries(file.tensorTypes);
   await file.close();
 

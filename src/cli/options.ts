@@ -27,6 +27,8 @@ export interface ModelFlags {
   scale?: Scale;
   threads?: number;
   backend?: 'wasm' | 'reference';
+  precision?: LoadOptions['precision'];
+  kvType?: LoadOptions['kvType'];
 }
 
 /** Flags that say how a model is loaded. */
@@ -36,7 +38,11 @@ export const addModelFlags = (command: Command): Command =>
     .option('-m, --method <method>', `${METHOD_HELP} (default: none within the trained window, dca beyond)`)
     .addOption(new Option('--scale <scale>', 'attention scale of dca').choices(['none', 'yarn', 'logn']))
     .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
-    .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'));
+    .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'))
+    .addOption(
+      new Option('--precision <precision>', 'products in 16-bit integers or float32').choices(['int16', 'f32']),
+    )
+    .addOption(new Option('--kv-type <type>', 'how keys and values are stored').choices(['f32', 'bf16', 'q8_0']));
 
 /** Flags that say how tokens are chosen. */
 export const addSamplingFlags = (command: Command): Command =>
@@ -64,6 +70,7 @@ export const samplingOf = (flags: SamplingFlags): SamplingFlags => {
   return { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed };
 };
 
-export const loadOptionsOf = ({ method, scale, threads, backend }: ModelFlags, context: number): LoadOptions => ({
-  ...{ context, method, scale, threads, backend },
-});
+export function loadOptionsOf(flags: ModelFlags, context: number): LoadOptions {
+  const { method, scale, threads, backend, precision, kvType } = flags;
+  return { context, method, scale, threads, backend, precision, kvType };
+}

@@ -7,7 +7,7 @@ import { madd } from './simd.wasm';
 /** Half to float: the bits shifted into place are the value times 2^-112, subnormals included. */
 // @ts-ignore: decorator
 @inline
-function half(at: usize): f32 {
+export function half(at: usize): f32 {
   const bits = load<u16>(at) as u32;
   const sign = (bits & 0x8000) << 16;
   if ((bits & 0x7c00) == 0x7c00) return reinterpret<f32>(sign | 0x7f800000 | ((bits & 1023) << 13));
@@ -30,7 +30,7 @@ function store16(out: usize, bytes: v128, scale: v128, offset: v128): void {
 /** Bytes 16 where bit `i` of the 16 bits at `at` is set, else 0: the fifth bits of 16 weights. */
 // @ts-ignore: decorator
 @inline
-function fifthBits(at: usize): v128 {
+export function fifthBits(at: usize): v128 {
   const bits = i8x16.swizzle(v128.load16_splat(at), i8x16(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1));
   const place = i8x16(1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64, -128);
   return v128.and(i8x16.eq(v128.and(bits, place), place), i8x16.splat(16));
@@ -38,13 +38,13 @@ function fifthBits(at: usize): v128 {
 
 // @ts-ignore: decorator
 @inline
-function lowNibbles(bytes: v128): v128 {
+export function lowNibbles(bytes: v128): v128 {
   return v128.and(bytes, i8x16.splat(15));
 }
 
 // @ts-ignore: decorator
 @inline
-function highNibbles(bytes: v128): v128 {
+export function highNibbles(bytes: v128): v128 {
   return i8x16.shr_u(bytes, 4);
 }
 
@@ -103,7 +103,7 @@ function q8_0Row(row: usize, out: usize, cols: i32): void {
 /** Scale `s` of 8 in the 12 bytes at `at` of a K block: six bits, the last four's upper two set apart. */
 // @ts-ignore: decorator
 @inline
-function scale6(at: usize, s: usize): f32 {
+export function scale6(at: usize, s: usize): f32 {
   if (s < 4) return ((load<u8>(at + s) as u32) & 63) as f32;
   return (((load<u8>(at + s, 4) as u32) & 15) | (((load<u8>(at + s - 4) as u32) >> 6) << 4)) as f32;
 }
@@ -111,7 +111,7 @@ function scale6(at: usize, s: usize): f32 {
 /** Minimum `s` of 8, likewise. */
 // @ts-ignore: decorator
 @inline
-function min6(at: usize, s: usize): f32 {
+export function min6(at: usize, s: usize): f32 {
   if (s < 4) return ((load<u8>(at + s, 4) as u32) & 63) as f32;
   return (((load<u8>(at + s, 4) as u32) >> 4) | (((load<u8>(at + s) as u32) >> 6) << 4)) as f32;
 }

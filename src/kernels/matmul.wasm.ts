@@ -1,13 +1,24 @@
 /**
- * `out[n, N] = x[n, K] · weight[N, K]ᵀ + bias[N]`. Items are groups of 32 columns of `out`. With 6 rows of `x` or more a
- * group's weights are decoded once into four panels `[K][8]` and run through `tile6x8`; with fewer (decoding) every
- * weight row is decoded and multiplied at once.
+ * `out[n, N] = x[n, K] · weight[N, K]ᵀ + bias[N]`. Items are groups of 32 columns of `out`. With a tile's worth of rows or
+ * more, a group's weights are decoded once into four panels of 32-bit words, `[words][8]`, and run through a tile; a word
+ * is one float, or a pair of 16-bit integers. With fewer rows every weight row is multiplied as it is stored.
  *
- * Scratch: 8 decoded rows `[8][K]`, panels `[4][K][8]`, one tile `[6][8]`; 160 bytes a column of K, in L2.
+ * Scratch: a decoded row `[K]`, 8 rows of words, panels `[4][words][8]`, their scales, one tile `[6][8]`.
  */
 import { dequantizeRow } from './dequantize.wasm';
+import { dotRow } from './dotRow.wasm';
+import { quantizeRow, TILE_LARGEST, TILE_SEGMENT } from './quantize.wasm';
 import { madd, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
+import { tile4x8i } from './tileInt.wasm';
+
+// @ts-ignore: decorator
+@inline
+const F32: i32 = 0;
+/** Types from here on are blocks, which `dotRow` takes. */
+// @ts-ignore: decorator
+@inline
+const FIRST_BLOCK_TYPE: i32 = 3;
 
 /** `out[t] = x[t] · w + bias` for `n` rows of `x`, `outStride` bytes apart. */
 function dotRows(out: usize, outStride: usize, x: usize, w: usize, n: i32, K: i32, bias: f32): void {
@@ -31,8 +42,8 @@ function dotRows(out: usize, outStride: usize, x: usize, w: usize, n: i32, K: i3
 }
 
 /** `panel[K][8] = rows[8][K]ᵀ` */
-function transpose8(panel: usize, rows: usize, K: i32): void {
-  const rowBytes = (K as usize) << 2;
+function transpose8(panel: usize, rows: usize, words: i32): void {
+  const rowBytes = (words as usize) << 2;
   const vectorBytes = rowBytes & ~15;
   for (let side: usize = 0; side < 2; side++) {
     const r0 = rows + side * 4 * rowBytes;
@@ -63,12 +74,57 @@ function transpose8(panel: usize, rows: usize, K: i32): void {
   }
 }
 
+/** Few rows of `x`: columns `from..to`, each weight row read once. `xq` 0: `x` as floats. */
+// @ts-ignore: decorator
+@inline
+function multiplyRows(
+  scratch: usize,
+  from: i32,
+  to: i32,
+  out: usize,
+  x: usize,
+  xq: usize,
+  xScales: usize,
+  xSums: usize,
+  weight: usize,
+  type: i32,
+  rowBytes: usize,
+  bias: usize,
+  n: i32,
+  N: i32,
+  K: i32,
+): void {
+  const outStride = (N as usize) << 2;
+  const scaleBytes = ((K >> 5) as usize) << 2;
+  for (let c = from as usize; c < (to as usize); c++) {
+    let row = weight + c * rowBytes;
+    const first = out + (c << 2);
+    const addend: f32 = bias ? load<f32>(bias + (c << 2)) : 0;
+    if (xq && type >= FIRST_BLOCK_TYPE) {
+      for (let t: usize = 0; t < (n as usize); t++) {
+        const at = t * scaleBytes;
+        const product = dotRow(type, row, xq + t * ((K as usize) << 1), xScales + at, xSums + at, K);
+        store<f32>(first + t * outStride, product + addend);
+      }
+    } else {
+      if (type != F32) {
+        dequantizeRow(type, row, scratch, K);
+        row = scratch;
+      }
+      dotRows(first, outStride, x, row, n, K, addend);
+    }
+  }
+}
+
 export function matmul(
   scratch: usize,
   begin: i32,
   end: i32,
   out: usize,
   x: usize,
+  xq: usize, // 0: multiply floats; else `x` quantised for tiles or, with fewer than four rows, for dot products
+  xScales: usize,
+  xSums: usize,
   weight: usize,
   type: i32,
   rowBytes: usize,
@@ -77,54 +133,76 @@ export function matmul(
   N: i32,
   K: i32,
 ): void {
-  const kBytes = (K as usize) << 2;
-  const nBytes = (N as usize) << 2;
+  const isInt = xq != 0;
+  const tileRows = isInt ? 4 : 6;
+  const words = isInt ? (K + 1) >> 1 : K;
+  const wordBytes = (words as usize) << 2;
+  const segments = (K + TILE_SEGMENT - 1) / TILE_SEGMENT;
+  const scaleBytes = (segments as usize) << 5; // of a panel
+  const outStride = (N as usize) << 2;
   const decoded = scratch;
-  const panels = scratch + 8 * kBytes;
-  const edge = panels + 32 * kBytes;
+  const rows8 = decoded + ((((K as usize) << 2) + 63) & ~63);
+  const panels = rows8 + 8 * wordBytes;
+  const scales = panels + 32 * wordBytes;
+  const edge = scales + 4 * scaleBytes;
+  const xRows = isInt ? xq : x;
+  const xScaleBytes = (segments as usize) << 2;
+
   for (let item = begin; item < end; item++) {
     const firstCol = item * 32;
     const nCols = min(32, N - firstCol);
-
-    if (n < 6) {
-      for (let c = firstCol; c < firstCol + nCols; c++) {
-        let row = weight + (c as usize) * rowBytes;
-        if (type != 0) {
-          dequantizeRow(type, row, decoded, K);
-          row = decoded;
-        }
-        const at = (c as usize) << 2;
-        dotRows(out + at, nBytes, x, row, n, K, bias ? load<f32>(bias + at) : 0);
-      }
+    if (n < tileRows) {
+      const to = firstCol + nCols;
+      multiplyRows(scratch, firstCol, to, out, x, xq, xScales, xSums, weight, type, rowBytes, bias, n, N, K);
       continue;
     }
 
     const nPanels = (nCols + 7) >> 3;
     for (let p = 0; p < nPanels; p++) {
       const width = min(8, nCols - p * 8);
-      for (let c = 0; c < width; c++) {
-        const row = weight + ((firstCol + p * 8 + c) as usize) * rowBytes;
-        dequantizeRow(type, row, decoded + (c as usize) * kBytes, K);
-      }
-      transpose8(panels + (p as usize) * 8 * kBytes, decoded, K);
-    }
-    for (let group = 0; group < n; group += 6) {
-      const t = min(group, n - 6); // the last group overlaps the one before, and writes the same numbers
-      const rows = x + (t as usize) * kBytes;
-      for (let p = 0; p < nPanels; p++) {
-        const panel = panels + (p as usize) * 8 * kBytes;
-        const to = out + (t as usize) * nBytes + ((firstCol + p * 8) as usize) * 4;
-        const width = min(8, nCols - p * 8);
-        if (width == 8) {
-          tile6x8(K, rows, kBytes, panel, 32, to, nBytes, false);
+      const panelScales = scales + (p as usize) * scaleBytes;
+      for (let c: usize = 0; c < (width as usize); c++) {
+        const row = weight + ((firstCol + p * 8) as usize + c) * rowBytes;
+        const to = rows8 + c * wordBytes;
+        if (isInt) {
+          dequantizeRow(type, row, decoded, K);
+          quantizeRow(decoded, to, panelScales + (c << 2), 32, K, TILE_SEGMENT, TILE_LARGEST);
         } else {
-          tile6x8(K, rows, kBytes, panel, 32, edge, 32, false);
-          for (let r: usize = 0; r < 6; r++) memory.copy(to + r * nBytes, edge + r * 32, (width as usize) << 2);
+          dequantizeRow(type, row, to, K);
+        }
+      }
+      transpose8(panels + (p as usize) * 8 * wordBytes, rows8, words);
+    }
+    for (let group = 0; group < n; group += tileRows) {
+      const t = min(group, n - tileRows); // the last group overlaps the one before, and writes the same numbers
+      const xAt = xRows + (t as usize) * wordBytes;
+      const xScaleAt = xScales + (t as usize) * xScaleBytes;
+      for (let p = 0; p < nPanels; p++) {
+        const panel = panels + (p as usize) * 8 * wordBytes;
+        const to = out + (t as usize) * outStride + ((firstCol + p * 8) as usize) * 4;
+        const width = min(8, nCols - p * 8);
+        const c = width == 8 ? to : edge;
+        const cStride = width == 8 ? outStride : 32;
+        if (isInt) {
+          for (let s = 0; s < segments; s++) {
+            const word = s * (TILE_SEGMENT >> 1);
+            const at = (word as usize) << 2;
+            const scale = scales + (p as usize) * scaleBytes + ((s as usize) << 5);
+            const len = min(TILE_SEGMENT >> 1, words - word);
+            const rowScale = xScaleAt + ((s as usize) << 2);
+            tile4x8i(len, xAt + at, wordBytes, panel + at * 8, c, cStride, rowScale, xScaleBytes, scale, s > 0);
+          }
+        } else {
+          tile6x8(K, xAt, wordBytes, panel, 32, c, cStride, false);
+        }
+        if (width < 8) {
+          const bytes = (width as usize) << 2;
+          for (let r: usize = 0; r < (tileRows as usize); r++) memory.copy(to + r * outStride, edge + r * 32, bytes);
         }
       }
       if (bias) {
-        for (let r = t; r < t + 6; r++) {
-          const to = out + (r as usize) * nBytes;
+        for (let r = t; r < t + tileRows; r++) {
+          const to = out + (r as usize) * outStride;
           for (let c = (firstCol as usize) << 2; c < ((firstCol + nCols) as usize) << 2; c += 4) {
             store<f32>(to + c, load<f32>(to + c) + load<f32>(bias + c));
           }

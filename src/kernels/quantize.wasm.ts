@@ -1,0 +1,106 @@
+/**
+ * Float32 to 16-bit integers, one scale for each segment of a row, so that one large number spoils no more than its
+ * segment. Two forms: tiles take segments of 128 and `|q| <= 4095`, so that `128 * 4095²` stays below `2^31`; dot products
+ * with weights of 8 bits take segments of 32 and all 16 bits, as `32 * 32767 * 128` does.
+ */
+import { max4, sum4 } from './simd.wasm';
+
+// @ts-ignore: decorator
+@inline
+export const TILE_SEGMENT: i32 = 128;
+// @ts-ignore: decorator
+@inline
+export const TILE_LARGEST: f32 = 4095;
+// @ts-ignore: decorator
+@inline
+export const DOT_SEGMENT: i32 = 32;
+// @ts-ignore: decorator
+@inline
+export const DOT_LARGEST: f32 = 32767;
+
+/** Nearest integers of four floats that are in range. */
+// @ts-ignore: decorator
+@inline
+export function toInt4(v: v128): v128 {
+  const nearest = f32x4.nearest(v);
+  return ASC_FEATURE_RELAXED_SIMD ? i32x4.relaxed_trunc_f32x4_s(nearest) : i32x4.trunc_sat_f32x4_s(nearest);
+}
+
+// @ts-ignore: decorator
+@inline
+function absMax(x: usize, n: i32): f32 {
+  let m = f32x4.splat(0);
+  let i: usize = 0;
+  const bytes = (n as usize) << 2;
+  for (; i + 16 <= bytes; i += 16) m = f32x4.pmax(m, f32x4.abs(v128.load(x + i)));
+  for (; i < bytes; i += 4) m = f32x4.pmax(m, f32x4.abs(v128.load32_splat(x + i)));
+  return max4(m);
+}
+
+/** `cols` floats to integers at `q`, a zero behind an odd number of them, and scales `scaleStride` bytes apart. */
+export function quantizeRow(
+  x: usize,
+  q: usize,
+  scales: usize,
+  scaleStride: usize,
+  cols: i32,
+  segment: i32,
+  limit: f32,
+): void {
+  for (let first = 0; first < cols; first += segment, scales += scaleStride) {
+    const n = min(segment, cols - first);
+    const largest = absMax(x, n);
+    const factor: f32 = largest > 0 ? limit / largest : 0;
+    store<f32>(scales, largest / limit);
+    const factors = f32x4.splat(factor);
+    let i = 0;
+    for (; i + 8 <= n; i += 8, x += 32, q += 16) {
+      const low = toInt4(f32x4.mul(v128.load(x), factors));
+      const high = toInt4(f32x4.mul(v128.load(x, 16), factors));
+      v128.store(q, i16x8.narrow_i32x4_s(low, high));
+    }
+    for (; i < n; i++, x += 4, q += 2) store<i16>(q, nearest<f32>(load<f32>(x) * factor) as i16);
+  }
+  if (cols & 1) store<i16>(q, 0);
+}
+
+/** Items are rows of `x` `[rows, cols]`. `q` `[rows, cols]` i16, columns rounded up to even; `scales` `[rows, segments]`. */
+export function quantizeForTiles(
+  scratch: usize,
+  begin: i32,
+  end: i32,
+  q: usize,
+  scales: usize,
+  x: usize,
+  cols: i32,
+): void {
+  const scaleBytes = (((cols + TILE_SEGMENT - 1) / TILE_SEGMENT) as usize) << 2;
+  const qBytes = (((cols + 1) & ~1) as usize) << 1;
+  for (let r = begin as usize; r < (end as usize); r++) {
+    const row = x + r * ((cols as usize) << 2);
+    quantizeRow(row, q + r * qBytes, scales + r * scaleBytes, 4, cols, TILE_SEGMENT, TILE_LARGEST);
+  }
+}
+
+/** Likewise for `dotRow`; `cols` is a multiple of 32. `sums` `[rows, segments]` are those of the floats. */
+export function quantizeForDots(
+  scratch: usize,
+  begin: i32,
+  end: i32,
+  q: usize,
+  scales: usize,
+  sums: usize,
+  x: usize,
+  cols: i32,
+): void {
+  const scaleBytes = ((cols / DOT_SEGMENT) as usize) << 2;
+  for (let r = begin as usize; r < (end as usize); r++) {
+    const row = x + r * ((cols as usize) << 2);
+    quantizeRow(row, q + r * ((cols as usize) << 1), scales + r * scaleBytes, 4, cols, DOT_SEGMENT, DOT_LARGEST);
+    for (let s: usize = 0; s < scaleBytes; s += 4) {
+      let sum = v128.load(row + (s << 5));
+      for (let i: usize = 16; i < 128; i += 16) sum = f32x4.add(sum, v128.load(row + (s << 5) + i));
+      store<f32>(sums + r * scaleBytes + s, sum4(sum));
+    }
+  }
+}
