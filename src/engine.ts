@@ -5,7 +5,7 @@
 import type { Backend } from './backends/backend.ts';
 import { UnsupportedError } from './errors.ts';
 import type { KvCache } from './kvCache.ts';
-import { logSumExp, makeSampler, type SamplingOptions } from './sampler.ts';
+import { logSumExp, makeSampler, type Sampler, type SamplingOptions } from './sampler.ts';
 import type { Transformer } from './transformer.ts';
 
 export interface PrefillOptions {
@@ -63,49 +63,24 @@ export class Engine {
     return this.#parts.cache.capacity;
   }
 
-  /** Reads `prompt`, then yields one token at a time until a stop token, `maxTokens` or the end of the context. */
+  /**
+   * Reads `prompt`, then yields one token at a time until a stop token, `maxTokens` or the end of the context.
+   *
+   * @throws UnsupportedError when `prompt` is empty, does not fit the context, or has a token the model does not know.
+   */
   async *generate(prompt: readonly number[], options: GenerateOptions = {}): AsyncGenerator<GeneratedToken> {
-    const { maxTokens = 256, stopTokens, logprobs, signal } = options;
-    const sample = makeSampler(options);
     this.#check(prompt);
-    yield* this.#alone(
-      async function* (this: Engine): AsyncGenerator<GeneratedToken> {
-        if (maxTokens < 1) return;
-        let logits = await this.#prefill(prompt, options);
-        for (let n = 1; ; n++) {
-          signal?.throwIfAborted();
-          const modelLogits = logprobs === undefined ? undefined : logits.slice(); // the sampler may change them
-          const token = sample(logits, this.#cached);
-          if (stopTokens?.has(token)) return;
-          yield { token, ...(modelLogits && withLogprobs(modelLogits, token, logprobs)) };
-          if (n === maxTokens || this.#cached.length === this.context) return;
-          await this.#forward([token]);
-          logits = await this.#logits(0, 1);
-        }
-      }.call(this),
-    );
+    yield* this.#alone(this.#generate(prompt, options, makeSampler(options)));
   }
 
   /**
    * Negative log-likelihood of every token but the first given those before it, in nats; one array a block, in order.
-   * @throws UnsupportedError as `prefill`.
+   *
+   * @throws UnsupportedError as `generate`.
    */
-  async *score(tokens: readonly number[], { signal, onProgress }: PrefillOptions = {}): AsyncGenerator<Float64Array> {
+  async *score(tokens: readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
     this.#check(tokens);
-    yield* this.#alone(
-      async function* (this: Engine): AsyncGenerator<Float64Array> {
-        this.#trim(0);
-        const { blockLen } = this.#parts;
-        for (let at = 0; at < tokens.length; at += blockLen) {
-          onProgress?.(at, tokens.length);
-          signal?.throwIfAborted();
-          const block = tokens.slice(at, at + blockLen);
-          await this.#forward(block);
-          yield await this.#losses(tokens.slice(at + 1, at + block.length + 1));
-        }
-        onProgress?.(tokens.length, tokens.length);
-      }.call(this),
-    );
+    yield* this.#alone(this.#score(tokens, options));
   }
 
   /** Frees the backend and with it everything. */
@@ -148,6 +123,39 @@ export class Engine {
     }
     onProgress?.(tokens.length - kept, tokens.length - kept);
     return this.#logits(block.length - 1, 1);
+  }
+
+  async *#generate(
+    prompt: readonly number[],
+    options: GenerateOptions,
+    sample: Sampler,
+  ): AsyncGenerator<GeneratedToken> {
+    const { maxTokens = 256, stopTokens, logprobs, signal } = options;
+    if (maxTokens < 1) return;
+    let logits = await this.#prefill(prompt, options);
+    for (let n = 1; ; n++) {
+      signal?.throwIfAborted();
+      const modelLogits = logprobs === undefined ? undefined : logits.slice(); // the sampler may change them
+      const token = sample(logits, this.#cached);
+      if (stopTokens?.has(token)) return;
+      yield { token, ...(modelLogits && withLogprobs(modelLogits, token, logprobs)) };
+      if (n === maxTokens || this.#cached.length === this.context) return;
+      await this.#forward([token]);
+      logits = await this.#logits(0, 1);
+    }
+  }
+
+  async *#score(tokens: readonly number[], { signal, onProgress }: PrefillOptions): AsyncGenerator<Float64Array> {
+    this.#trim(0);
+    const { blockLen } = this.#parts;
+    for (let at = 0; at < tokens.length; at += blockLen) {
+      onProgress?.(at, tokens.length);
+      signal?.throwIfAborted();
+      const block = tokens.slice(at, at + blockLen);
+      await this.#forward(block);
+      yield await this.#losses(tokens.slice(at + 1, at + block.length + 1));
+    }
+    onProgress?.(tokens.length, tokens.length);
   }
 
   #trim(length: number): void {

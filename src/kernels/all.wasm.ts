@@ -1,11 +1,16 @@
-/** Every kernel of the module. The first three parameters of each are scratch memory and a range of its items. */
-export { attend, mergeSplits } from './attend.wasm';
+/**
+ * Every kernel of the module; the first three parameters of each are scratch memory and a range of its items. Tiles are
+ * exported too, so that they stay functions of their own.
+ */
+export { attend } from './attend.wasm';
 export { gatherRows } from './dequantize.wasm';
 export { add, swiglu } from './elementwise.wasm';
 export { append } from './kv.wasm';
 export { matmul } from './matmul.wasm';
+export { mergeSplits } from './mergeSplits.wasm';
 export { quantizeForDots, quantizeForTiles } from './quantize.wasm';
 export { rmsNorm } from './rmsNorm.wasm';
 export { rotate } from './rotate.wasm';
 export { tile6x8 } from './tile.wasm';
+export { tile3x8bf16, tile3x8f32 } from './tileFew.wasm';
 export { tile4x8i } from './tileInt.wasm';

@@ -15,7 +15,7 @@
  */
 import { expandKeys, expandValues, KV_BF16, KV_F32, kvBytes, scaleBytes } from './kv.wasm';
 import { quantizeRow, TILE_LARGEST, TILE_SEGMENT, toInt4 } from './quantize.wasm';
-import { exp4, madd, max4, sum4 } from './simd.wasm';
+import { exp4, LOWEST, max4, scaleRow, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
 import { tile3x8bf16, tile3x8f32 } from './tileFew.wasm';
 import { tile4x8i } from './tileInt.wasm';
@@ -30,11 +30,6 @@ const SCORE_STRIDE: usize = 256;
 // @ts-ignore: decorator
 @inline
 const LARGEST_WEIGHT: f32 = 8191;
-/** Smaller than any score, yet finite: `exp(masked - LOWEST)` is 0 and not NaN. */
-// @ts-ignore: decorator
-@inline
-const LOWEST: f32 = -1e30;
-
 /** Rows that go through a tile at once, by the kind of arithmetic. */
 // @ts-ignore: decorator
 @inline
@@ -95,14 +90,6 @@ function layOut(w: Work, scratch: usize, T: i32, headDim: i32): void {
   w.packedKeyScales = w.packedKeys + 32 * headBytes;
   w.packedValues = w.packedKeyScales + 256;
   w.packedValueScales = w.packedValues + 32 * headBytes;
-}
-
-/** `v *= factor` over `bytes` bytes. */
-// @ts-ignore: decorator
-@inline
-function scaleRow(v: usize, bytes: usize, factor: f32): void {
-  const factors = f32x4.splat(factor);
-  for (let d: usize = 0; d < bytes; d += 16) v128.store(v + d, f32x4.mul(v128.load(v + d), factors));
 }
 
 /** Integers of the even and of the odd ones of eight numbers, as four pairs `[4][2]` i16. */
@@ -371,45 +358,5 @@ export function attend(
       const token = out + ((firstRow + r / group) as usize) * tokenBytes + kvHead * groupBytes;
       memory.copy(token + ((r % group) as usize) * headBytes, row, headBytes);
     }
-  }
-}
-
-/** Items are rows `[n, nHeads]` of `out`. Joins what the splits of the keys left, weighted by their shares of the sum. */
-export function mergeSplits(
-  scratch: usize,
-  begin: i32,
-  end: i32,
-  out: usize,
-  parts: usize,
-  T: i32, // rows of a part, rounded up
-  nHeads: i32,
-  nKvHeads: i32,
-  headDim: i32,
-  nSplits: i32,
-): void {
-  const group = nHeads / nKvHeads;
-  const headBytes = (headDim as usize) << 2;
-  const rowFloats = (T as usize) << 2;
-  const partBytes = (T as usize) * headBytes + 2 * rowFloats;
-  for (let item = begin; item < end; item++) {
-    const head = item % nHeads;
-    const row = ((item / nHeads) * group + (head % group)) as usize;
-    const first = parts + ((head / group) as usize) * (nSplits as usize) * partBytes;
-    const maxAt = (T as usize) * headBytes + (row << 2);
-    const to = out + (item as usize) * headBytes;
-    memory.fill(to, 0, headBytes);
-    let largest = LOWEST;
-    for (let s: usize = 0; s < (nSplits as usize); s++) largest = max(largest, load<f32>(first + s * partBytes + maxAt));
-    let sum: f32 = 0;
-    for (let s: usize = 0; s < (nSplits as usize); s++) {
-      const part = first + s * partBytes;
-      const share = f32x4.extract_lane(exp4(f32x4.splat(load<f32>(part + maxAt) - largest)), 0);
-      sum += share * load<f32>(part + maxAt + rowFloats);
-      const acc = part + row * headBytes;
-      for (let d: usize = 0; d < headBytes; d += 16) {
-        v128.store(to + d, madd(v128.load(acc + d), f32x4.splat(share), v128.load(to + d)));
-      }
-    }
-    scaleRow(to, headBytes, 1 / sum);
   }
 }

@@ -45,3 +45,16 @@ export function exp4(x: v128): v128 {
   const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
   return v128.and(f32x4.mul(p, power), f32x4.ge(x, f32x4.splat(-87.3)));
 }
+
+/** Smaller than any score, yet finite: `exp(masked - LOWEST)` is 0 and not NaN. */
+// @ts-ignore: decorator
+@inline
+export const LOWEST: f32 = -1e30;
+
+/** `v *= factor` over `bytes` bytes. */
+// @ts-ignore: decorator
+@inline
+export function scaleRow(v: usize, bytes: usize, factor: f32): void {
+  const factors = f32x4.splat(factor);
+  for (let d: usize = 0; d < bytes; d += 16) v128.store(v + d, f32x4.mul(v128.load(v + d), factors));
+}
