@@ -5,36 +5,28 @@ import { type Message, openModel, trainedWindow, UnsupportedError } from '../ind
 import {
   addModelFlags,
   addSamplingFlags,
+  addTextFlags,
   loadOptionsOf,
   MODEL_ARGUMENT,
   type ModelFlags,
-  parseSize,
   type SamplingFlags,
   samplingOf,
+  type TextFlags,
 } from './options.ts';
 import { checkPromptFits, encodeChat, readTexts } from './prompt.ts';
 import { loadingBar, note, readingBar } from './terminal.ts';
 
-interface ChatFlags extends ModelFlags, SamplingFlags {
+interface ChatFlags extends ModelFlags, TextFlags, SamplingFlags {
   system?: string;
-  file: string[];
-  take?: number;
 }
 
 /** Tokens kept free for the conversation about a document. */
 const ROOM_TO_TALK = 4096;
 
 export const chatCommand = (): Command =>
-  addSamplingFlags(addModelFlags(new Command('chat').addArgument(MODEL_ARGUMENT)))
+  addSamplingFlags(addModelFlags(addTextFlags(new Command('chat').addArgument(MODEL_ARGUMENT))))
     .description('Talks with an instruct model. /clear forgets the conversation, /exit or end of input leaves.')
     .option('--system <text>', 'system message')
-    .option(
-      '-f, --file <path>',
-      'text to talk about; may be given several times',
-      (v, all: string[]) => [...all, v],
-      [],
-    )
-    .option('--take <tokens>', 'read only the first so many tokens of the files', parseSize)
     .addHelpText(
       'after',
       `
@@ -53,11 +45,11 @@ async function chat(path: string, flags: ChatFlags): Promise<void> {
   if (tokenizer.chatTemplate === undefined) {
     throw new UnsupportedError(`${path}: no chat template, so not an instruct model; use dualchunk run`);
   }
-  const text = await readTexts(flags.file, flags.take, tokenizer);
+  const text = await readTexts(flags, tokenizer);
   const opening: Message[] = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
   const textTokens = tokenizer.encode(text, { addSpecialTokens: false, allowSpecial: false }).length;
   const context = flags.context ?? (text ? textTokens + ROOM_TO_TALK : Math.min(trainedWindow(file.config), 8192));
-  checkPromptFits(textTokens, context, flags.file.length > 0);
+  checkPromptFits(textTokens, context, flags.file !== undefined);
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
   note(`${model.backendName}, method ${model.method.name}, context ${context}; /clear, /exit`);

@@ -19,6 +19,9 @@ export function parseNumber(text: string): number {
   return value;
 }
 
+/** Gathers an option that may be given several times. */
+export const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
+
 export const MODEL_ARGUMENT = new Argument('<model>', 'a .gguf file or a Hugging Face folder');
 
 export interface ModelFlags {
@@ -40,9 +43,24 @@ export const addModelFlags = (command: Command): Command =>
     .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
     .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'))
     .addOption(
-      new Option('--precision <precision>', 'products in 16-bit integers or float32').choices(['int16', 'f32']),
+      new Option('--precision <precision>', 'products in 16-bit integers or float32')
+        .choices(['int16', 'f32'])
+        .default('int16'),
     )
-    .addOption(new Option('--kv-type <type>', 'how keys and values are stored').choices(['f32', 'bf16', 'q8_0']));
+    .addOption(
+      new Option('--kv-type <type>', 'how keys and values are stored').choices(['f32', 'bf16', 'q8_0']).default('bf16'),
+    );
+
+/** Flags that say what text to read. */
+export const addTextFlags = (command: Command): Command =>
+  command
+    .option('-f, --file <path>', 'text to read before the prompt; may be given several times, - is stdin', collect)
+    .option('--take <tokens>', 'read only the first so many tokens of the files', parseSize);
+
+export interface TextFlags {
+  file?: string[];
+  take?: number;
+}
 
 /** Flags that say how tokens are chosen. */
 export const addSamplingFlags = (command: Command): Command =>

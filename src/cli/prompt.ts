@@ -1,6 +1,7 @@
 /** From files and a question to a prompt. */
 import { readFile, stat } from 'node:fs/promises';
 import { FormatError, type Message, type ModelFile, type Tokenizer, UnsupportedError } from '../index.ts';
+import type { TextFlags } from './options.ts';
 import { count } from './terminal.ts';
 
 /** Bytes. Far more text than any context holds; a bound on what a mistyped path may read into memory. */
@@ -39,9 +40,9 @@ async function readStdin(): Promise<Uint8Array> {
 const tooLarge = (name: string) => new FormatError(`${name}: more than ${MAX_TEXT_BYTES / 2 ** 20} MiB of text`);
 
 /** The files' texts in order, a blank line between; only the first `take` tokens where that is given. */
-export async function readTexts(paths: readonly string[], take: number | undefined, tokenizer: Tokenizer) {
+export async function readTexts({ file = [], take }: TextFlags, tokenizer: Tokenizer): Promise<string> {
   const texts: string[] = [];
-  for (const path of paths) texts.push(await readText(path));
+  for (const path of file) texts.push(await readText(path));
   const text = texts.join('\n\n');
   if (take === undefined || text === '') return text;
   const { ids, complete } = tokenizer.encodePrefix(text, take, { addSpecialTokens: false, allowSpecial: false });

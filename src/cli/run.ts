@@ -4,34 +4,30 @@ import { openModel } from '../index.ts';
 import {
   addModelFlags,
   addSamplingFlags,
+  addTextFlags,
+  collect,
   loadOptionsOf,
   MODEL_ARGUMENT,
   type ModelFlags,
-  parseSize,
   type SamplingFlags,
   samplingOf,
+  type TextFlags,
 } from './options.ts';
 import { checkPromptFits, makePrompt, readTexts } from './prompt.ts';
 import { count, loadingBar, note, readingBar, size } from './terminal.ts';
 
-interface RunFlags extends ModelFlags, SamplingFlags {
+interface RunFlags extends ModelFlags, TextFlags, SamplingFlags {
   prompt?: string;
-  file: string[];
-  take?: number;
-  stop: string[];
+  stop?: string[];
   raw?: boolean;
   json?: boolean;
 }
 
-const collect = (value: string, previous: string[]) => [...previous, value];
-
 export const runCommand = (): Command =>
-  addSamplingFlags(addModelFlags(new Command('run').addArgument(MODEL_ARGUMENT)))
+  addSamplingFlags(addModelFlags(addTextFlags(new Command('run').addArgument(MODEL_ARGUMENT))))
     .description('Reads texts and a prompt, and streams the answer.')
     .option('-p, --prompt <text>', 'what to ask, or the text to continue')
-    .option('-f, --file <path>', 'text to read before the prompt; may be given several times, - is stdin', collect, [])
-    .option('--take <tokens>', 'read only the first so many tokens of the files', parseSize)
-    .option('--stop <text>', 'end the answer before this text; may be given several times', collect, [])
+    .option('--stop <text>', 'end the answer before this text; may be given several times', collect)
     .option('--raw', 'no chat template: continue the text as it stands')
     .option('--json', 'print one JSON object instead of the streamed text')
     .addHelpText(
@@ -50,10 +46,10 @@ Examples:
 
 async function run(path: string, flags: RunFlags): Promise<void> {
   const file = await openModel(path);
-  const text = await readTexts(flags.file, flags.take, file.tokenizer);
+  const text = await readTexts(flags, file.tokenizer);
   const prompt = makePrompt(file, text, flags.prompt, flags.raw ?? false);
   const context = flags.context ?? prompt.length + flags.maxTokens;
-  checkPromptFits(prompt.length, context, flags.file.length > 0);
+  checkPromptFits(prompt.length, context, flags.file !== undefined);
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
 
