@@ -59,9 +59,9 @@ const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple)
 
 /** The build this engine can run, relaxed if it may and can. */
 function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelaxed: boolean } {
-  // Node 20 has relaxed SIMD behind a flag; later versions have it without, and ignore the flag.
-  if (relaxed) setFlagsFromString('--experimental-wasm-relaxed-simd');
   const bytes = Buffer.from(RELAXED_SIMD, 'base64');
+  // V8 of Node 20 has relaxed SIMD behind a flag; later ones have it without, and complain of the flag.
+  if (relaxed && !WebAssembly.validate(bytes)) setFlagsFromString('--experimental-wasm-relaxed-simd');
   if (relaxed && WebAssembly.validate(bytes)) return { module: new WebAssembly.Module(bytes), isRelaxed: true };
   return { module: new WebAssembly.Module(Buffer.from(PLAIN_SIMD, 'base64')), isRelaxed: false };
 }
