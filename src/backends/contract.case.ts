@@ -169,6 +169,31 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       expect(await chain(b)).toEqual(await chain(openReference()));
     });
 
+    for (const rows of [1, 8]) {
+      check(`matmul reads what was written since it last read it, ${rows} rows`, async () => {
+        const x = filled(rows, 32, Array(rows * 32).fill(1));
+        const [ones, out] = [filled(4, 32, Array(128).fill(1)), b.alloc('F32', rows, 4)];
+        const stored = b.alloc('Q8_0', 4, 32); // blocks of scale 1 and weights 1
+        for (let r = 0; r < 4; r++) b.load(stored, Uint8Array.from([0, 0x3c, ...Array(32).fill(1)]), 34 * r);
+        const sums = async (weight: Tensor) => {
+          b.matmul(out, x, weight);
+          return Array.from(await b.read(out), Math.round);
+        };
+        for (const weight of [stored, ones]) {
+          for (const value of [1, 2, 3]) {
+            b.write(x, Array(rows * 32).fill(value));
+            expect(await sums(weight)).toEqual(Array(rows * 4).fill(32 * value));
+          }
+        }
+        // a product that writes what an earlier one read
+        const square = filled(32, 32, Array(1024).fill(1));
+        b.write(x, Array(rows * 32).fill(1));
+        b.matmul(out, x, stored);
+        b.matmul(x, filled(rows, 32, Array(rows * 32).fill(2)), square);
+        expect(await sums(stored)).toEqual(Array(rows * 4).fill(32 * 64));
+      });
+    }
+
     check('gatherRows keeps the ids of every call', async () => {
       const table = filled(4, 2, [0, 1, 10, 11, 20, 21, 30, 31]);
       const [first, second] = [b.alloc('F32', 2, 2), b.alloc('F32', 3, 2)];

@@ -121,6 +121,7 @@ export function openWasm({
     const program = commands;
     commands = [];
     ids.used = 0;
+    lastQuantized = undefined; // before the next program anything may be written
     if (scratchWanted > scratchBytes) {
       scratchBytes = scratchWanted;
       scratch = allocBytes(scratchBytes * threads);
@@ -152,7 +153,10 @@ export function openWasm({
   const roomForQuantized = makeRoom();
   const roomForSplits = makeRoom();
 
-  /** Records the quantisation of `x` for tiles or for dot products; not again if `x` was the last, as for q, k and v. */
+  /**
+   * Records the quantisation of `x` for tiles or for dot products; not again if `x` was the last and nothing but other
+   * products were recorded since, as for q, k and v.
+   */
   function quantize(x: Tensor): { xq: number; xScales: number; xSums: number } {
     const { rows, cols } = x;
     const forTiles = rows >= INT_TILE_ROWS;
@@ -209,6 +213,7 @@ export function openWasm({
       const groups = Math.ceil(N / COLUMN_GROUP);
       const grain = x.rows < INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
       record('matmul', groups, grain, args, scratchNeed);
+      if (!isInt) lastQuantized = undefined; // it may have written what was quantised
     },
     rotate(out, x, cos, sin) {
       record('rotate', x.rows, rowsEach(x.rows), [at(out), at(x), at(cos), at(sin), x.cols, cos.cols]);
