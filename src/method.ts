@@ -58,10 +58,10 @@ export function resolveMethod(
   if (scale !== undefined && !SCALES.includes(scale)) {
     throw new UnsupportedError(`unknown scale "${scale}"; wanted ${SCALES.join(', ')}`);
   }
-  if (kind === 'none' && settings.length === 0 && scale !== undefined && scale !== 'none') {
-    throw new UnsupportedError(`scale ${scale} needs method dca; got none`);
+  if (kind === 'none' && settings.length === 0) {
+    if ((scale ?? 'none') !== 'none') throw new UnsupportedError(`scale ${scale} needs method dca; got none`);
+    return { name: 'none', dca: PLAIN };
   }
-  if (kind === 'none' && settings.length === 0) return { name: 'none', dca: PLAIN };
   if (kind !== 'dca') throw new UnsupportedError(`unknown method "${spec}"; wanted ${METHOD_HELP}`);
   if (config.slidingWindow !== undefined) {
     throw new UnsupportedError(

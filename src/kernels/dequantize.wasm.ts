@@ -116,6 +116,33 @@ export function min6(at: usize, s: usize): f32 {
   return (((load<u8>(at + s, 4) as u32) >> 4) | (((load<u8>(at + s) as u32) >> 6) << 4)) as f32;
 }
 
+/** Sixteen weights of run `s` of 8 of a Q4_K or Q5_K block, the first or (`part` 16) the second of the run. */
+// @ts-ignore: decorator
+@inline
+export function weights45k(row: usize, s: i32, part: usize, hasFifth: bool): v128 {
+  const nibblesAt: usize = hasFifth ? 48 : 16;
+  const nibbles = v128.load(row + nibblesAt + ((s >> 1) as usize) * 32 + part);
+  const q = s & 1 ? highNibbles(nibbles) : lowNibbles(nibbles);
+  if (!hasFifth) return q;
+  const bit = v128.and(i8x16.shr_u(v128.load(row + 16 + part), s), i8x16.splat(1));
+  return v128.or(q, i8x16.shl(bit, 4));
+}
+
+/** Sixteen signed weights, run `run` of 16, of a Q6_K block. */
+// @ts-ignore: decorator
+@inline
+export function weights6k(row: usize, run: i32): v128 {
+  // half `part` of the block, quarter `quarter` of the half, 16 of the quarter's 32
+  const part = (run >> 3) as usize;
+  const quarter = (run >> 1) & 3;
+  const at = ((run & 1) as usize) << 4;
+  const bytes = v128.load(row + part * 64 + ((quarter & 1) as usize) * 32 + at);
+  const low = quarter & 2 ? highNibbles(bytes) : lowNibbles(bytes);
+  const pairs = i8x16.shr_u(v128.load(row + 128 + part * 32 + at), quarter << 1);
+  const high = i8x16.shl(v128.and(pairs, i8x16.splat(3)), 4);
+  return i8x16.sub(v128.or(low, high), i8x16.splat(32));
+}
+
 /** Q4_K, Q5_K: 8 runs of 32 weights, each with its scale and minimum. */
 // @ts-ignore: decorator
 @inline
@@ -128,13 +155,7 @@ function q45kRow(row: usize, out: usize, cols: i32, hasFifth: bool): void {
       const scale = f32x4.splat(d * scale6(row + 4, s as usize));
       const offset = f32x4.splat(-m * min6(row + 4, s as usize));
       for (let part: usize = 0; part < 32; part += 16) {
-        const nibbles = v128.load(row + nibblesAt + ((s >> 1) as usize) * 32 + part);
-        let q = s & 1 ? highNibbles(nibbles) : lowNibbles(nibbles);
-        if (hasFifth) {
-          const bit = v128.and(i8x16.shr_u(v128.load(row + 16 + part), s), i8x16.splat(1));
-          q = v128.or(q, i8x16.shl(bit, 4));
-        }
-        store16(out + (part << 2), q, scale, offset);
+        store16(out + (part << 2), weights45k(row, s, part, hasFifth), scale, offset);
       }
     }
   }
@@ -144,16 +165,8 @@ function q6_kRow(row: usize, out: usize, cols: i32): void {
   for (let i = 0; i < cols; i += 256, row += 210) {
     const d = half(row + 208);
     for (let run = 0; run < 16; run++, out += 64) {
-      // 16 weights: half `part` of the block, quarter `quarter` of the half, 16 of the quarter's 32
-      const part = (run >> 3) as usize;
-      const quarter = (run >> 1) & 3;
-      const at = ((run & 1) as usize) << 4;
-      const bytes = v128.load(row + part * 64 + ((quarter & 1) as usize) * 32 + at);
-      const low = quarter & 2 ? highNibbles(bytes) : lowNibbles(bytes);
-      const pairs = i8x16.shr_u(v128.load(row + 128 + part * 32 + at), quarter << 1);
-      const high = i8x16.shl(v128.and(pairs, i8x16.splat(3)), 4);
       const scale = f32x4.splat(d * (load<i8>(row + 192 + (run as usize)) as f32));
-      store16(out, i8x16.sub(v128.or(low, high), i8x16.splat(32)), scale, f32x4.splat(0));
+      store16(out, weights6k(row, run), scale, f32x4.splat(0));
     }
   }
 }

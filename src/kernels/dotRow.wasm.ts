@@ -3,7 +3,7 @@
  * Every block type comes down to 16 signed bytes times 16 integers; what a type subtracts from its weights is taken off
  * with the sum of `x` over the block. `x` as `quantizeForDots` gives it.
  */
-import { fifthBits, half, highNibbles, lowNibbles, min6, scale6 } from './dequantize.wasm';
+import { fifthBits, half, highNibbles, lowNibbles, min6, scale6, weights45k, weights6k } from './dequantize.wasm';
 import { madd, sum4 } from './simd.wasm';
 
 /** Four partial sums of 16 products. */
@@ -80,16 +80,8 @@ function q45kDot(row: usize, x: usize, scales: usize, xSums: usize, K: i32, hasF
     const d = half(row);
     const m = half(row + 2);
     for (let s = 0; s < 8; s++, x += 64, scales += 4, xSums += 4) {
-      const nibbles = row + nibblesAt + ((s >> 1) as usize) * 32;
-      let low = v128.load(nibbles);
-      let high = v128.load(nibbles, 16);
-      low = s & 1 ? highNibbles(low) : lowNibbles(low);
-      high = s & 1 ? highNibbles(high) : lowNibbles(high);
-      if (hasFifth) {
-        const one = i8x16.splat(1);
-        low = v128.or(low, i8x16.shl(v128.and(i8x16.shr_u(v128.load(row, 16), s), one), 4));
-        high = v128.or(high, i8x16.shl(v128.and(i8x16.shr_u(v128.load(row, 32), s), one), 4));
-      }
+      const low = weights45k(row, s, 0, hasFifth);
+      const high = weights45k(row, s, 16, hasFifth);
       sums = addBlock(sums, low, high, x, scales, d * scale6(row + 4, s as usize));
       offset -= m * min6(row + 4, s as usize) * load<f32>(xSums);
     }
@@ -110,16 +102,8 @@ function q6_kDot(row: usize, x: usize, scales: usize, K: i32): f32 {
   for (let i = 0; i < K; i += 256, row += 210) {
     const d = half(row + 208);
     for (let run = 0; run < 16; run++, x += 32) {
-      const part = (run >> 3) as usize;
-      const quarter = (run >> 1) & 3;
-      const at = ((run & 1) as usize) << 4;
-      const bytes = v128.load(row + part * 64 + ((quarter & 1) as usize) * 32 + at);
-      const low = quarter & 2 ? highNibbles(bytes) : lowNibbles(bytes);
-      const pairs = i8x16.shr_u(v128.load(row + 128 + part * 32 + at), quarter << 1);
-      const high = i8x16.shl(v128.and(pairs, i8x16.splat(3)), 4);
-      const q = i8x16.sub(v128.or(low, high), i8x16.splat(32));
       const scale = d * (load<i8>(row + 192 + (run as usize)) as f32) * load<f32>(scales);
-      sums = madd(f32x4.convert_i32x4_s(dot16(q, x)), f32x4.splat(scale), sums);
+      sums = madd(f32x4.convert_i32x4_s(dot16(weights6k(row, run), x)), f32x4.splat(scale), sums);
       if (run & 1) scales += 4;
     }
   }
