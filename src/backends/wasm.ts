@@ -30,14 +30,18 @@ export interface WasmOptions {
   threads?: number;
   /** Use relaxed SIMD (fused multiply-add) where the engine has it. Default true. */
   relaxed?: boolean;
-  /** How products are computed: 16-bit integers, with errors near 5e-4, or float32. Default `int16`. */
+  /**
+   * How products are computed. `int8`: in integers, with errors near 1e-2 in attention (8 bits, relaxed SIMD only) and 5e-4
+   * in matrix products (16 bits); `int16`: 16 bits in both; `f32`: float32. Default `int8`.
+   */
   precision?: Precision;
   /** How keys and values are stored. Default `bf16`. */
   kvType?: KvType;
 }
 
-export type Precision = 'int16' | 'f32';
+export type Precision = 'int8' | 'int16' | 'f32';
 
+const PRECISIONS: readonly Precision[] = ['f32', 'int16', 'int8'];
 const PAGE = 65536;
 const MAX_PAGES = 65536;
 const LINE = 64; // bytes; every allocation begins at a cache line
@@ -70,20 +74,24 @@ function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelax
 export function openWasm({
   threads = availableParallelism(),
   relaxed = true,
-  precision = 'int16',
+  precision: wanted = 'int8',
   kvType = DEFAULT_KV_TYPE,
 }: WasmOptions = {}): Backend {
   if (!Number.isInteger(threads) || threads < 1 || threads > 256) {
     throw new UnsupportedError(`threads is ${threads}; wanted a whole number from 1 to 256`);
   }
-  if (precision !== 'int16' && precision !== 'f32') {
-    throw new UnsupportedError(`unknown precision "${precision}"; wanted int16 or f32`);
+  if (!PRECISIONS.includes(wanted)) {
+    throw new UnsupportedError(`unknown precision "${wanted}"; wanted ${PRECISIONS.join(', ')}`);
   }
   if (!Object.hasOwn(KV_TYPES, kvType)) {
     throw new UnsupportedError(`unknown KV type "${kvType}"; wanted ${Object.keys(KV_TYPES).join(', ')}`);
   }
   const kvTypeNumber = Object.keys(KV_TYPES).indexOf(kvType);
   const { module, isRelaxed } = compileKernels(relaxed);
+  const precision = wanted === 'int8' && !isRelaxed ? 'int16' : wanted; // without relaxed SIMD 8 bits are slower
+  // As kernels/quantize.wasm.ts numbers them; V8 has an instruction for fused products of 8 bits from version 13 on.
+  const isFusedSlow = Number.parseInt(globalThis.process?.versions?.v8 ?? '99', 10) < 13;
+  const attentionFormat = precision === 'int8' && !isFusedSlow ? 3 : PRECISIONS.indexOf(precision);
   const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
   const workers = startWorkers(module, memory, threads);
 
@@ -204,7 +212,7 @@ export function openWasm({
     matmul(out, x, weight, bias) {
       const { type, rows: N, cols: K } = weight;
       const isBlocks = TENSOR_TYPES[type].blockLen > 1;
-      const isInt = precision === 'int16' && (x.rows >= INT_TILE_ROWS || isBlocks);
+      const isInt = precision !== 'f32' && (x.rows >= INT_TILE_ROWS || isBlocks);
       const { xq, xScales, xSums } = isInt ? quantize(x) : { xq: 0, xScales: 0, xSums: 0 };
       const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];
       const args = [at(out), at(x), xq, xScales, xSums, ...stored, x.rows, N, K];
@@ -222,7 +230,7 @@ export function openWasm({
       const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
       const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
       const args = [...cache, at(k), at(v), start, nKvHeads, headDim, capacity];
-      record('append', k.rows, rowsEach(k.rows), args);
+      record('append', k.rows, rowsEach(k.rows), args, 4 * headDim);
     },
     attend(out, { intra, succ, inter }, kv, { start, chunkLen, maxChunksBehind, window }) {
       const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
@@ -236,7 +244,7 @@ export function openWasm({
         const tileLen = Math.max(1, Math.min(n, Math.floor(QUERY_ROWS / group)));
         const nTiles = Math.ceil(n / tileLen);
         // Quantising a tile of keys pays where enough rows share it; few rows take the keys as they lie.
-        const isInt = precision === 'int16' && headDim <= MAX_INT_HEAD_DIM && tileLen * group >= MANY_ROWS;
+        const isInt = precision !== 'f32' && headDim <= MAX_INT_HEAD_DIM && tileLen * group >= MANY_ROWS;
         const tileRows = isInt ? INT_TILE_ROWS : tileLen * group >= MANY_ROWS ? 6 : 3;
         const T = roundUp(tileLen * group, tileRows);
         const few = nTiles === 1 && nKvHeads < 4 * threads;
@@ -248,8 +256,18 @@ export function openWasm({
         const rows = [out, intra, succ, inter].map((tensor) => at(tensor) + first * out.cols * 4);
         const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
         const shape = [n, start + first, nHeads, nKvHeads, headDim, capacity];
-        const args = [...rows, ...cache, ...shape, ...limits, tileLen, tileRows, nSplits, parts];
-        const scratchNeed = 4 * (T * (2 * headDim + 3) + 194 * headDim + 1024);
+        const args = [
+          ...rows,
+          ...cache,
+          ...shape,
+          ...limits,
+          tileLen,
+          tileRows,
+          isInt ? attentionFormat : 0,
+          nSplits,
+          parts,
+        ];
+        const scratchNeed = 4 * (T * (3 * headDim + 5) + 195 * headDim + 1024);
         record('attend', nTiles * nSplits * nKvHeads, 1, args, scratchNeed);
         if (nSplits > 1) {
           const mergeArgs = [rows[0], parts, T, nHeads, nKvHeads, headDim, nSplits];

@@ -44,8 +44,8 @@ export const addModelFlags = (command: Command): Command =>
     .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'))
     .addOption(
       new Option('--precision <precision>', 'products in 16-bit integers or float32')
-        .choices(['int16', 'f32'])
-        .default('int16'),
+        .choices(['int8', 'int16', 'f32'])
+        .default('int8'),
     )
     .addOption(
       new Option('--kv-type <type>', 'how keys and values are stored').choices(['f32', 'bf16', 'q8_0']).default('bf16'),

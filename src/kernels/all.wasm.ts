@@ -13,4 +13,4 @@ export { rmsNorm } from './rmsNorm.wasm';
 export { rotate } from './rotate.wasm';
 export { tile6x8 } from './tile.wasm';
 export { tile3x8bf16, tile3x8f32 } from './tileFew.wasm';
-export { tile4x8i } from './tileInt.wasm';
+export { tile4x8i16, tile4x8i8, tile4x8i8fused } from './tileInt.wasm';

@@ -7,18 +7,32 @@
  * of the group, so that a tile of keys is loaded once for all of them. All queries of one call lie in one chunk. With one
  * split the result is finished; with more, each leaves its part for `mergeSplits`: decoding has few rows and many keys.
  *
+ * Scores are in bits: queries are multiplied by `log2(e)`, and weights are powers of two.
+ *
  * In float32 rows go by six through `tile6x8`, or where there are few, by three through `tile3x8`, which reads bfloat16
- * as it lies; in integers by four through `tile4x8i`. There every tile of 64 keys is
- * quantised once for all rows: a key by its own scale, a dimension of the values by its largest in the tile; weights are
- * quantised against the largest of this tile and not of all, so that an attention sink does not wipe out the rest.
+ * as it lies; in integers by four through `tile4x8i16` or `tile4x8i8`. There every tile of 64 keys is quantised once for
+ * all rows: a key by its own scale, a dimension of the values by its largest in the tile; weights are quantised against
+ * the largest of this tile and not of all, so that an attention sink does not wipe out the rest.
  * `4095² * 128 < 2^31` bounds scores, `8191 * 4095 * 64 < 2^31` weighted sums.
  */
+import { hadamard } from './hadamard.wasm';
 import { expandKeys, expandValues, KV_BF16, KV_F32, kvBytes, scaleBytes } from './kv.wasm';
-import { quantizeRow, TILE_LARGEST, TILE_SEGMENT, toInt4 } from './quantize.wasm';
-import { exp4, LOWEST, max4, scaleRow, sum4 } from './simd.wasm';
+import {
+  BYTE_LARGEST,
+  FLOAT32,
+  INT16,
+  INT8,
+  quantizeRow,
+  quantizeUnsigned,
+  TILE_LARGEST,
+  TILE_SEGMENT,
+  toInt4,
+  wordsOf,
+} from './quantize.wasm';
+import { exp2, exp2of4, LOWEST, madd, max4, scaleRow, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
 import { tile3x8bf16, tile3x8f32 } from './tileFew.wasm';
-import { tile4x8i } from './tileInt.wasm';
+import { tile4x8i16, tile4x8i8, tile4x8i8fused } from './tileInt.wasm';
 
 // @ts-ignore: decorator
 @inline
@@ -29,11 +43,12 @@ const KEY_TILE: i32 = 64;
 const SCORE_STRIDE: usize = 256;
 // @ts-ignore: decorator
 @inline
-const LARGEST_WEIGHT: f32 = 8191;
-/** Rows that go through a tile at once, by the kind of arithmetic. */
+const LOG2E: f32 = 1.4426950408889634;
+/** Of weights in 16 bits. */
 // @ts-ignore: decorator
 @inline
-const INT_ROWS: i32 = 4;
+const LARGEST_WEIGHT: f32 = 8191;
+/** Rows of the tile for few rows. */
 // @ts-ignore: decorator
 @inline
 const FEW_ROWS: i32 = 3;
@@ -48,6 +63,7 @@ class Work {
   lastToken: i32;
   window: u32;
   tileRows: i32;
+  format: i32;
   kvType: i32;
   capacity: i32;
   keys: usize; // of the item's head
@@ -57,17 +73,20 @@ class Work {
   acc: usize; // [T][headDim] f32
   rowMax: usize; // [T]
   rowSum: usize; // [T]
-  queries: usize; // [T][headDim] f32 or i16
-  queryScales: usize; // [T]
+  queries: usize; // [T][headDim words]
+  queryScales: usize; // [T][2], scale and offset
+  queryFloats: usize; // [T][headDim], where keys are shifted
   scores: usize; // [6][64] f32
-  weights: usize; // [4][64] i16
-  weightScales: usize; // [4]
+  weights: usize; // [4][64] i16 or u8
+  weightScales: usize; // [4][2]
   tileKeys: usize; // [8][headDim][8] f32
   tileValues: usize; // [64][headDim] f32
-  packedKeys: usize; // [8][headDim / 2][8][2] i16
-  packedKeyScales: usize; // [64]
-  packedValues: usize; // [headDim / 8][32][8][2] i16
-  packedValueScales: usize; // [headDim]
+  keyShift: usize; // [headDim], what was taken from all keys of the tile
+  shiftScores: usize; // [T], what that takes from a row's scores
+  packedKeys: usize; // [8][headDim words][8]
+  packedKeyScales: usize; // [8][2][8], scales and sums
+  packedValues: usize; // [headDim / 8][64 words][8]
+  packedValueScales: usize; // [headDim / 8][2][8]
 }
 
 /** Lays the arrays out behind `Work`. `wasm.ts` knows their size together. */
@@ -81,45 +100,139 @@ function layOut(w: Work, scratch: usize, T: i32, headDim: i32): void {
   w.rowSum = w.rowMax + rowFloats;
   w.queries = w.rowSum + rowFloats;
   w.queryScales = w.queries + (T as usize) * headBytes;
-  w.scores = w.queryScales + rowFloats;
+  w.queryFloats = w.queryScales + 2 * rowFloats;
+  w.scores = w.queryFloats + (T as usize) * headBytes;
   w.weights = w.scores + 6 * SCORE_STRIDE;
   w.weightScales = w.weights + 512;
-  w.tileKeys = w.weightScales + 16;
+  w.tileKeys = w.weightScales + 32;
   w.tileValues = w.tileKeys + 64 * headBytes;
-  w.packedKeys = w.tileValues + 64 * headBytes;
+  w.keyShift = w.tileValues + 64 * headBytes;
+  w.shiftScores = w.keyShift + headBytes;
+  w.packedKeys = w.shiftScores + rowFloats;
   w.packedKeyScales = w.packedKeys + 32 * headBytes;
-  w.packedValues = w.packedKeyScales + 256;
+  w.packedValues = w.packedKeyScales + 512;
   w.packedValueScales = w.packedValues + 32 * headBytes;
 }
 
-/** Integers of the even and of the odd ones of eight numbers, as four pairs `[4][2]` i16. */
+/** Integers of four numbers of row `r`, less `shift[r]` where there is a shift; zeros behind the last row. */
 // @ts-ignore: decorator
 @inline
-function pairs(even: v128, odd: v128): v128 {
-  return v128.or(v128.and(even, i32x4.splat(0xffff)), i32x4.shl(odd, 16));
+function integers(at: usize, r: i32, rows: i32, factor: v128, shift: usize): v128 {
+  if (r >= rows) return i32x4.splat(0);
+  let v = v128.load(at);
+  if (shift) v = f32x4.sub(v, v128.load32_splat(shift + ((r as usize) << 2)));
+  return toInt4(f32x4.mul(v, factor));
 }
 
-/** `rows` rows of eight floats, `stride` bytes apart, to `[rows / 2][8][2]` integers with a scale for each column. */
-function packColumns(from: usize, stride: usize, rows: i32, out: usize, scales: usize): void {
+/** Rows `r` and on of four columns as words; returns the sums of their integers. */
+// @ts-ignore: decorator
+@inline
+function packWord(format: i32, from: usize, stride: usize, r: i32, rows: i32, factor: v128, shift: usize, out: usize): v128 {
+  const a = integers(from, r, rows, factor, shift);
+  const b = integers(from + stride, r + 1, rows, factor, shift);
+  if (format == INT16) {
+    v128.store(out, v128.or(v128.and(a, i32x4.splat(0xffff)), i32x4.shl(b, 16)));
+    return a; // sums serve offsets, which 16 bits do without
+  }
+  const c = integers(from + 2 * stride, r + 2, rows, factor, shift);
+  const d = integers(from + 3 * stride, r + 3, rows, factor, shift);
+  const byte = i32x4.splat(0xff);
+  const low = v128.or(v128.and(a, byte), i32x4.shl(v128.and(b, byte), 8));
+  const high = v128.or(i32x4.shl(v128.and(c, byte), 16), i32x4.shl(d, 24));
+  v128.store(out, v128.or(low, high));
+  return i32x4.add(i32x4.add(a, b), i32x4.add(c, d));
+}
+
+/**
+ * `rows` rows of eight floats, `stride` bytes apart, less `shift[rows]` (0: none), to words `[words][8]`; scale and sum of
+ * each column at `scales`.
+ */
+function packColumns(format: i32, from: usize, stride: usize, rows: i32, shift: usize, out: usize, scales: usize): void {
   let max0 = f32x4.splat(0);
   let max1 = max0;
   for (let r = 0, at = from; r < rows; r++, at += stride) {
-    max0 = f32x4.pmax(max0, f32x4.abs(v128.load(at)));
-    max1 = f32x4.pmax(max1, f32x4.abs(v128.load(at, 16)));
+    const less = shift ? v128.load32_splat(shift + ((r as usize) << 2)) : f32x4.splat(0);
+    max0 = f32x4.pmax(max0, f32x4.abs(f32x4.sub(v128.load(at), less)));
+    max1 = f32x4.pmax(max1, f32x4.abs(f32x4.sub(v128.load(at, 16), less)));
   }
-  const largest = f32x4.splat(TILE_LARGEST);
-  v128.store(scales, f32x4.div(max0, largest));
-  v128.store(scales, f32x4.div(max1, largest), 16);
+  const largest = f32x4.splat(format >= INT8 ? BYTE_LARGEST : TILE_LARGEST);
+  const scale0 = f32x4.div(max0, largest);
+  const scale1 = f32x4.div(max1, largest);
   const positive = f32x4.splat(1e-30); // a column of zeros
   const factor0 = f32x4.div(largest, f32x4.pmax(positive, max0));
   const factor1 = f32x4.div(largest, f32x4.pmax(positive, max1));
-  for (let r = 0; r < rows; r += 2, from += 2 * stride, out += 32) {
-    const hasOdd = r + 1 < rows;
-    const odd0 = hasOdd ? toInt4(f32x4.mul(v128.load(from + stride), factor0)) : i32x4.splat(0);
-    const odd1 = hasOdd ? toInt4(f32x4.mul(v128.load(from + stride, 16), factor1)) : i32x4.splat(0);
-    v128.store(out, pairs(toInt4(f32x4.mul(v128.load(from), factor0)), odd0));
-    v128.store(out, pairs(toInt4(f32x4.mul(v128.load(from, 16), factor1)), odd1), 16);
+  let sum0 = i32x4.splat(0);
+  let sum1 = sum0;
+  const perWord = format >= INT8 ? 4 : 2;
+  for (let r = 0; r < rows; r += perWord, from += (perWord as usize) * stride, out += 32) {
+    sum0 = i32x4.add(sum0, packWord(format, from, stride, r, rows, factor0, shift, out));
+    sum1 = i32x4.add(sum1, packWord(format, from + 16, stride, r, rows, factor1, shift, out + 16));
   }
+  v128.store(scales, scale0);
+  v128.store(scales, scale1, 16);
+  v128.store(scales, f32x4.mul(scale0, f32x4.convert_i32x4_s(sum0)), 32);
+  v128.store(scales, f32x4.mul(scale1, f32x4.convert_i32x4_s(sum1)), 48);
+}
+
+/** Mean of `8 * nPanels` keys in panels at `k`, 0 of none: what keys have in common need not fit into 8 bits. */
+function meanKey(k: usize, nPanels: i32, headDim: i32, out: usize): void {
+  const panelBytes = (headDim as usize) << 5;
+  const share: f32 = 1 / (max(1, nPanels << 3) as f32);
+  for (let d = 0; d < headDim; d++, k += 32, out += 4) {
+    let sums = f32x4.splat(0);
+    for (let p = 0, at = k; p < nPanels; p++, at += panelBytes) {
+      sums = f32x4.add(sums, f32x4.add(v128.load(at), v128.load(at, 16)));
+    }
+    store<f32>(out, sum4(sums) * share);
+  }
+}
+
+/** `a · b` over `bytes` bytes. */
+// @ts-ignore: decorator
+@inline
+function dot(a: usize, b: usize, bytes: usize): f32 {
+  let sums = f32x4.splat(0);
+  for (let i: usize = 0; i < bytes; i += 16) sums = madd(v128.load(a + i), v128.load(b + i), sums);
+  return sum4(sums);
+}
+
+/** `2^(score - shift)` of one row in place; returns their sum. */
+// @ts-ignore: decorator
+@inline
+function weighFloats(scores: usize, bytes: usize, shift: f32): f32 {
+  const shifts = f32x4.splat(shift);
+  let sums = f32x4.splat(0);
+  for (let j: usize = 0; j < bytes; j += 16) {
+    const weights = exp2of4(f32x4.sub(v128.load(scores + j), shifts), 5, 1);
+    v128.store(scores + j, weights);
+    sums = f32x4.add(sums, weights);
+  }
+  return sum4(sums);
+}
+
+/** Four weights `2^(score - shift)` as integers. */
+// @ts-ignore: decorator
+@inline
+function weighInt4(format: i32, scores: usize, shifts: v128): v128 {
+  const x = f32x4.sub(v128.load(scores), shifts);
+  return toInt4(format == INT16 ? exp2of4(x, 4, LARGEST_WEIGHT) : exp2of4(x, 3, BYTE_LARGEST));
+}
+
+/** One row of them as the integers of `format` at `weights`; returns the sum of what they stand for. */
+// @ts-ignore: decorator
+@inline
+function weighIntegers(format: i32, scores: usize, weights: usize, bytes: usize, shift: f32): f32 {
+  const shifts = f32x4.splat(shift);
+  let sums = i32x4.splat(0);
+  for (let j: usize = 0; j < bytes; j += 32) {
+    const low = weighInt4(format, scores + j, shifts);
+    const high = weighInt4(format, scores + j + 16, shifts);
+    sums = i32x4.add(sums, i32x4.add(low, high));
+    const words = i16x8.narrow_i32x4_s(low, high);
+    if (format == INT16) v128.store(weights + (j >> 1), words);
+    else v128.store64_lane(weights + (j >> 2), i8x16.narrow_i16x8_s(words, words), 0);
+  }
+  return sum4(f32x4.convert_i32x4_s(sums)) / (format == INT16 ? LARGEST_WEIGHT : BYTE_LARGEST);
 }
 
 /**
@@ -137,55 +250,75 @@ function softmaxRow(w: Work, i: usize, row: usize, keys: i32, from: i32, to: i32
   const rowMax = w.rowMax + (row << 2);
   const rowSum = w.rowSum + (row << 2);
   const oldMax = load<f32>(rowMax);
-  let maxes = f32x4.splat(LOWEST);
-  for (let j: usize = 0; j < bytes; j += 16) maxes = f32x4.pmax(maxes, v128.load(scores + j));
-  const tileMax = max4(maxes);
-  const newMax = max(oldMax, tileMax);
-  let sums = f32x4.splat(0);
-  let share: f32 = 1;
-  if (w.tileRows == INT_ROWS) {
-    const shift = f32x4.splat(tileMax);
-    const largest = f32x4.splat(LARGEST_WEIGHT);
-    const weights = w.weights + (i << 7);
-    for (let j: usize = 0; j < bytes; j += 32) {
-      const low = exp4(f32x4.sub(v128.load(scores + j), shift));
-      const high = exp4(f32x4.sub(v128.load(scores + j, 16), shift));
-      sums = f32x4.add(sums, f32x4.add(low, high));
-      const ints = i16x8.narrow_i32x4_s(toInt4(f32x4.mul(low, largest)), toInt4(f32x4.mul(high, largest)));
-      v128.store(weights + (j >> 1), ints);
-    }
-    share = f32x4.extract_lane(exp4(f32x4.splat(tileMax - newMax)), 0);
-    store<f32>(w.weightScales + (i << 2), share / LARGEST_WEIGHT);
-  } else {
-    const shift = f32x4.splat(newMax);
-    for (let j: usize = 0; j < bytes; j += 16) {
-      const weights = exp4(f32x4.sub(v128.load(scores + j), shift));
-      v128.store(scores + j, weights);
-      sums = f32x4.add(sums, weights);
-    }
+  let max0 = f32x4.splat(LOWEST);
+  let max1 = max0;
+  for (let j: usize = 0; j < bytes; j += 32) {
+    max0 = f32x4.pmax(max0, v128.load(scores + j));
+    max1 = f32x4.pmax(max1, v128.load(scores + j, 16));
   }
-  const correction = f32x4.extract_lane(exp4(f32x4.splat(oldMax - newMax)), 0);
+  const scoreMax = max4(f32x4.pmax(max0, max1));
+  const tileMax = w.format >= INT8 ? scoreMax + load<f32>(w.shiftScores + (row << 2)) : scoreMax;
+  const newMax = max(oldMax, tileMax);
+  const correction: f32 = newMax == oldMax ? 1 : exp2(oldMax - newMax);
+  let sum: f32;
+  if (w.format == FLOAT32) {
+    sum = weighFloats(scores, bytes, newMax);
+  } else {
+    const share: f32 = newMax == tileMax ? 1 : exp2(tileMax - newMax);
+    const isBytes = w.format >= INT8;
+    const weights = w.weights + (i << (isBytes ? 6 : 7));
+    sum = isBytes
+      ? weighIntegers(INT8, scores, weights, bytes, scoreMax)
+      : weighIntegers(INT16, scores, weights, bytes, scoreMax);
+    sum *= share;
+    store<f32>(w.weightScales + (i << 3), share / (isBytes ? BYTE_LARGEST : LARGEST_WEIGHT));
+    store<f32>(w.weightScales + (i << 3), 0, 4);
+  }
   store<f32>(rowMax, newMax);
-  store<f32>(rowSum, load<f32>(rowSum) * correction + sum4(sums) * share);
+  store<f32>(rowSum, load<f32>(rowSum) * correction + sum);
   return correction;
 }
 
-/** Rows of queries, `[tokens, nHeads, headDim]` at `q` for the item's head, packed as the tiles take them. */
+/** Rows of queries, `[tokens, nHeads, headDim]` at `q` for the item's head, times log2(e), as the tiles take them. */
 function packQueries(w: Work, q: usize, tokenBytes: usize, T: i32): void {
   const headBytes = (w.headDim as usize) << 2;
+  const rowBytes = (wordsOf(w.format, w.headDim) as usize) << 2;
+  const group = w.group as usize;
   for (let r: usize = 0; r < (w.T as usize); r++) {
-    const group = w.group as usize;
     const from = q + (r / group) * tokenBytes + (r % group) * headBytes;
-    if (w.tileRows == INT_ROWS) {
-      const to = w.queries + r * (headBytes >> 1);
-      if (r < (T as usize)) quantizeRow(from, to, w.queryScales + (r << 2), 4, w.headDim, TILE_SEGMENT, TILE_LARGEST);
-      else memory.fill(to, 0, headBytes >> 1);
-    } else {
-      const to = w.queries + r * headBytes;
-      if (r < (T as usize)) memory.copy(to, from, headBytes);
-      else memory.fill(to, 0, headBytes);
+    const to = w.queries + r * rowBytes;
+    const affine = w.queryScales + (r << 3);
+    if (r >= (T as usize)) {
+      memory.fill(to, 0, rowBytes);
+      store<u64>(affine, 0);
+      continue;
     }
+    const floats = w.format == FLOAT32 ? to : w.queryFloats + r * headBytes;
+    memory.copy(floats, from, headBytes);
+    hadamard(floats, w.headDim); // as the keys in the cache
+    scaleRow(floats, headBytes, LOG2E);
+    if (w.format >= INT8) quantizeUnsigned(floats, to, affine, w.headDim);
+    else if (w.format == INT16) quantizeRow(floats, to, affine, 4, w.headDim, TILE_SEGMENT, TILE_LARGEST);
   }
+}
+
+// @ts-ignore: decorator
+@inline
+function tileInt(
+  format: i32,
+  k: i32,
+  a: usize,
+  aStride: usize,
+  b: usize,
+  c: usize,
+  cStride: usize,
+  row: usize,
+  col: usize,
+  accumulate: bool,
+): void {
+  if (format == INT16) tile4x8i16(k, a, aStride, b, c, cStride, row, 8, col, accumulate);
+  else if (format == INT8) tile4x8i8(k, a, aStride, b, c, cStride, row, 8, col, accumulate);
+  else tile4x8i8fused(k, a, aStride, b, c, cStride, row, 8, col, accumulate);
 }
 
 /** Adds keys `lo..hi` to the running softmax of all rows; row `r` is token `firstToken + r / group`. */
@@ -193,10 +326,14 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
   const headDim = w.headDim;
   const headBytes = (headDim as usize) << 2;
   const tileRows = w.tileRows;
-  const isInt = tileRows == INT_ROWS;
+  const format = w.format;
+  const isInt = format != FLOAT32;
   const isFew = tileRows == FEW_ROWS;
   const isHalf = isFew && w.kvType == KV_BF16;
-  const queryBytes = isInt ? headBytes >> 1 : headBytes;
+  const words = wordsOf(format, headDim);
+  const queryBytes = (words as usize) << 2;
+  const panelBytes = (words as usize) << 5; // of eight keys
+  const weightStride: usize = format >= INT8 ? 64 : 128;
   for (let base = lo & ~(KEY_TILE - 1); base < hi; base += KEY_TILE) {
     const from = max(lo, base) - base;
     const nKeys = min(hi, base + KEY_TILE) - base;
@@ -209,11 +346,18 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
       v = w.tileValues;
     }
     if (isInt) {
+      const shift: usize = format >= INT8 ? w.keyShift : 0;
+      if (shift) {
+        meanKey(k, nKeys >> 3, headDim, shift); // a panel that is not full may hold anything
+        for (let r: usize = 0; r < (w.T as usize); r++) {
+          store<f32>(w.shiftScores + (r << 2), dot(w.queryFloats + r * headBytes, shift, headBytes));
+        }
+      }
       for (let p: usize = 0; p < (((nKeys + 7) >> 3) as usize); p++) {
-        packColumns(k + p * 8 * headBytes, 32, headDim, w.packedKeys + p * 4 * headBytes, w.packedKeyScales + (p << 5));
+        packColumns(format, k + p * 8 * headBytes, 32, headDim, shift, w.packedKeys + p * panelBytes, w.packedKeyScales + (p << 6));
       }
       for (let d: usize = 0; d < headBytes; d += 32) {
-        packColumns(v + d, headBytes, nKeys, w.packedValues + (d << 5), w.packedValueScales + d);
+        packColumns(format, v + d, headBytes, nKeys, 0, w.packedValues + (d << 5), w.packedValueScales + 2 * d);
       }
     }
     for (let g = 0; g < w.T; g += tileRows) {
@@ -225,10 +369,10 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
       for (let p: usize = 0; p < (nPanels as usize); p++) {
         const c = w.scores + (p << 5);
         if (isInt) {
-          const panel = w.packedKeys + p * 4 * headBytes;
-          const rowScales = w.queryScales + ((g as usize) << 2);
-          const colScales = w.packedKeyScales + (p << 5);
-          tile4x8i(headDim >> 1, q, queryBytes, panel, c, SCORE_STRIDE, rowScales, 4, colScales, false);
+          const panel = w.packedKeys + p * panelBytes;
+          const row = w.queryScales + ((g as usize) << 3);
+          const col = w.packedKeyScales + (p << 6);
+          tileInt(format, words, q, queryBytes, panel, c, SCORE_STRIDE, row, col, false);
         } else if (isHalf) {
           tile3x8bf16(headDim, q, queryBytes, k + p * 4 * headBytes, 16, c, SCORE_STRIDE, false);
         } else if (isFew) {
@@ -249,8 +393,9 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
       for (let d: usize = 0; d < headBytes; d += 32) {
         if (isInt) {
           const panel = w.packedValues + (d << 5);
-          const colScales = w.packedValueScales + d;
-          tile4x8i((to + 1) >> 1, w.weights, 128, panel, o + d, headBytes, w.weightScales, 4, colScales, true);
+          const col = w.packedValueScales + 2 * d;
+          const keyWords = wordsOf(format, to);
+          tileInt(format, keyWords, w.weights, weightStride, panel, o + d, headBytes, w.weightScales, col, true);
         } else if (isHalf) {
           tile3x8bf16(to, w.scores, SCORE_STRIDE, v + (d >> 1), headBytes >> 1, o + d, headBytes, true);
         } else if (isFew) {
@@ -287,6 +432,7 @@ export function attend(
   window: u32,
   tileLen: i32, // tokens
   tileRows: i32, // 6 or 3: float32, 4: integers
+  format: i32,
   nSplits: i32,
   parts: usize, // of splits: [nKvHeads, nSplits] of acc [T][headDim], max [T], sum [T]
 ): void {
@@ -318,6 +464,7 @@ export function attend(
     w.lastToken = w.firstToken + nTokens - 1;
     w.window = window;
     w.tileRows = tileRows;
+    w.format = format;
     w.kvType = kvType;
     w.capacity = capacity;
     w.keys = keys + kvHead * cacheBytes;

@@ -10,7 +10,7 @@ import { dotRow } from './dotRow.wasm';
 import { quantizeRow, TILE_LARGEST, TILE_SEGMENT } from './quantize.wasm';
 import { madd, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
-import { tile4x8i } from './tileInt.wasm';
+import { tile4x8i16 } from './tileInt.wasm';
 
 // @ts-ignore: decorator
 @inline
@@ -190,7 +190,7 @@ export function matmul(
             const scale = scales + (p as usize) * scaleBytes + ((s as usize) << 5);
             const len = min(TILE_SEGMENT >> 1, words - word);
             const rowScale = xScaleAt + ((s as usize) << 2);
-            tile4x8i(len, xAt + at, wordBytes, panel + at * 8, c, cStride, rowScale, xScaleBytes, scale, s > 0);
+            tile4x8i16(len, xAt + at, wordBytes, panel + at * 8, c, cStride, rowScale, xScaleBytes, scale, s > 0);
           }
         } else {
           tile6x8(K, xAt, wordBytes, panel, 32, c, cStride, false);

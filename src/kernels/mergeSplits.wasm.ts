@@ -2,9 +2,9 @@
  * Joins what splits of the keys left of one attention (`attend.wasm.ts`): each its weighted sum, its largest score and its
  * sum of weights, taken together by their shares of the whole (arXiv 2205.14135, section 3).
  */
-import { exp4, LOWEST, madd, scaleRow } from './simd.wasm';
+import { exp2, LOWEST, madd, scaleRow } from './simd.wasm';
 
-/** Items are rows `[n, nHeads]` of `out`. `parts` `[nKvHeads, nSplits]` of acc `[T][headDim]`, max `[T]`, sum `[T]`. */
+/** Items are rows `[n, nHeads]` of `out`. `parts` `[nKvHeads, nSplits]` of acc `[T][headDim]`, max `[T]` (in bits), sum `[T]`. */
 export function mergeSplits(
   scratch: usize,
   begin: i32,
@@ -33,7 +33,7 @@ export function mergeSplits(
     let sum: f32 = 0;
     for (let s: usize = 0; s < (nSplits as usize); s++) {
       const part = first + s * partBytes;
-      const share = f32x4.extract_lane(exp4(f32x4.splat(load<f32>(part + maxAt) - largest)), 0);
+      const share = exp2(load<f32>(part + maxAt) - largest);
       sum += share * load<f32>(part + maxAt + rowFloats);
       const acc = part + row * headBytes;
       for (let d: usize = 0; d < headBytes; d += 16) {

@@ -1,7 +1,7 @@
 /**
  * Float32 to 16-bit integers, one scale for each segment of a row, so that one large number spoils no more than its
- * segment. Two forms: tiles take segments of 128 and `|q| <= 4095`, so that `128 * 4095²` stays below `2^31`; dot products
- * with weights of 8 bits take segments of 32 and all 16 bits, as `32 * 32767 * 128` does.
+ * segment. Three forms: tiles take segments of 128 and `|q| <= 4095`, so that `128 * 4095²` stays below `2^31`; dot products
+ * with weights of 8 bits take segments of 32 and all 16 bits, as `32 * 32767 * 128` does; and 7 bits for queries, below.
  */
 import { max4, sum4 } from './simd.wasm';
 
@@ -17,6 +17,31 @@ export const DOT_SEGMENT: i32 = 32;
 // @ts-ignore: decorator
 @inline
 export const DOT_LARGEST: f32 = 32767;
+
+/** How a tile takes its numbers. */
+// @ts-ignore: decorator
+@inline
+export const FLOAT32: i32 = 0;
+// @ts-ignore: decorator
+@inline
+export const INT16: i32 = 1;
+// @ts-ignore: decorator
+@inline
+export const INT8: i32 = 2;
+/** The same numbers for another instruction; see `tileInt.wasm.ts`. */
+// @ts-ignore: decorator
+@inline
+export const INT8_FUSED: i32 = 3;
+// @ts-ignore: decorator
+@inline
+export const BYTE_LARGEST: f32 = 127;
+
+/** Words of 32 bits that `n` numbers fill. */
+// @ts-ignore: decorator
+@inline
+export function wordsOf(format: i32, n: i32): i32 {
+  return format == FLOAT32 ? n : format == INT16 ? (n + 1) >> 1 : (n + 3) >> 2;
+}
 
 /** Nearest integers of four floats that are in range. */
 // @ts-ignore: decorator
@@ -62,6 +87,32 @@ export function quantizeRow(
     for (; i < n; i++, x += 4, q += 2) store<i16>(q, nearest<f32>(load<f32>(x) * factor) as i16);
   }
   if (cols & 1) store<i16>(q, 0);
+}
+
+/**
+ * One segment in 7 bits: `x = offset + scale * q`, `q` from 0 to 127; scale and offset at `affine`. The range goes from the
+ * smallest to the largest number, so that an outlier costs half of what it would with a sign. `cols` is a multiple of 4.
+ */
+export function quantizeUnsigned(x: usize, q: usize, affine: usize, cols: i32): void {
+  const end = x + ((cols as usize) << 2);
+  let low4 = v128.load(x);
+  let high4 = low4;
+  for (let at = x + 16; at < end; at += 16) {
+    const v = v128.load(at);
+    low4 = f32x4.pmin(low4, v);
+    high4 = f32x4.pmax(high4, v);
+  }
+  const low = -max4(f32x4.neg(low4));
+  const range = max4(high4) - low;
+  store<f32>(affine, range / BYTE_LARGEST);
+  store<f32>(affine, low, 4);
+  const shift = f32x4.splat(low);
+  const factor = f32x4.splat(range > 0 ? BYTE_LARGEST / range : 0);
+  for (; x < end; x += 16, q += 4) {
+    const words = toInt4(f32x4.mul(f32x4.sub(v128.load(x), shift), factor));
+    const pairs = i16x8.narrow_i32x4_s(words, words);
+    v128.store32_lane(q, i8x16.narrow_i16x8_s(pairs, pairs), 0);
+  }
 }
 
 /** Items are rows of `x` `[rows, cols]`. `q` `[rows, cols]` i16, columns rounded up to even; `scales` `[rows, segments]`. */

@@ -1,22 +1,76 @@
 /**
- * The inner loop in integers: `c[4][8] (+)= rowScale[4] * colScale[8] * (a[4][2k] · b[2k][8])`, with `a` and `b` of 16
- * bits. One instruction multiplies eight pairs and adds them two by two, so numbers lie in pairs along `k`:
- * `b` is `[k][8][2]`. 8 accumulators, 2 vectors of `b`, 1 of `a`, 1 product.
+ * The inner loop in integers: `c[4][8] (+)= rowScale[4] * colScale[8] * (a[4][k] · b[k][8])`. Numbers lie in words of 32
+ * bits along `k`, `b` as `[words][8]`: pairs of 16 bits, multiplied and added two by two, or four times 8 bits, where `a`
+ * is unsigned with 7 bits and has an offset: `(offset + scale * a) · b = offset * Σb + scale * (a · b)`.
+ * 8 accumulators, 2 vectors of `b`, 1 of `a`, 1 product.
+ *
+ * `row` holds scale and offset of a row, `col` the scales of eight columns and behind them their sums.
+ * `INT8_FUSED` takes one instruction where the engine and the CPU have it (VNNI, dot product); V8 before 13 has it not,
+ * and that of Node 20 computes wrong sums with it until its optimising compiler is done.
  *
  * Overflow is excluded by the ranges: see `quantize.wasm.ts`.
  */
+import { INT16, INT8, INT8_FUSED } from './quantize.wasm';
 import { madd } from './simd.wasm';
 
-export function tile4x8i(
-  k: i32, // pairs
+export function tile4x8i16(
+  k: i32,
   a: usize,
   aStride: usize,
   b: usize,
   c: usize,
   cStride: usize,
-  rowScale: usize,
-  rowScaleStride: usize,
-  colScale: usize,
+  row: usize,
+  rowStride: usize,
+  col: usize,
+  accumulate: bool,
+): void {
+  tile4x8(INT16, k, a, aStride, b, c, cStride, row, rowStride, col, accumulate);
+}
+
+export function tile4x8i8(
+  k: i32,
+  a: usize,
+  aStride: usize,
+  b: usize,
+  c: usize,
+  cStride: usize,
+  row: usize,
+  rowStride: usize,
+  col: usize,
+  accumulate: bool,
+): void {
+  tile4x8(INT8, k, a, aStride, b, c, cStride, row, rowStride, col, accumulate);
+}
+
+export function tile4x8i8fused(
+  k: i32,
+  a: usize,
+  aStride: usize,
+  b: usize,
+  c: usize,
+  cStride: usize,
+  row: usize,
+  rowStride: usize,
+  col: usize,
+  accumulate: bool,
+): void {
+  tile4x8(INT8_FUSED, k, a, aStride, b, c, cStride, row, rowStride, col, accumulate);
+}
+
+// @ts-ignore: decorator
+@inline
+function tile4x8(
+  format: i32,
+  k: i32, // words
+  a: usize,
+  aStride: usize,
+  b: usize,
+  c: usize,
+  cStride: usize,
+  row: usize,
+  rowStride: usize,
+  col: usize,
   accumulate: bool,
 ): void {
   let a0 = a;
@@ -36,36 +90,52 @@ export function tile4x8i(
     const b0 = v128.load(b);
     const b1 = v128.load(b, 16);
     let x = v128.load32_splat(a0);
-    s00 = i32x4.add(s00, i32x4.dot_i16x8_s(x, b0));
-    s01 = i32x4.add(s01, i32x4.dot_i16x8_s(x, b1));
+    s00 = addProducts(format, s00, x, b0);
+    s01 = addProducts(format, s01, x, b1);
     x = v128.load32_splat(a1);
-    s10 = i32x4.add(s10, i32x4.dot_i16x8_s(x, b0));
-    s11 = i32x4.add(s11, i32x4.dot_i16x8_s(x, b1));
+    s10 = addProducts(format, s10, x, b0);
+    s11 = addProducts(format, s11, x, b1);
     x = v128.load32_splat(a2);
-    s20 = i32x4.add(s20, i32x4.dot_i16x8_s(x, b0));
-    s21 = i32x4.add(s21, i32x4.dot_i16x8_s(x, b1));
+    s20 = addProducts(format, s20, x, b0);
+    s21 = addProducts(format, s21, x, b1);
     x = v128.load32_splat(a3);
-    s30 = i32x4.add(s30, i32x4.dot_i16x8_s(x, b0));
-    s31 = i32x4.add(s31, i32x4.dot_i16x8_s(x, b1));
+    s30 = addProducts(format, s30, x, b0);
+    s31 = addProducts(format, s31, x, b1);
     a0 += 4;
     a1 += 4;
     a2 += 4;
     a3 += 4;
     b += 32;
   }
-  const col0 = v128.load(colScale);
-  const col1 = v128.load(colScale, 16);
-  finish(c, s00, s01, v128.load32_splat(rowScale), col0, col1, accumulate);
-  finish(c + cStride, s10, s11, v128.load32_splat(rowScale + rowScaleStride), col0, col1, accumulate);
-  finish(c + 2 * cStride, s20, s21, v128.load32_splat(rowScale + 2 * rowScaleStride), col0, col1, accumulate);
-  finish(c + 3 * cStride, s30, s31, v128.load32_splat(rowScale + 3 * rowScaleStride), col0, col1, accumulate);
+  finish(c, s00, s01, row, col, accumulate, format != INT16);
+  finish(c + cStride, s10, s11, row + rowStride, col, accumulate, format != INT16);
+  finish(c + 2 * cStride, s20, s21, row + 2 * rowStride, col, accumulate, format != INT16);
+  finish(c + 3 * cStride, s30, s31, row + 3 * rowStride, col, accumulate, format != INT16);
+}
+
+/** `sums` plus the products of the word in every lane of `a` with the words of `b`. */
+// @ts-ignore: decorator
+@inline
+function addProducts(format: i32, sums: v128, a: v128, b: v128): v128 {
+  if (format == INT16) return i32x4.add(sums, i32x4.dot_i16x8_s(a, b));
+  if (ASC_FEATURE_RELAXED_SIMD) {
+    if (format == INT8_FUSED) return i32x4.relaxed_dot_i8x16_i7x16_add_s(b, a, sums);
+    return i32x4.add(sums, i32x4.dot_i16x8_s(i16x8.relaxed_dot_i8x16_i7x16_s(b, a), i16x8.splat(1)));
+  }
+  return unreachable(); // `wasm.ts` takes 16 bits then
 }
 
 // @ts-ignore: decorator
 @inline
-function finish(c: usize, s0: v128, s1: v128, row: v128, col0: v128, col1: v128, accumulate: bool): void {
-  const f0 = f32x4.mul(f32x4.convert_i32x4_s(s0), f32x4.mul(row, col0));
-  const f1 = f32x4.mul(f32x4.convert_i32x4_s(s1), f32x4.mul(row, col1));
+function finish(c: usize, s0: v128, s1: v128, row: usize, col: usize, accumulate: bool, hasOffset: bool): void {
+  const scale = v128.load32_splat(row);
+  let f0 = f32x4.mul(f32x4.convert_i32x4_s(s0), f32x4.mul(scale, v128.load(col)));
+  let f1 = f32x4.mul(f32x4.convert_i32x4_s(s1), f32x4.mul(scale, v128.load(col, 16)));
+  if (hasOffset) {
+    const offset = v128.load32_splat(row, 4);
+    f0 = madd(offset, v128.load(col, 32), f0);
+    f1 = madd(offset, v128.load(col, 48), f1);
+  }
   v128.store(c, accumulate ? f32x4.add(v128.load(c), f0) : f0);
   v128.store(c, accumulate ? f32x4.add(v128.load(c, 16), f1) : f1, 16);
 }
