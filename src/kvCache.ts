@@ -11,23 +11,20 @@ export interface KvCache {
   length: number;
 }
 
-/** Allocates a cache for `capacity` tokens ahead. @throws UnsupportedError when memory does not suffice. */
+/** Allocates a cache for `capacity` tokens ahead. `stageOf` is by layer. @throws UnsupportedError when memory does not suffice. */
 export function allocKvCache(
   backend: Backend,
-  { numHiddenLayers, numKeyValueHeads, headDim }: ModelConfig,
+  { numKeyValueHeads, headDim }: ModelConfig,
   capacity: number,
+  stageOf: readonly number[],
 ): KvCache {
-  const layers = Array.from({ length: numHiddenLayers }, () => backend.allocKv(capacity, numKeyValueHeads, headDim));
+  const layers = stageOf.map((stage) => backend.allocKv(capacity, numKeyValueHeads, headDim, stage));
   return { layers, capacity, length: 0 };
 }
 
-/** Bytes of a cache for `capacity` tokens. */
-export function kvCacheBytes(
-  { numHiddenLayers, numKeyValueHeads, headDim }: ModelConfig,
-  capacity: number,
-  kvType: KvType,
-): number {
+/** Bytes of one layer's cache for `capacity` tokens. */
+export function kvLayerBytes({ numKeyValueHeads, headDim }: ModelConfig, capacity: number, kvType: KvType): number {
   const { numberBytes, scaleDims } = KV_TYPES[kvType];
   const headBytes = headDim * numberBytes + (scaleDims === 0 ? 0 : 4 * Math.ceil(headDim / scaleDims));
-  return numHiddenLayers * 2 * capacity * numKeyValueHeads * headBytes;
+  return 2 * capacity * numKeyValueHeads * headBytes;
 }

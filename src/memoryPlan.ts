@@ -1,9 +1,9 @@
-/** What a model takes in memory, known before anything is loaded. */
+/** What a model takes, and which memory each layer goes to; known before anything is loaded. */
 import type { ModelConfig } from './config.ts';
 import { UnsupportedError } from './errors.ts';
-import { kvCacheBytes } from './kvCache.ts';
+import { kvLayerBytes } from './kvCache.ts';
 import type { KvType } from './kvTypes.ts';
-import { scratchBytes } from './transformer.ts';
+import { logitBytes, scratchBytes, type WeightBytes } from './transformer.ts';
 
 /** Bytes. */
 export interface MemoryPlan {
@@ -11,40 +11,83 @@ export interface MemoryPlan {
   kvCache: number;
   scratch: number;
   total: number;
+  /** The stage of every layer: weights and cache of a run of layers share a memory, with scratch of their own. */
+  stageOf: number[];
+  /** The total by stage. The first holds embedding, last norm, head and logits too. */
+  stageBytes: number[];
 }
 
 /** Tokens read at a time. Larger blocks decode weights less often and take more scratch memory. */
 export const BLOCK_LEN = 512;
 /** Rows of logits computed at once when a text is scored. */
 export const MAX_LOGIT_ROWS = 32;
-/** One wasm32 memory. */
-const WASM_BYTES = 2 ** 32;
+/** A wasm32 memory, less a sixteenth for what kernels take: quantised activations, and a few MiB for every thread. */
+const STAGE_BYTES = (15 / 16) * 2 ** 32;
 
-/** @param context Tokens. @param weights Bytes of the stored weights. */
-export function memoryPlan(config: ModelConfig, weights: number, context: number, kvType: KvType): MemoryPlan {
-  const kvCache = kvCacheBytes(config, context, kvType);
-  const scratch = scratchBytes(config, Math.min(BLOCK_LEN, context), MAX_LOGIT_ROWS);
-  return { weights, kvCache, scratch, total: weights + kvCache + scratch };
+/** Fills one stage after the other. @param context Tokens. @param stageLimit Bytes. */
+export function memoryPlan(
+  config: ModelConfig,
+  weights: WeightBytes,
+  context: number,
+  kvType: KvType,
+  stageLimit = STAGE_BYTES,
+): MemoryPlan {
+  const kvLayer = kvLayerBytes(config, context, kvType);
+  const scratch = scratchBytes(config, Math.min(BLOCK_LEN, context));
+  const logits = logitBytes(config, MAX_LOGIT_ROWS);
+  const stageBytes = [weights.others + logits + scratch];
+  const stageOf = weights.layers.map((layer) => {
+    if (stageBytes[stageBytes.length - 1] + layer + kvLayer > stageLimit) stageBytes.push(scratch);
+    stageBytes[stageBytes.length - 1] += layer + kvLayer;
+    return stageBytes.length - 1;
+  });
+  return {
+    weights: sum(weights.layers) + weights.others,
+    kvCache: weights.layers.length * kvLayer,
+    scratch: stageBytes.length * scratch + logits,
+    total: sum(stageBytes),
+    stageOf,
+    stageBytes,
+  };
 }
 
-/** @throws UnsupportedError with the numbers and with the context that would fit, when `plan` is too large. */
-export function checkFits(plan: MemoryPlan, context: number, backend: 'wasm' | 'reference'): void {
-  // The reference backend keeps every float32 number in 8 bytes.
-  const width = backend === 'reference' ? 2 : 1;
+/**
+ * @param planOf The plan for a context of so many tokens.
+ * @throws UnsupportedError with the numbers and with the context that would fit, when the plan is too large.
+ */
+export function checkFits(
+  planOf: (context: number) => MemoryPlan,
+  context: number,
+  backend: 'wasm' | 'reference',
+): void {
+  // The reference backend keeps every float32 number in 8 bytes, and each tensor in memory of its own.
+  const [width, stageLimit] = backend === 'reference' ? [2, Infinity] : [1, STAGE_BYTES];
   const available = globalThis.process?.availableMemory?.() ?? Infinity;
-  const [limit, limitedBy] =
-    backend === 'wasm' && WASM_BYTES < available
-      ? [WASM_BYTES, 'one WebAssembly memory holds']
-      : [available, 'this machine has free'];
-  const needed = plan.weights + width * (plan.kvCache + plan.scratch);
-  if (needed <= limit) return;
-  const perToken = (width * plan.kvCache) / context;
-  const fitting = Math.floor((limit - plan.weights - width * plan.scratch) / perToken / 64) * 64;
-  const parts = `weights ${gib(plan.weights)}, KV cache ${gib(width * plan.kvCache)}, scratch ${gib(width * plan.scratch)}`;
+  const excessOf = (tokens: number): string | undefined => {
+    const { weights, kvCache, scratch, stageBytes } = planOf(tokens);
+    const needed = weights + width * (kvCache + scratch);
+    if (needed > available) {
+      const parts = `weights ${gib(weights)}, KV cache ${gib(width * kvCache)}, scratch ${gib(width * scratch)}`;
+      return `needs ${gib(needed)} (${parts}), but this machine has free ${gib(available)}`;
+    }
+    const largest = Math.max(...stageBytes);
+    if (largest <= stageLimit) return;
+    return `needs ${gib(largest)} in one piece, as a layer is not divided, but one WebAssembly memory holds ${gib(stageLimit)}`;
+  };
+  const excess = excessOf(context);
+  if (excess === undefined) return;
+  // 64 tokens times a number: `fitting` of them fit, `tooMany` do not
+  let [fitting, tooMany] = [0, Math.ceil(context / 64)];
+  while (tooMany - fitting > 1) {
+    const middle = Math.floor((fitting + tooMany) / 2);
+    if (excessOf(64 * middle) === undefined) fitting = middle;
+    else tooMany = middle;
+  }
   throw new UnsupportedError(
-    `a context of ${context} tokens needs ${gib(needed)} (${parts}), but ${limitedBy} ${gib(limit)}; ` +
-      (fitting > 0 ? `a context of up to ${fitting} tokens fits` : 'no context fits: choose a smaller model'),
+    `a context of ${context} tokens ${excess}; ` +
+      (fitting > 0 ? `a context of up to ${64 * fitting} tokens fits` : 'no context fits: choose a smaller model'),
   );
 }
 
+const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;

@@ -120,12 +120,14 @@ export async function openModel(path: string): Promise<ModelFile> {
         const method = resolveMethod(options.method, options.scale, config, context);
         const backend = openBackend(kind, options);
         try {
-          checkFits(plan(context, kind === 'reference' ? 'f32' : kvType), context, kind);
+          const planOf = (tokens: number) => plan(tokens, kind === 'reference' ? 'f32' : kvType);
+          checkFits(planOf, context, kind);
+          const { stageOf } = planOf(context);
           const blockLen = Math.min(BLOCK_LEN, context);
-          const weights = await loadWeights(checkpoint, backend, options);
+          const weights = await loadWeights(checkpoint, backend, stageOf, options);
           const isPlain = method.dca.chunkLen === Infinity;
           const rope = ropeFrequencies(config, isPlain ? context : method.dca.trainedLen);
-          const cache = allocKvCache(backend, config, context);
+          const cache = allocKvCache(backend, config, context, stageOf);
           const transformer = makeTransformer(backend, config, weights, method.dca, rope, blockLen, MAX_LOGIT_ROWS);
           const engine = new Engine({
             backend,

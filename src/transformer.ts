@@ -35,6 +35,12 @@ export interface Weights {
   readonly lmHead: Linear; // [vocabSize, hiddenSize]
 }
 
+/** Bytes of the stored weights: of every layer, and of all that is in none. */
+export interface WeightBytes {
+  readonly layers: readonly number[];
+  readonly others: number;
+}
+
 export interface Transformer {
   /**
    * Reads `tokens` (at most `blockLen`) behind what the cache holds, and appends them to it. Only records: the work is
@@ -45,7 +51,7 @@ export interface Transformer {
   logits(row: number, nRows: number): Tensor;
 }
 
-/** Columns of each scratch buffer; a block has a row of each for every token. */
+/** Columns of each scratch buffer; in every stage, a block has a row of each for every token. */
 const scratchColumns = (config: ModelConfig) => ({
   x: config.hiddenSize, // residual stream
   h: config.hiddenSize, // same, but inside a residual branch
@@ -62,13 +68,23 @@ const scratchColumns = (config: ModelConfig) => ({
 
 type Buffers = Record<keyof ReturnType<typeof scratchColumns>, Tensor>;
 
-/** Bytes of float32 scratch memory that `makeTransformer` allocates. */
-export function scratchBytes(config: ModelConfig, blockLen: number, maxLogitRows: number): number {
+/** Angles of a block's tokens, `[blockLen, headDim / 2]`: of its keys, and of its queries in every variant. */
+type Turn = Record<'key' | keyof Queries, { cos: Tensor; sin: Tensor }>;
+
+/** Bytes of float32 scratch memory that `makeTransformer` allocates in every stage. */
+export function scratchBytes(config: ModelConfig, blockLen: number): number {
   const columns = Object.values(scratchColumns(config)).reduce((a, b) => a + b, 4 * config.headDim);
-  return 4 * (blockLen * columns + maxLogitRows * (config.hiddenSize + config.vocabSize));
+  return 4 * blockLen * columns;
 }
 
-/** Binds weights, positions and scratch memory for blocks of `blockLen` tokens. */
+/** And in stage 0 besides. */
+export const logitBytes = ({ hiddenSize, vocabSize }: ModelConfig, maxLogitRows: number): number =>
+  4 * maxLogitRows * (hiddenSize + vocabSize);
+
+/**
+ * Binds weights, positions and scratch memory for blocks of `blockLen` tokens. The layers of a stage follow each other;
+ * embedding, last norm and head are in stage 0.
+ */
 export function makeTransformer(
   b: Backend,
   config: ModelConfig,
@@ -79,17 +95,20 @@ export function makeTransformer(
   maxLogitRows: number,
 ): Transformer {
   const { hiddenSize, headDim, vocabSize, rmsNormEps: eps } = config;
-  const scratch = (cols: number) => b.alloc('F32', blockLen, cols);
   const mapBuffers = <T>(record: Record<string, T>, f: (entry: T) => Tensor) =>
     Object.fromEntries(Object.entries(record).map(([name, entry]) => [name, f(entry)])) as Buffers;
-  const buffers = mapBuffers(scratchColumns(config), scratch);
-  const angles = () => ({ cos: scratch(headDim / 2), sin: scratch(headDim / 2) });
-  const turn = { key: angles(), intra: angles(), succ: angles(), inter: angles() };
+  const stageOf = weights.layers.map(({ inputLayernorm }) => inputLayernorm.stage);
+  const stages = Array.from({ length: 1 + Math.max(...stageOf) }, (_, stage) => {
+    const scratch = (cols: number) => b.alloc('F32', blockLen, cols, stage);
+    const angles = () => ({ cos: scratch(headDim / 2), sin: scratch(headDim / 2) });
+    const turn: Turn = { key: angles(), intra: angles(), succ: angles(), inter: angles() };
+    return { buffers: mapBuffers(scratchColumns(config), scratch), turn };
+  });
   const normed = b.alloc('F32', maxLogitRows, hiddenSize);
   const logits = b.alloc('F32', maxLogitRows, vocabSize);
 
   /** Angles of `n` tokens from `start` on, as cos and sin times `factor`; in float64, so that far positions are exact. */
-  function writeAngles({ cos, sin }: typeof turn.key, n: number, start: number, at: (i: number) => [number, number]) {
+  function writeAngles(name: keyof Turn, n: number, start: number, at: (i: number) => [number, number]) {
     const half = headDim / 2;
     const cosines = new Float64Array(n * half);
     const sines = new Float64Array(n * half);
@@ -101,8 +120,10 @@ export function makeTransformer(
         sines[r * half + d] = factor * Math.sin(angle);
       }
     }
-    b.write(cos, cosines);
-    b.write(sin, sines);
+    for (const { turn } of stages) {
+      b.write(turn[name].cos, cosines);
+      b.write(turn[name].sin, sines);
+    }
   }
 
   function forward(tokens: ArrayLike<number>, cache: KvCache): void {
@@ -110,30 +131,36 @@ export function makeTransformer(
     const start = cache.length;
     const rows = (t: Tensor) => b.view(t, n, t.cols);
     const perHead = (t: Tensor) => b.view(t, (n * t.cols) / headDim, headDim);
-    const { x, h, q, k, v, qIntra, qSucc, qInter, o, gate, up } = mapBuffers(buffers, rows);
 
     // positions, once for all layers. The softmax scale rides on the queries, so keys do not depend on length.
     const softmaxScale = (i: number) => (rope.attentionFactor * attentionScale(i, dca)) / Math.sqrt(headDim);
     const isBeyondFirstChunk = start + n > dca.chunkLen;
     const variants = isBeyondFirstChunk ? (['intra', 'succ', 'inter'] as const) : (['intra'] as const);
-    writeAngles(turn.key, n, start, (j) => [keyPosition(j, dca), rope.attentionFactor]);
+    writeAngles('key', n, start, (j) => [keyPosition(j, dca), rope.attentionFactor]);
     for (const variant of variants) {
-      writeAngles(turn[variant], n, start, (i) => [queryPositions(i, dca)[variant], softmaxScale(i)]);
+      writeAngles(variant, n, start, (i) => [queryPositions(i, dca)[variant], softmaxScale(i)]);
     }
-    const queries: Queries = isBeyondFirstChunk
-      ? { intra: qIntra, succ: qSucc, inter: qInter }
-      : { intra: qIntra, succ: qIntra, inter: qIntra };
     const span = {
       start,
       chunkLen: dca.chunkLen,
       maxChunksBehind: dca.parts === 'intra' ? 0 : Infinity,
       window: config.slidingWindow ?? Infinity,
     };
-    const rotate = (out: Tensor, input: Tensor, { cos, sin }: typeof turn.key) =>
+    const rotate = (out: Tensor, input: Tensor, { cos, sin }: Turn['key']) =>
       b.rotate(out, input, rows(cos), rows(sin));
+    const blocks = stages.map(({ buffers, turn }) => {
+      const block = mapBuffers(buffers, rows);
+      const { qIntra: intra, qSucc: succ, qInter: inter } = block;
+      const queries: Queries = isBeyondFirstChunk ? { intra, succ, inter } : { intra, succ: intra, inter: intra };
+      return { ...block, queries, turn };
+    });
 
-    b.gatherRows(x, weights.embedTokens, tokens);
+    let stream = blocks[0].x;
+    b.gatherRows(stream, weights.embedTokens, tokens);
     weights.layers.forEach((layer, l) => {
+      const { x, h, q, k, v, queries, o, gate, up, turn } = blocks[stageOf[l]];
+      if (x.stage !== stream.stage) b.copy(x, stream); // the residual stream goes where the layer is
+      stream = x;
       // attention: norm, project, rotate, remember, attend, project, add
       b.rmsNorm(h, x, layer.inputLayernorm, eps);
       b.matmul(q, h, layer.qProj.weight, layer.qProj.bias);
@@ -161,9 +188,11 @@ export function makeTransformer(
   return {
     forward,
     logits(row, nRows) {
+      const x = b.view(stages[stages.length - 1].buffers.x, nRows, hiddenSize, row * hiddenSize);
       const h = b.view(normed, nRows, hiddenSize);
       const out = b.view(logits, nRows, vocabSize);
-      b.rmsNorm(h, b.view(buffers.x, nRows, hiddenSize, row * hiddenSize), weights.norm, eps);
+      b.copy(h, x); // from the last layer's stage to the head's
+      b.rmsNorm(h, h, weights.norm, eps);
       b.matmul(out, h, weights.lmHead.weight, weights.lmHead.bias);
       return out;
     },

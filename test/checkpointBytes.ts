@@ -155,8 +155,8 @@ interface StoredBytes extends Tensor {
 export function memoryBackend() {
   const allocated: Tensor[] = [];
   const backend: Pick<Backend, 'alloc' | 'load' | 'write'> = {
-    alloc(type, rows, cols) {
-      const tensor = { type, rows, cols, bytes: new Uint8Array(rows * rowBytes(type, cols)) };
+    alloc(type, rows, cols, stage = 0) {
+      const tensor = { type, rows, cols, stage, bytes: new Uint8Array(rows * rowBytes(type, cols)) };
       allocated.push(tensor);
       return tensor;
     },

@@ -7,11 +7,12 @@ import { openReference } from '../src/backends/reference.ts';
 import { openWasm } from '../src/backends/wasm.ts';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
-import { loadWeights } from '../src/checkpoint/weights.ts';
+import { loadWeights, weightBytes } from '../src/checkpoint/weights.ts';
 import type { ModelConfig, RopeScaling } from '../src/config.ts';
 import { type DualChunk, PLAIN } from '../src/dualChunk.ts';
 import { Engine } from '../src/engine.ts';
 import { allocKvCache } from '../src/kvCache.ts';
+import { memoryPlan } from '../src/memoryPlan.ts';
 import { resolveMethod } from '../src/method.ts';
 import { ropeFrequencies } from '../src/rope.ts';
 import { type Message, makeTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
@@ -75,11 +76,13 @@ interface Opened {
   checkpoint: Checkpoint;
   backend: Backend;
   weights: Weights;
+  stageOf: readonly number[];
 }
 
-async function openFile(path: string, open: () => Backend): Promise<Opened> {
+async function openFile(path: string, open: () => Backend, stageLimit?: number): Promise<Opened> {
   const [checkpoint, backend] = [await openCheckpoint(pathOf(path)), open()];
-  return { checkpoint, backend, weights: await loadWeights(checkpoint, backend) };
+  const { stageOf } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, 'f32', stageLimit);
+  return { checkpoint, backend, stageOf, weights: await loadWeights(checkpoint, backend, stageOf) };
 }
 
 async function close({ checkpoint, backend }: Opened): Promise<void> {
@@ -87,14 +90,23 @@ async function close({ checkpoint, backend }: Opened): Promise<void> {
   await backend.dispose();
 }
 
+/** Tokens for which memory is planned; what is read is shorter. */
+const CONTEXT = 512;
+
 /** Tokens. With the chunks of 24 of most cases, the second block begins one token before a border. */
 const BLOCK_LEN = 47;
 
 /** The forward pass for texts of up to `context` tokens, and its cache. */
-function bind({ backend, weights }: Opened, config: ModelConfig, dca: DualChunk, longest: number, context: number) {
+function bind(
+  { backend, weights, stageOf }: Opened,
+  config: ModelConfig,
+  dca: DualChunk,
+  longest: number,
+  context: number,
+) {
   const rope = ropeFrequencies(config, longest);
   const transformer = makeTransformer(backend, config, weights, dca, rope, BLOCK_LEN, BLOCK_LEN);
-  const cache = allocKvCache(backend, config, context);
+  const cache = allocKvCache(backend, config, context, stageOf);
   return { backend, transformer, cache, blockLen: BLOCK_LEN, maxLogitRows: BLOCK_LEN, vocabSize: config.vocabSize };
 }
 
@@ -175,5 +187,38 @@ describe.each(BACKENDS)('quantised, $backend', ({ open, bound }) => {
     const opened = await openFile(`llama/${one.file}`, open);
     onTestFinished(() => close(opened));
     await expectCase(opened, one, bound);
+  });
+});
+
+describe.each(MODELS)('$model over several memories', ({ model, expected }) => {
+  const path = `${model}/model.gguf`;
+  const { tokens, method, longest } = expected.dca[0];
+
+  /** Logits of every token: five blocks, then one token at a time; and how many stages they came through. */
+  async function allLogits(open: () => Backend, stageLimit?: number) {
+    const opened = await openFile(path, open, stageLimit);
+    onTestFinished(() => close(opened));
+    const { config } = opened.checkpoint;
+    const { transformer, cache, backend } = bind(opened, config, method ?? PLAIN, longest, tokens.length);
+    const logits: number[] = [];
+    for (let start = 0; start < tokens.length; start = cache.length) {
+      const block = tokens.slice(start, start < 150 ? Math.min(150, start + 37) : start + 1);
+      transformer.forward(block, cache);
+      logits.push(...(await backend.read(transformer.logits(0, block.length))));
+    }
+    return { logits, nStages: new Set([0, ...opened.stageOf]).size };
+  }
+
+  describe.each(BACKENDS)('$backend', ({ open }) => {
+    it('computes the very same', async () => {
+      const whole = await allLogits(open);
+      const checkpoint = await openCheckpoint(pathOf(path));
+      const { total } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, 'f32');
+      await checkpoint.close();
+      const [two, most] = [await allLogits(open, total - 1), await allLogits(open, 0)];
+      expect([whole, two, most].map(({ nStages }) => nStages)).toEqual([1, 2, 1 + checkpoint.config.numHiddenLayers]);
+      expect(two.logits).toEqual(whole.logits);
+      expect(most.logits).toEqual(whole.logits);
+    });
   });
 });

@@ -92,7 +92,7 @@ export function tinyEngine({
   const parts = {
     backend,
     transformer,
-    cache: allocKvCache(backend, config, context),
+    cache: allocKvCache(backend, config, context, Array(config.numHiddenLayers).fill(0)),
     blockLen,
     maxLogitRows,
     vocabSize: config.vocabSize,

@@ -1,7 +1,10 @@
 /**
- * Where the arithmetic happens. A backend owns memory and ten kernels; the model code above it is the same on all.
+ * Where the arithmetic happens. A backend owns memory and nine kernels; the model code above it is the same on all.
  * Kernel calls only record: they run, in order, at the next `submit` or `read`. What each kernel computes is its
  * definition in `kernels/<name>.ts`. Shapes are checked by the backends only where a mistake would corrupt memory.
+ *
+ * Where one memory is too small for a model, it is spread over stages: memories counted from 0, made when first used.
+ * All operands of a kernel lie in one stage; `copy` is the only way from one to another.
  */
 import type { TensorType } from '../tensorTypes.ts';
 
@@ -10,6 +13,7 @@ export interface Tensor {
   readonly type: TensorType;
   readonly rows: number;
   readonly cols: number;
+  readonly stage: number;
 }
 
 /** Handle of one layer's rotated keys and values, `[capacity, nKvHeads, headDim]` each, in the backend's own layout. */
@@ -17,6 +21,7 @@ export interface KvLayer {
   readonly capacity: number;
   readonly nKvHeads: number;
   readonly headDim: number;
+  readonly stage: number;
 }
 
 /** The same queries at the three positions of Dual Chunk Attention, rotated and scaled; `[n, nHeads * headDim]`. */
@@ -42,10 +47,10 @@ export interface Backend {
   /** Bytes allocated so far. */
   readonly nBytes: number;
 
-  /** Allocates a tensor, zeroed. @throws UnsupportedError when memory does not suffice. */
-  alloc(type: TensorType, rows: number, cols: number): Tensor;
+  /** Allocates a tensor, zeroed, in stage 0 unless told. @throws UnsupportedError when memory does not suffice. */
+  alloc(type: TensorType, rows: number, cols: number, stage?: number): Tensor;
   /** Allocates one layer's cache. Memory is only touched as tokens arrive. @throws UnsupportedError as `alloc`. */
-  allocKv(capacity: number, nKvHeads: number, headDim: number): KvLayer;
+  allocKv(capacity: number, nKvHeads: number, headDim: number, stage?: number): KvLayer;
   /** The same numbers seen as `[rows, cols]`, beginning at number `offset` of an F32 tensor. */
   view(tensor: Tensor, rows: number, cols: number, offset?: number): Tensor;
   /** Writes numbers into an F32 tensor from its beginning, at once. */
@@ -69,6 +74,8 @@ export interface Backend {
   swiglu(out: Tensor, gate: Tensor, up: Tensor): void;
   /** `x += y` */
   add(x: Tensor, y: Tensor): void;
+  /** `out = x`, F32; they may lie in different stages. */
+  copy(out: Tensor, x: Tensor): void;
 
   /** Runs what was recorded. */
   submit(): Promise<void>;

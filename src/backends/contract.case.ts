@@ -101,7 +101,7 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
     check('nBytes grows by what is allocated', async () => {
       const before = b.nBytes;
       b.alloc('F32', 10, 100);
-      b.allocKv(50, 2, 8);
+      b.allocKv(50, 2, 8, 1);
       expect(b.nBytes - before).toBeGreaterThanOrEqual(4 * 1000 + cachedBytes * 2 * 50 * 2 * 8);
     });
 
@@ -239,6 +239,47 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       expect(await answer(pieces)).toEqual(await answer([[0, length]]));
     });
 
+    check('copy brings numbers from stage to stage, in order with what is computed in each', async () => {
+      const values = Array.from({ length: 15 }, (_, i) => i);
+      const [there, back] = [b.alloc('F32', 4, 5, 2), filled(4, 5, Array(20).fill(7))];
+      const one = b.alloc('F32', 1, 5, 2);
+      b.write(one, Array(5).fill(1));
+      const x = filled(3, 5, values);
+      expect([x.stage, there.stage, b.view(there, 1, 1).stage, b.allocKv(8, 1, 8, 1).stage]).toEqual([0, 2, 2, 1]);
+      await b.submit();
+      b.alloc('F32', 2 ** 10, 2 ** 8, 2); // the memory grows while threads know it
+      b.add(x, x);
+      b.copy(b.view(there, 3, 5, 5), x);
+      b.add(x, x); // what was copied stays as it was
+      b.add(b.view(there, 1, 5, 10), one);
+      b.copy(b.view(back, 2, 5, 5), b.view(there, 2, 5, 10));
+      b.add(b.view(there, 1, 5, 10), one);
+      expect(await read(back)).toEqual([
+        ...Array(5).fill(7),
+        11,
+        13,
+        15,
+        17,
+        19,
+        20,
+        22,
+        24,
+        26,
+        28,
+        ...Array(5).fill(7),
+      ]);
+      expect(await read(there)).toEqual([...Array(5).fill(0), 0, 2, 4, 6, 8, 12, 14, 16, 18, 20, 20, 22, 24, 26, 28]);
+    });
+
+    check('every kernel computes the same in another stage', async () => {
+      const elsewhere: Backend = {
+        ...b,
+        alloc: (type, rows, cols) => b.alloc(type, rows, cols, 3),
+        allocKv: (capacity, nKvHeads, headDim) => b.allocKv(capacity, nKvHeads, headDim, 3),
+      };
+      for (const kernelCase of oneOfEach()) await expectRight(elsewhere, kernelCase, rounding);
+    });
+
     check('dispose ends every thread', async () => {
       const workers: Worker[] = [];
       const onWorker = (worker: Worker) => workers.push(worker);
@@ -253,6 +294,10 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
     });
   });
 }
+
+/** One case of every kernel. */
+export const oneOfEach = (): Iterable<KernelCase> =>
+  new Map(CASES.map((kernelCase) => [kernelCase.name.split(':')[0], kernelCase])).values();
 
 /** Runs a case: all of its output is right, and nothing beside it is touched. */
 export async function expectRight(backend: Backend, kernelCase: KernelCase, rounding: Rounding = {}): Promise<void> {

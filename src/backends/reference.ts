@@ -1,4 +1,7 @@
-/** The truth, slowly: every kernel is its float64 definition, and runs as soon as it is called. */
+/**
+ * The truth, slowly: every kernel is its float64 definition, and runs as soon as it is called. Every tensor is an array
+ * of its own, so a stage is only a number.
+ */
 import { attend } from '../kernels/attend.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
 import { add, swiglu } from '../kernels/elementwise.ts';
@@ -43,16 +46,16 @@ export function openReference(): Backend {
     get nBytes() {
       return nBytes;
     },
-    alloc(type, rows, cols) {
+    alloc(type, rows, cols, stage = 0) {
       const isF32 = type === 'F32';
       const numbers = counted(new Float64Array(isF32 ? rows * cols : 0));
       const bytes = counted(new Uint8Array(isF32 ? 0 : rows * rowBytes(type, cols)));
-      return { type, rows, cols, numbers, bytes } as ReferenceTensor;
+      return { type, rows, cols, stage, numbers, bytes } as ReferenceTensor;
     },
-    allocKv(capacity, nKvHeads, headDim) {
+    allocKv(capacity, nKvHeads, headDim, stage = 0) {
       const size = capacity * nKvHeads * headDim;
       const [keys, values] = [counted(new Float64Array(size)), counted(new Float64Array(size))];
-      return { capacity, nKvHeads, headDim, keys, values } as ReferenceKv;
+      return { capacity, nKvHeads, headDim, stage, keys, values } as ReferenceKv;
     },
     view(tensor, rows, cols, offset = 0) {
       return { ...tensor, rows, cols, numbers: numbersOf(tensor).subarray(offset, offset + rows * cols) } as Tensor;
@@ -85,6 +88,7 @@ export function openReference(): Backend {
     },
     swiglu: (out, gate, up) => swiglu(numbersOf(out), numbersOf(gate), numbersOf(up)),
     add: (x, y) => add(numbersOf(x), numbersOf(y)),
+    copy: (out, x) => numbersOf(out).set(numbersOf(x)),
 
     submit: async () => {},
     read: async (tensor) => numbersOf(tensor).slice(),

@@ -1,8 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { UnsupportedError } from '../errors.ts';
-import { CASES } from '../kernels/cases.ts';
 import type { Backend, Tensor } from './backend.ts';
-import { expectRight, runContract } from './contract.case.ts';
+import { expectRight, oneOfEach, runContract } from './contract.case.ts';
 import { openWasm } from './wasm.ts';
 
 const EXACT = { precision: 'f32', kvType: 'f32' } as const;
@@ -190,8 +189,7 @@ describe('one wasm memory', () => {
 
   it('computes the same above 2 GiB, where addresses are negative as signed numbers', async () => {
     b.alloc('F32', 2 ** 19 - 1, 2 ** 10); // memory that is never touched takes no room
-    const oneOfEach = new Map(CASES.map((kernelCase) => [kernelCase.name.split(':')[0], kernelCase]));
-    for (const kernelCase of oneOfEach.values()) await expectRight(b, kernelCase);
+    for (const kernelCase of oneOfEach()) await expectRight(b, kernelCase);
   });
 
   it('runs programs longer than the commands its threads hold at once', async () => {
@@ -207,5 +205,45 @@ describe('one wasm memory', () => {
     await expect(b.submit()).rejects.toThrow('memory access out of bounds');
     b.add(x, x);
     await expect(b.read(x)).rejects.toThrow('memory access out of bounds');
+  });
+});
+
+describe('several wasm memories', () => {
+  let b: Backend;
+  beforeEach(() => {
+    b = openWasm({ threads: 2, ...INT16 });
+  });
+  afterEach(() => b.dispose());
+
+  it('hold more than 4 GiB together, each its own 4', async () => {
+    const halves = [0, 1, 2].map((stage) => b.alloc('F32', 2 ** 19, 2 ** 10, stage));
+    expect(b.nBytes).toBeGreaterThan(6 * 2 ** 30);
+    const far = halves.map((half) => b.view(half, 1, 4, 2 ** 29 - 4));
+    b.write(far[2], [1, 2, 3, 4]);
+    b.copy(far[0], far[2]);
+    expect(Array.from(await b.read(far[0]))).toEqual([1, 2, 3, 4]);
+    expect(Array.from(await b.read(far[1]))).toEqual([0, 0, 0, 0]);
+    expect(() => b.alloc('F32', 2 ** 19, 2 ** 10, 1)).toThrow(UnsupportedError);
+  });
+
+  it('a kernel refuses operands of two', () => {
+    const [x, y] = [b.alloc('F32', 2, 8), b.alloc('F32', 2, 8, 1)];
+    const [kv, there] = [b.allocKv(8, 1, 8), b.allocKv(8, 1, 8, 1)];
+    const span = { start: 0, chunkLen: Infinity, maxChunksBehind: Infinity, window: Infinity };
+    for (const call of [
+      () => b.gatherRows(x, y, [0]),
+      () => b.rmsNorm(x, x, y, 0),
+      () => b.matmul(x, x, y),
+      () => b.matmul(x, x, x, y),
+      () => b.rotate(x, x, x, y),
+      () => b.append(kv, x, y, 0),
+      () => b.append(there, x, x, 0),
+      () => b.attend(x, { intra: x, succ: x, inter: y }, kv, span),
+      () => b.attend(x, { intra: x, succ: x, inter: x }, there, span),
+      () => b.swiglu(x, x, y),
+      () => b.add(x, y),
+    ]) {
+      expect(call).toThrow('operands of a kernel lie in stages');
+    }
   });
 });

@@ -1,7 +1,7 @@
 /**
- * WebAssembly SIMD on all cores. One shared memory of at most 4 GiB holds weights, cache and scratch; kernel calls are
- * recorded as commands (`wasmWorkers.ts`) and run by threads. Weights stay as they are stored; products are computed in
- * 16-bit integers, quantised a segment at a time, or in float32.
+ * WebAssembly SIMD on all cores. A stage is one shared memory of at most 4 GiB with weights, cache and scratch; kernel
+ * calls are recorded as commands (`wasmWorkers.ts`) and run by threads. Weights stay as they are stored; products are
+ * computed in 16-bit integers, quantised a segment at a time, or in float32.
  */
 import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
@@ -10,7 +10,7 @@ import { PLAIN_SIMD, RELAXED_SIMD } from '../kernels/wasmBinary.ts';
 import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
-import { type Command, startWorkers } from './wasmWorkers.ts';
+import { type Command, type Scratch, startWorkers } from './wasmWorkers.ts';
 
 interface WasmTensor extends Tensor {
   /** Byte address. */
@@ -70,6 +70,15 @@ function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelax
   return { module: new WebAssembly.Module(Buffer.from(PLAIN_SIMD, 'base64')), isRelaxed: false };
 }
 
+/** A memory that may grow to 4 GiB; only what is touched takes room. @throws UnsupportedError where addresses run out. */
+function reserveMemory(): WebAssembly.Memory {
+  try {
+    return new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
+  } catch {
+    throw new UnsupportedError('the system gives no 4 GiB of addresses for a WebAssembly memory; raise `ulimit -v`');
+  }
+}
+
 /** Opens the WASM backend. @throws UnsupportedError for threads other than 1 to 256, an unknown precision or KV type. */
 export function openWasm({
   threads = availableParallelism(),
@@ -86,14 +95,94 @@ export function openWasm({
   if (!Object.hasOwn(KV_TYPES, kvType)) {
     throw new UnsupportedError(`unknown KV type "${kvType}"; wanted ${Object.keys(KV_TYPES).join(', ')}`);
   }
-  const kvTypeNumber = Object.keys(KV_TYPES).indexOf(kvType);
   const { module, isRelaxed } = compileKernels(relaxed);
   const precision = wanted === 'int8' && !isRelaxed ? 'int16' : wanted; // without relaxed SIMD 8 bits are slower
   // As kernels/quantize.wasm.ts numbers them; V8 has an instruction for fused products of 8 bits from version 13 on.
   const isFusedSlow = Number.parseInt(globalThis.process?.versions?.v8 ?? '99', 10) < 13;
   const attentionFormat = precision === 'int8' && !isFusedSlow ? 3 : PRECISIONS.indexOf(precision);
-  const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
-  const workers = startWorkers(module, memory, threads);
+  const workers = startWorkers(module, threads);
+  const commands: Command[] = [];
+  const stages: WasmStage[] = [];
+
+  function stageAt(index: number): WasmStage {
+    while (stages.length <= index) {
+      const stage = openStage(stages.length, commands, { threads, precision, kvType, attentionFormat });
+      workers.addStage(stage.memory);
+      stages.push(stage);
+    }
+    return stages[index];
+  }
+
+  /** The stage of a kernel's operands: the address of one means something else in another's memory. */
+  function stageOf(out: Tensor | KvLayer, ...others: (Tensor | KvLayer | undefined)[]): WasmStage {
+    for (const operand of others) {
+      if (operand && operand.stage !== out.stage) {
+        throw new Error(`operands of a kernel lie in stages ${out.stage} and ${operand.stage}; copy into one before`);
+      }
+    }
+    return stages[out.stage];
+  }
+
+  async function submit() {
+    const program = commands.splice(0);
+    const scratch = stages.map((stage) => stage.prepare());
+    if (program.length > 0) await workers.run(program, scratch);
+  }
+
+  return {
+    name: `wasm (${isRelaxed ? 'relaxed SIMD' : 'SIMD'}, ${precision}, ${kvType} cache, ${threads} thread${threads === 1 ? '' : 's'})`,
+    get nBytes() {
+      return stages.reduce((sum, stage) => sum + stage.nBytes, 0);
+    },
+    alloc: (type, rows, cols, stage = 0) => stageAt(stage).alloc(type, rows, cols),
+    allocKv: (tokens, nKvHeads, headDim, stage = 0) => stageAt(stage).allocKv(tokens, nKvHeads, headDim),
+    view: (tensor, rows, cols, offset = 0) => ({ ...tensor, rows, cols, at: at(tensor) + 4 * offset }) as WasmTensor,
+    write: (tensor, values) => stageOf(tensor).write(tensor, values),
+    load: (tensor, bytes, byteOffset) => stageOf(tensor).load(tensor, bytes, byteOffset),
+
+    gatherRows: (out, table, ids) => stageOf(out, table).gatherRows(out, table, ids),
+    rmsNorm: (out, x, weight, eps) => stageOf(out, x, weight).rmsNorm(out, x, weight, eps),
+    matmul: (out, x, weight, bias) => stageOf(out, x, weight, bias).matmul(out, x, weight, bias),
+    rotate: (out, x, cos, sin) => stageOf(out, x, cos, sin).rotate(out, x, cos, sin),
+    append: (kv, k, v, start) => stageOf(kv, k, v).append(kv, k, v, start),
+    attend: (out, q, kv, span) => stageOf(out, q.intra, q.succ, q.inter, kv).attend(out, q, kv, span),
+    swiglu: (out, gate, up) => stageOf(out, gate, up).swiglu(out, gate, up),
+    add: (x, y) => stageOf(x, y).add(x, y),
+    copy: (out, x) => stageOf(out).copy(out, x),
+
+    submit,
+    async read(tensor) {
+      await submit();
+      return stageOf(tensor).numbers(tensor).slice();
+    },
+    dispose: () => workers.stop(),
+  };
+}
+
+/** One memory, and the kernels whose operands lie in it. */
+interface WasmStage extends Omit<Backend, 'name' | 'view' | 'submit' | 'read' | 'dispose'> {
+  readonly memory: WebAssembly.Memory;
+  /** Makes ready to run what was recorded, and to record the next program. */
+  prepare(): Scratch;
+  numbers(tensor: Tensor): Float32Array;
+}
+
+interface StageOptions {
+  threads: number;
+  precision: Precision;
+  /** As kernels/quantize.wasm.ts numbers them. */
+  attentionFormat: number;
+  kvType: KvType;
+}
+
+/** Opens stage number `stage`, which records into `commands`. */
+function openStage(
+  stage: number,
+  commands: Command[],
+  { threads, precision, kvType, attentionFormat }: StageOptions,
+): WasmStage {
+  const kvTypeNumber = Object.keys(KV_TYPES).indexOf(kvType);
+  const memory = reserveMemory();
 
   let used = LINE; // address 0 stays free: it means "none"
   function allocBytes(nBytes: number): number {
@@ -105,36 +194,33 @@ export function openWasm({
       if (missing > 0) memory.grow(missing);
     } catch {
       throw new UnsupportedError(
-        `the wasm backend cannot hold ${(end / 2 ** 30).toFixed(2)} GiB: its memory ends at 4 GiB or at what the system gives; use a shorter context or a smaller model`,
+        `the wasm backend cannot hold ${(end / 2 ** 30).toFixed(2)} GiB in one memory: it ends at 4 GiB or at what the system gives; use a shorter context or a smaller model`,
       );
     }
     used = end;
     return address;
   }
 
-  let commands: Command[] = [];
   let scratch = 0;
   let scratchBytes = 0;
   let scratchWanted = 0;
   let lastQuantized: string | undefined;
   function record(kernel: string, nItems: number, grain: number, args: number[], scratchNeed = 0) {
-    if (nItems > 0) commands.push({ kernel, nItems, grain, args });
+    if (nItems > 0) commands.push({ kernel, stage, nItems, grain, args });
     if (kernel !== 'matmul') lastQuantized = undefined;
     scratchWanted = Math.max(scratchWanted, roundUp(scratchNeed, LINE));
   }
   const rowsEach = (rows: number) => Math.max(1, Math.ceil(rows / (threads * 4)));
   const numbers = (tensor: Tensor) => new Float32Array(memory.buffer, at(tensor), tensor.rows * tensor.cols);
 
-  async function submit() {
-    const program = commands;
-    commands = [];
+  function prepare(): Scratch {
     ids.used = 0;
     lastQuantized = undefined; // before the next program anything may be written
     if (scratchWanted > scratchBytes) {
       scratchBytes = scratchWanted;
       scratch = allocBytes(scratchBytes * threads);
     }
-    if (program.length > 0) await workers.run(program, scratch, scratchBytes);
+    return { at: scratch, nBytes: scratchBytes };
   }
 
   /** Room for the ids of recorded calls, which may be many in one program. */
@@ -183,20 +269,22 @@ export function openWasm({
   }
 
   return {
-    name: `wasm (${isRelaxed ? 'relaxed SIMD' : 'SIMD'}, ${precision}, ${kvType} cache, ${threads} thread${threads === 1 ? '' : 's'})`,
+    memory,
+    prepare,
+    numbers,
     get nBytes() {
       return used;
     },
-    alloc: (type, rows, cols) => ({ type, rows, cols, at: allocBytes(rows * rowBytes(type, cols)) }) as WasmTensor,
+    alloc: (type, rows, cols) =>
+      ({ type, rows, cols, stage, at: allocBytes(rows * rowBytes(type, cols)) }) as WasmTensor,
     allocKv(tokens, nKvHeads, headDim) {
       const capacity = roundUp(tokens, KEY_TILE);
       const { numberBytes, scaleDims } = KV_TYPES[kvType];
       const half = () => allocBytes(capacity * nKvHeads * headDim * numberBytes);
       const scales = () => allocBytes(scaleDims === 0 ? 0 : 4 * capacity * nKvHeads * Math.ceil(headDim / scaleDims));
       const [keys, keyScales, values, valueScales] = [half(), scales(), half(), scales()];
-      return { capacity, nKvHeads, headDim, keys, keyScales, values, valueScales } as WasmKv;
+      return { capacity, nKvHeads, headDim, stage, keys, keyScales, values, valueScales } as WasmKv;
     },
-    view: (tensor, rows, cols, offset = 0) => ({ ...tensor, rows, cols, at: at(tensor) + 4 * offset }) as WasmTensor,
     write: (tensor, values) => new Float32Array(memory.buffer, at(tensor), values.length).set(values),
     load: (tensor, bytes, byteOffset) =>
       new Uint8Array(memory.buffer, at(tensor) + byteOffset, bytes.length).set(bytes),
@@ -284,12 +372,8 @@ export function openWasm({
       const size = x.rows * x.cols;
       record('add', size, roundUp(rowsEach(size), 4), [at(x), at(y)]);
     },
-
-    submit,
-    async read(tensor) {
-      await submit();
-      return numbers(tensor).slice();
+    copy(out, x) {
+      record('copy', x.rows, rowsEach(x.rows), [at(out), at(x), x.stage, x.cols]);
     },
-    dispose: () => workers.stop(),
   };
 }

@@ -3,30 +3,42 @@
  * takes runs of a command's items until none are left, and waits for the others before the next. Nothing is posted and
  * nothing allocated while a program runs, and the calling thread stays free.
  */
-import { Worker } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 
-/** One kernel call: `kernel(scratch, begin, end, ...args)` over items `0..nItems`, taken `grain` at a time. */
+/**
+ * One kernel call: `kernel(scratch, begin, end, ...args)` over items `0..nItems`, taken `grain` at a time. Addresses are
+ * of its stage's memory. One kernel is the threads' own, as none of the module sees two memories:
+ * `copy(out, x, x's stage, cols)` over rows.
+ */
 export interface Command {
   readonly kernel: string;
+  readonly stage: number;
   readonly nItems: number;
   readonly grain: number;
   readonly args: readonly number[];
 }
 
+/** Scratch memory in one stage: `at` is the first thread's, the next begins `nBytes` on. */
+export interface Scratch {
+  readonly at: number;
+  readonly nBytes: number;
+}
+
 export interface Workers {
-  /** Runs commands in order. `scratch` is the first thread's scratch memory; the next begins `scratchBytes` on. */
-  run(commands: readonly Command[], scratch: number, scratchBytes: number): Promise<void>;
+  /** Hands every thread the memory of the next stage. */
+  addStage(memory: WebAssembly.Memory): void;
+  /** Runs commands in order. `scratch` is by stage. */
+  run(commands: readonly Command[], scratch: readonly Scratch[]): Promise<void>;
   stop(): Promise<void>;
 }
 
 interface Shared {
   module: WebAssembly.Module;
-  memory: WebAssembly.Memory;
   /** i32: program number, threads arrived at barriers, programs finished, failed. */
   control: Int32Array;
   /** i32, one a command: the next item to take. */
   claims: Int32Array;
-  /** f64: number of commands, scratch, scratchBytes; then kernel, nItems, grain, number of args, args… for each. */
+  /** f64: number of commands; then kernel, stage, scratch, scratchBytes, nItems, grain, number of args, args… for each. */
   words: Float64Array;
   thread: number;
   nThreads: number;
@@ -34,15 +46,29 @@ interface Shared {
 
 const MAX_COMMANDS = 1 << 14;
 const MAX_WORDS = 1 << 18; // 2 MiB
-const HEADER_WORDS = 3;
+const COMMAND_WORDS = 7; // before its args
 const [PROGRAM, FINISHED, FAILED] = [0, 2, 3];
 
 /** Runs on a thread of its own, started from its source text: it may use nothing from this module. */
-function work({ module, memory, control, claims, words, thread, nThreads }: Shared): void {
+function work({ workerData, parentPort, receiveMessageOnPort }: typeof import('node:worker_threads')): void {
+  const { module, control, claims, words, thread, nThreads }: Shared = workerData;
   const [PROGRAM, ARRIVED, FINISHED, FAILED] = [0, 1, 2, 3];
   const SPINS = 4000; // about 20 microseconds, longer than most waits and cheaper than a sleep
-  const instance = new WebAssembly.Instance(module, { env: { memory } });
-  const kernels = WebAssembly.Module.exports(module).map(({ name }) => instance.exports[name]) as CallableFunction[];
+  const stages: { memory: WebAssembly.Memory; kernels: CallableFunction[] }[] = [];
+  /** Memories were posted before the program that names them: they are there to be received. */
+  const stageAt = (index: number) => {
+    while (stages.length <= index) {
+      const memory: WebAssembly.Memory = receiveMessageOnPort(parentPort as MessagePort)?.message;
+      const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+      const kernels = WebAssembly.Module.exports(module).map(({ name }) => exports[name] as CallableFunction);
+      const rows = ({ buffer }: WebAssembly.Memory, at: number, begin: number, end: number, cols: number) =>
+        new Float32Array(buffer, at + 4 * begin * cols, (end - begin) * cols);
+      const copy = (_: number, begin: number, end: number, out: number, x: number, from: number, cols: number) =>
+        rows(memory, out, begin, end, cols).set(rows(stageAt(from).memory, x, begin, end, cols));
+      stages.push({ memory, kernels: [...kernels, copy] });
+    }
+    return stages[index];
+  };
   const waitUntil = (word: number, isReached: (value: number) => boolean) => {
     for (let spins = 0; ; spins++) {
       const value = Atomics.load(control, word);
@@ -60,13 +86,14 @@ function work({ module, memory, control, claims, words, thread, nThreads }: Shar
   for (let program = 1; ; program++) {
     waitUntil(PROGRAM, (value) => value === program || value < 0);
     if (Atomics.load(control, PROGRAM) < 0 || Atomics.load(control, FAILED)) return;
-    const [nCommands, scratch0, scratchBytes] = words;
-    const scratch = scratch0 + thread * scratchBytes;
+    const nCommands = words[0];
     try {
-      for (let c = 0, at = 3; c < nCommands; c++) {
-        const [kernel, nItems, grain, nArgs] = words.subarray(at, at + 4);
-        const args = Array.from(words.subarray(at + 4, at + 4 + nArgs));
-        at += 4 + nArgs;
+      for (let c = 0, at = 1; c < nCommands; c++) {
+        const [kernel, stage, scratch0, scratchBytes, nItems, grain, nArgs] = words.subarray(at, at + 7);
+        const args = Array.from(words.subarray(at + 7, at + 7 + nArgs));
+        const { kernels } = stageAt(stage);
+        const scratch = scratch0 + thread * scratchBytes;
+        at += 7 + nArgs;
         for (;;) {
           const begin = Atomics.add(claims, c, grain);
           if (begin >= nItems) break;
@@ -86,23 +113,24 @@ function work({ module, memory, control, claims, words, thread, nThreads }: Shar
   }
 }
 
-/** Starts `nThreads` threads over one compiled module and one shared memory. */
-export function startWorkers(module: WebAssembly.Module, memory: WebAssembly.Memory, nThreads: number): Workers {
+/** Starts `nThreads` threads over one compiled module. */
+export function startWorkers(module: WebAssembly.Module, nThreads: number): Workers {
   const shared = (bytes: number) => new SharedArrayBuffer(bytes);
   const control = new Int32Array(shared(64));
   const claims = new Int32Array(shared(4 * MAX_COMMANDS));
   const words = new Float64Array(shared(8 * MAX_WORDS));
-  const kernelIndex = new Map(WebAssembly.Module.exports(module).map(({ name }, index) => [name, index]));
+  const names = [...WebAssembly.Module.exports(module).map(({ name }) => name), 'copy'];
+  const kernelIndex = new Map(names.map((name, index) => [name, index]));
 
   // Bundlers that keep function names wrap inner functions in a helper of this name.
-  const workerSource = `const __name = (f) => f; (${work})(require('node:worker_threads').workerData)`;
+  const workerSource = `const __name = (f) => f; (${work})(require('node:worker_threads'))`;
   let fail: (error: Error) => void;
   /** The error of the first thread that failed; it arrives some time after that thread has set FAILED. */
   const failure = new Promise<Error>((resolve) => {
     fail = resolve;
   });
   const threads = Array.from({ length: nThreads }, (_, thread) => {
-    const workerData: Shared = { module, memory, control, claims, words, thread, nThreads };
+    const workerData: Shared = { module, control, claims, words, thread, nThreads };
     const worker = new Worker(workerSource, { eval: true, workerData });
     worker.on('error', (error) => {
       fail(error);
@@ -115,16 +143,17 @@ export function startWorkers(module: WebAssembly.Module, memory: WebAssembly.Mem
 
   let program = 0;
   /** Runs as many commands as one program holds; returns how many. */
-  async function runSome(commands: readonly Command[], first: number, scratch: number, scratchBytes: number) {
-    let at = HEADER_WORDS;
+  async function runSome(commands: readonly Command[], first: number, scratch: readonly Scratch[]) {
+    let at = 1;
     let count = 0;
     for (let c = first; c < commands.length && count < MAX_COMMANDS; c++, count++) {
-      const { kernel, nItems, grain, args } = commands[c];
-      if (at + 4 + args.length > MAX_WORDS) break;
-      words.set([kernelIndex.get(kernel) as number, nItems, grain, args.length, ...args], at);
-      at += 4 + args.length;
+      const { kernel, stage, nItems, grain, args } = commands[c];
+      if (at + COMMAND_WORDS + args.length > MAX_WORDS) break;
+      const where = [stage, scratch[stage].at, scratch[stage].nBytes];
+      words.set([kernelIndex.get(kernel) as number, ...where, nItems, grain, args.length, ...args], at);
+      at += COMMAND_WORDS + args.length;
     }
-    words.set([count, scratch, scratchBytes]);
+    words[0] = count;
     claims.fill(0, 0, count);
     program++;
     Atomics.store(control, PROGRAM, program);
@@ -138,10 +167,13 @@ export function startWorkers(module: WebAssembly.Module, memory: WebAssembly.Mem
   }
 
   return {
-    async run(commands, scratch, scratchBytes) {
+    addStage(memory) {
+      for (const thread of threads) thread.postMessage(memory);
+    },
+    async run(commands, scratch) {
       for (const thread of threads) thread.ref(); // the process stays alive while a program runs, and only then
       try {
-        for (let done = 0; done < commands.length; ) done += await runSome(commands, done, scratch, scratchBytes);
+        for (let done = 0; done < commands.length; ) done += await runSome(commands, done, scratch);
       } finally {
         for (const thread of threads) thread.unref();
       }

@@ -30,7 +30,7 @@ const indices = (n: number) => Array.from({ length: n }, (_, i) => i);
 describe('loadWeights', () => {
   it('fills every field with its tensor', async () => {
     const { backend, allocated } = memoryBackend();
-    const { embedTokens, layers, norm, lmHead } = await loadWeights(await tiny(), backend);
+    const { embedTokens, layers, norm, lmHead } = await loadWeights(await tiny(), backend, [0]);
     expect([embedTokens.rows, embedTokens.cols]).toEqual([5, 8]);
     expect(numbersOf(embedTokens)).toEqual(indices(40));
     expect(lmHead.weight).toBe(embedTokens);
@@ -43,7 +43,7 @@ describe('loadWeights', () => {
 
   it('puts the rows of query and key heads in Hugging Face’s order', async () => {
     const bias = { name: 'blk.0.attn_k.bias', shape: [8], data: f32Bytes(indices(8)) };
-    const { layers } = await loadWeights(await tiny([bias]), memoryBackend().backend);
+    const { layers } = await loadWeights(await tiny([bias]), memoryBackend().backend, [0]);
     const rowsOf = (tensor: Tensor) =>
       numbersOf(tensor)
         .filter((_, i) => i % 8 === 0)
@@ -61,10 +61,28 @@ describe('loadWeights', () => {
     const name = 'output_norm.weight';
     const tensors = file.tensors.map((tensor) => (tensor.name === name ? { ...tensor, ...half } : tensor));
     const checkpoint = await checkpointOf({ ...file, tensors });
-    const { norm } = await loadWeights(checkpoint, memoryBackend().backend);
+    const { norm } = await loadWeights(checkpoint, memoryBackend().backend, [0]);
     expect(norm.type).toBe('F32');
     expect(numbersOf(norm)).toEqual(Array(8).fill(1));
-    expect(weightBytes(checkpoint)).toBe(weightBytes(await tiny()));
+    expect(weightBytes(checkpoint)).toEqual(weightBytes(await tiny()));
+  });
+
+  it('puts layers into their stages, and all else into the first', async () => {
+    const [one, second] = [tinyLlama(), tinyLlama({ 'llama.block_count': 2 })];
+    const more = one.tensors
+      .filter(({ name }) => name.startsWith('blk.0.'))
+      .map((tensor) => ({ ...tensor, name: tensor.name.replace('blk.0.', 'blk.1.') }));
+    const checkpoint = await checkpointOf({ ...second, tensors: [...one.tensors, ...more] });
+    const { embedTokens, layers, norm, lmHead } = await loadWeights(checkpoint, memoryBackend().backend, [1, 2]);
+    const stagesOf = (part: object): number[] =>
+      Object.values(part).flatMap((field) => (field?.weight ? stagesOf(field) : field ? [field.stage] : []));
+    expect(stagesOf({ embedTokens, norm, lmHead })).toEqual([0, 0, 0]);
+    expect(layers.map((layer) => new Set(stagesOf(layer)))).toEqual([new Set([1]), new Set([2])]);
+
+    const { layers: bytes, others } = weightBytes(checkpoint);
+    const onlyOne = weightBytes(await tiny());
+    expect(bytes).toEqual([onlyOne.layers[0], onlyOne.layers[0]]);
+    expect(others).toBe(4 * (40 + 8));
   });
 
   it('reads matrices in pieces of whole heads, and reports each', async () => {
@@ -95,9 +113,11 @@ describe('loadWeights', () => {
       });
     }
     const steps: number[] = [];
-    const { layers } = await loadWeights(large, memoryBackend().backend, { onProgress: (done) => steps.push(done) });
+    const onProgress = (done: number) => steps.push(done);
+    const { layers } = await loadWeights(large, memoryBackend().backend, [0], { onProgress });
     expect(Math.max(...lengths)).toBe(4 * 2 ** 20);
-    expect(steps.at(-1)).toBe(weightBytes(large));
+    const { layers: ofLayers, others } = weightBytes(large);
+    expect(steps.at(-1)).toBe(ofLayers[0] + others);
     expect(numbersOf(layers[0].qProj.weight).at(-1)).toBe(48);
   });
 
@@ -106,7 +126,7 @@ describe('loadWeights', () => {
     const reason = new Error('enough');
     const options = { signal: abort.signal, onProgress: () => abort.abort(reason) };
     const { backend, allocated } = memoryBackend();
-    await expect(loadWeights(await tiny(), backend, options)).rejects.toBe(reason);
+    await expect(loadWeights(await tiny(), backend, [0], options)).rejects.toBe(reason);
     expect(allocated).toHaveLength(1);
   });
 
@@ -144,7 +164,7 @@ describe('loadWeights', () => {
   ])('refuses %s before it allocates', async (_what, change, message) => {
     const checkpoint = await checkpointOf(change(tinyLlama()));
     const { backend, allocated } = memoryBackend();
-    await expect(loadWeights(checkpoint, backend)).rejects.toThrow(message);
+    await expect(loadWeights(checkpoint, backend, [0])).rejects.toThrow(message);
     expect(() => weightBytes(checkpoint)).toThrow(message);
     expect(allocated).toEqual([]);
   });
@@ -155,7 +175,7 @@ describe('loadWeights', () => {
     if (!spare) throw new Error('the tiny llama has a norm');
     const names = ['lm_head.weight', 'rope_freqs.weight', 'model.layers.0.self_attn.rotary_emb.inv_freq'];
     const more = new Map([...tensors, ...names.map((name) => [name, { ...spare, name }] as const)]);
-    const { lmHead, embedTokens } = await loadWeights({ ...rest, config, tensors: more }, memoryBackend().backend);
+    const { lmHead, embedTokens } = await loadWeights({ ...rest, config, tensors: more }, memoryBackend().backend, [0]);
     expect(lmHead.weight).toBe(embedTokens);
   });
 });

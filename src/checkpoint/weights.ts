@@ -7,7 +7,7 @@ import type { ModelConfig } from '../config.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
 import { rowBytes } from '../tensorTypes.ts';
-import type { Layer, Linear, Weights } from '../transformer.ts';
+import type { Layer, Linear, WeightBytes, Weights } from '../transformer.ts';
 import type { Checkpoint, TensorEntry } from './checkpoint.ts';
 
 export interface ExpectedTensor {
@@ -16,6 +16,8 @@ export interface ExpectedTensor {
   /** A vector is `[1, cols]`. */
   readonly rows: number;
   readonly cols: number;
+  /** Absent: embedding, last norm, head. */
+  readonly layer?: number;
 }
 
 export interface LoadOptions {
@@ -74,9 +76,9 @@ export function expectedTensors({ config, tensors }: Pick<Checkpoint, 'config' |
   const parts = Object.values(layerParts(config));
   const tensorsOf = (l: number) =>
     parts.flatMap(({ kind, name, rows, cols, needsBias }) => {
-      const weight = { name: `${layerPrefix(l)}${name}.weight`, rows, cols };
+      const weight = { name: `${layerPrefix(l)}${name}.weight`, rows, cols, layer: l };
       const hasBias = kind === 'linear' && (needsBias || tensors.has(`${layerPrefix(0)}${name}.bias`));
-      return hasBias ? [weight, { name: `${layerPrefix(l)}${name}.bias`, rows: 1, cols: rows }] : [weight];
+      return hasBias ? [weight, { name: `${layerPrefix(l)}${name}.bias`, rows: 1, cols: rows, layer: l }] : [weight];
     });
   return [
     { name: 'model.embed_tokens.weight', rows: vocabSize, cols: hiddenSize },
@@ -93,7 +95,7 @@ const isSpare = (name: string, { tieWordEmbeddings }: ModelConfig) =>
   (tieWordEmbeddings && name === 'lm_head.weight');
 
 /** Entries of all expected tensors. @throws FormatError, UnsupportedError when the file's tensors are others. */
-function checkedEntries({ name: origin, config, tensors }: Checkpoint): TensorEntry[] {
+function checkedEntries({ name: origin, config, tensors }: Checkpoint): (TensorEntry & { layer?: number })[] {
   const expected = expectedTensors({ config, tensors });
   const names = new Set(expected.map(({ name }) => name));
   for (const name of tensors.keys()) {
@@ -103,28 +105,37 @@ function checkedEntries({ name: origin, config, tensors }: Checkpoint): TensorEn
       );
     }
   }
-  return expected.map(({ name, rows, cols }) => {
+  return expected.map(({ name, rows, cols, layer }) => {
     const entry = tensors.get(name);
     if (!entry) throw new FormatError(`${origin}: tensor ${name} is missing; the model is incomplete`);
     if (entry.rows !== rows || entry.cols !== cols) {
       throw new FormatError(`${origin}: tensor ${name} is [${entry.rows}, ${entry.cols}]; wanted [${rows}, ${cols}]`);
     }
-    return entry;
+    return { ...entry, layer };
   });
 }
 
 /** Bytes the weights will take in memory. @throws as `loadWeights`. */
-export const weightBytes = (checkpoint: Checkpoint): number =>
-  sum(checkedEntries(checkpoint).map(({ rows, cols, nBytes }) => (rows === 1 ? 4 * cols : nBytes)));
+export function weightBytes(checkpoint: Checkpoint): WeightBytes {
+  const bytes = { layers: Array<number>(checkpoint.config.numHiddenLayers).fill(0), others: 0 };
+  for (const { layer, rows, cols, nBytes } of checkedEntries(checkpoint)) {
+    const stored = rows === 1 ? 4 * cols : nBytes;
+    if (layer === undefined) bytes.others += stored;
+    else bytes.layers[layer] += stored;
+  }
+  return bytes;
+}
 
 /**
  * Copies the weights into a backend. Matrices keep their stored type and bytes; vectors become F32.
  *
+ * @param stageOf By layer; what is of no layer goes to stage 0.
  * @throws FormatError, UnsupportedError when tensors are missing, misshapen or unknown; the signal's reason on abort.
  */
 export async function loadWeights(
   checkpoint: Checkpoint,
   backend: Backend,
+  stageOf: readonly number[],
   { onProgress, signal }: LoadOptions = {},
 ): Promise<Weights> {
   const entries = checkedEntries(checkpoint);
@@ -139,25 +150,28 @@ export async function loadWeights(
   signal?.throwIfAborted();
   for (const entry of entries) {
     const load = entry.rows === 1 ? loadVector : loadMatrix;
-    loaded.set(entry.name, await load(entry, backend, advance));
+    const stage = entry.layer === undefined ? 0 : stageOf[entry.layer];
+    loaded.set(entry.name, await load(entry, backend, stage, advance));
   }
   return assemble(checkpoint.config, loaded);
 }
 
-type Load = (entry: TensorEntry, backend: Backend, advance: (nBytes: number) => void) => Promise<Tensor>;
+type Load = (entry: TensorEntry, b: Backend, stage: number, advance: (nBytes: number) => void) => Promise<Tensor>;
 
-const loadVector: Load = async ({ type, cols, source, byteOffset, nBytes, interleavedHeadDim }, backend, advance) => {
+const loadVector: Load = async (entry, backend, stage, advance) => {
+  const { type, cols, source, byteOffset, nBytes, interleavedHeadDim } = entry;
   const stored = await source.read(byteOffset, nBytes);
   const values = new Float64Array(cols);
   dequantizeRow(type, new DataView(stored.buffer, stored.byteOffset), 0, values);
-  const tensor = backend.alloc('F32', 1, cols);
+  const tensor = backend.alloc('F32', 1, cols, stage);
   backend.write(tensor, interleavedHeadDim ? values.map((_, i) => values[fileRow(i, interleavedHeadDim)]) : values);
   advance(nBytes);
   return tensor;
 };
 
-const loadMatrix: Load = async ({ type, rows, cols, source, byteOffset, interleavedHeadDim }, backend, advance) => {
-  const tensor = backend.alloc(type, rows, cols);
+const loadMatrix: Load = async (entry, backend, stage, advance) => {
+  const { type, rows, cols, source, byteOffset, interleavedHeadDim } = entry;
+  const tensor = backend.alloc(type, rows, cols, stage);
   const bytesOfRow = rowBytes(type, cols);
   // Whole rows, and whole heads where the rows of a head change places.
   const unit = interleavedHeadDim ?? 1;

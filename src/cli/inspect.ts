@@ -1,6 +1,6 @@
 /** `dualchunk inspect`: what a checkpoint is, how it would be read, and what it would take. Loads no weights. */
 import { Command } from 'commander';
-import { openModel, resolveMethod, trainedWindow } from '../index.ts';
+import { type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
 import { addModelFlags, MODEL_ARGUMENT, type ModelFlags } from './options.ts';
 import { count, size } from './terminal.ts';
 
@@ -74,7 +74,17 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
     ['KV cache', `${size(memory.kvCache)} (${size(memory.kvCache / context)} a token)`],
     ['scratch', size(memory.scratch)],
     ['together', size(memory.total)],
+    ...memoryRows(memory),
   ]);
 }
+
+/** Which layers go to which memory, where one does not hold them all. */
+const memoryRows = ({ stageOf, stageBytes }: MemoryPlan): [string, string][] =>
+  stageBytes.length === 1
+    ? []
+    : stageBytes.map((bytes, stage) => {
+        const nLayers = stageOf.filter((of) => of === stage).length;
+        return [`memory ${stage + 1} of ${stageBytes.length}`, `${size(bytes)}, ${count(nLayers)} layers`];
+      });
 
 const chunksIn = (context: number, chunkLen: number) => Math.max(1, Math.ceil(context / chunkLen));
