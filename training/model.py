@@ -1,7 +1,7 @@
 """A small Llama, written to be read, and three ways to attend: plain RoPE, NTK-aware RoPE, Dual Chunk Attention.
 
-Training takes `TrainedAttention`. Evaluation takes `Method`, which computes attention from its definition, a block of
-queries at a time: which position a query and a key have depends only on how many chunks lie between them.
+Training takes `TrainedAttention`, evaluation `Method`. Which positions a query and a key have depends only on how many
+chunks lie between them, so a chunk of queries attends three times: to itself, to the chunk before, to all earlier ones.
 """
 
 import math
@@ -75,6 +75,7 @@ class Method:
     max_distance: float = math.inf
     scale: str = "none"
     ntk_factor: float = 1.0
+    exact: bool = False  # one softmax in the inputs' precision, instead of FlashAttention in float16 merged
 
     def logit_factor(self, i):
         beyond = ((i + 1) / self.config.trained_len).clamp(min=1.0)
@@ -85,40 +86,53 @@ class Method:
         return torch.ones_like(beyond)
 
     def __call__(self, q, k, v):
-        batch, n_heads, n, dim = q.shape
-        n_kv = k.shape[1]
+        n, n_groups = q.shape[2], q.shape[1] // k.shape[1]
         is_plain = self.chunk_len == math.inf
         chunk_len = n if is_plain else int(self.chunk_len)
-        block = min(n, 1024) if is_plain else chunk_len  # queries of a block share a chunk
         n_positions = n if is_plain else int(self.max_distance) + 1
         cos, sin = rope_tables(n_positions, rope_frequencies(self.config, self.ntk_factor), q.device)
+
+        def at(x, positions):
+            turned = rotate(x, cos[positions], sin[positions])
+            return turned if self.exact else turned.half()
+
         index = torch.arange(n, device=q.device)
-        keys = rotate(k, cos[index % chunk_len], sin[index % chunk_len]).transpose(-1, -2)
+        r = index % chunk_len
+        q = q * self.logit_factor(index)[:, None]
+        own = at(q, r)
+        succ = at(q, (r + chunk_len).clamp(max=n_positions - 1))
+        inter = at(q, torch.full_like(r, n_positions - 1))
+        k = at(k, r).repeat_interleave(n_groups, dim=1)
+        v = v.to(k.dtype).repeat_interleave(n_groups, dim=1)
+
+        attend = attend_exactly if self.exact else attend_fast
         out = torch.empty_like(q)
-        for first in range(0, n, block):
-            last = min(first + block, n)
-            i = index[first:last]
-            own = first // chunk_len * chunk_len  # where the queries' own chunk begins
-            before = max(0, own - chunk_len)
-            r = i % chunk_len
-            spans = [(own, last, r)]
-            if before < own:
-                spans.insert(0, (before, own, (r + chunk_len).clamp(max=int(self.max_distance))))
-            if before > 0:
-                spans.insert(0, (0, before, torch.full_like(r, int(self.max_distance))))
-            factor = self.logit_factor(i) / math.sqrt(dim)
-            queries = q[:, :, first:last] * factor[:, None]
-            scores = []
-            for begin, end, positions in spans:
-                turned = rotate(queries, cos[positions], sin[positions])
-                # The query heads of a KV head are rows of one product.
-                rows = turned.reshape(batch, n_kv, -1, dim) @ keys[..., begin:end]
-                scores.append(rows.view(batch, n_heads, len(i), end - begin))
-            scores[-1] = scores[-1].masked_fill(index[own:last] > i[:, None], -math.inf)
-            weights = torch.cat(scores, dim=-1).softmax(dim=-1)
-            mixed = weights.view(batch, n_kv, -1, last) @ v[:, :, :last]
-            out[:, :, first:last] = mixed.view(batch, n_heads, len(i), dim)
+        for a in range(0, n, chunk_len):
+            b = min(a + chunk_len, n)
+            before = max(0, a - chunk_len)
+            # Queries, and the keys they see; the last span is the causal one.
+            spans = [(inter, 0, before), (succ, before, a), (own, a, b)]
+            out[:, :, a:b] = attend([(x[:, :, a:b], k[:, :, c:d], v[:, :, c:d]) for x, c, d in spans if c < d])
         return out
+
+
+def attend_exactly(spans):
+    """One softmax over all spans."""
+    scores = [q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]) for q, k, _ in spans]
+    is_future = torch.ones_like(scores[-1][0, 0], dtype=torch.bool).triu(1)
+    scores[-1] = scores[-1].masked_fill(is_future, -math.inf)
+    return torch.cat(scores, dim=-1).softmax(dim=-1) @ torch.cat([v for _, _, v in spans], dim=2)
+
+
+def attend_fast(spans):
+    """FlashAttention for each span, merged by their logarithms of summed exponentials."""
+    outs, sums = [], []
+    for s, (q, k, v) in enumerate(spans):
+        out, log_sum, *_ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, s == len(spans) - 1)
+        outs.append(out)
+        sums.append(log_sum[..., : q.shape[2]])
+    shares = torch.stack(sums).softmax(dim=0)[..., None]
+    return (torch.stack(outs).float() * shares).sum(dim=0)
 
 
 # ---- the model, with Hugging Face's names ----

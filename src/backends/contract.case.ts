@@ -216,6 +216,16 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       expect(await read(x)).toEqual(Array(9).fill(300));
     });
 
+    check('calls on overlapping tensors run as if one after the other', async () => {
+      const truth = openReference();
+      for (let program = 0; program < 30; program++) {
+        const [found, wanted] = await Promise.all([b, truth].map((on) => randomProgram(on, `program ${program}`)));
+        const worst = maxAbs(differences(found, wanted));
+        expect(worst, `program ${program}`).toBeLessThan((1e-4 + 20 * (rounding?.matmul ?? 0)) * maxAbs(wanted));
+      }
+      await truth.dispose();
+    });
+
     check('append in any pieces fills the same cache, and overwrites what was there', async () => {
       const [length, nKvHeads, headDim] = [75, 2, 16];
       const random = seededRandom('append');
@@ -227,6 +237,7 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
         b.append(kv, normal(20), normal(20), 40); // the tail of a text before this one
         for (const [start, n] of pieces) {
           const piece = (tensor: Tensor) => b.view(tensor, n, tensor.cols, start * tensor.cols);
+          b.append(kv, normal(n), normal(n), Math.min(start + (n >> 1), length - n)); // overwritten, and in order
           b.append(kv, piece(k), piece(v), start);
         }
         const out = b.alloc('F32', length, 4 * headDim);
@@ -338,6 +349,36 @@ function yardstick({ name, prepare }: KernelCase): Promise<Yardstick> {
   const known = yardsticks.get(name) ?? compute();
   yardsticks.set(name, known);
   return known;
+}
+
+/** Forty calls on rows of one tensor that overlap in all ways but within a call; what they leave behind. */
+async function randomProgram(b: Backend, seed: string): Promise<Numbers> {
+  const random = seededRandom(seed);
+  const [nRows, cols] = [24, 32];
+  const tensor = (rows: number, deviation: number) => {
+    const made = b.alloc('F32', rows, cols);
+    b.write(made, random.normals(rows * cols, deviation));
+    return made;
+  };
+  const pool = tensor(nRows, 1);
+  const [scale, ...squares] = [tensor(1, 1), ...[1, 2, 3].map(() => tensor(cols, 1 / Math.sqrt(cols)))];
+  const [cos, sin] = [tensor(nRows, 1), tensor(nRows, 1)];
+  for (let call = 0; call < 40; call++) {
+    const n = random.pick([1, 1, 3, 6]);
+    const rows = (start: number) => b.view(pool, n, cols, start * cols);
+    const shift = random.integer(0, n - 1);
+    const starts = Array.from({ length: nRows / n - 1 }, (_, i) => i * n + shift);
+    const [x, y, out] = [0, 1, 2].map(() => rows(starts.splice(random.integer(0, starts.length - 1), 1)[0]));
+    const half = (t: Tensor) => b.view(t, n, cols / 4);
+    const kind = random.pick(['rmsNorm', 'matmul', 'rotate', 'add', 'swiglu'] as const);
+    if (kind === 'rmsNorm') b.rmsNorm(random.pick([x, out]), x, scale, 1e-3);
+    else if (kind === 'matmul') [out, y, out].forEach((to, i) => b.matmul(to, x, squares[i]));
+    else if (kind === 'rotate') b.rotate(random.pick([x, out]), x, half(cos), half(sin));
+    else if (kind === 'add') b.add(x, y);
+    else b.swiglu(out, x, y);
+    b.rmsNorm(out, out, scale, 1e-3); // so that numbers stay in bounds
+  }
+  return b.read(pool);
 }
 
 const differences = (a: Numbers, b: Numbers) => Float64Array.from(a, (value, i) => value - b[i]);

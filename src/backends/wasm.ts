@@ -10,11 +10,24 @@ import { PLAIN_SIMD, RELAXED_SIMD } from '../kernels/wasmBinary.ts';
 import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
-import { type Command, type Scratch, startWorkers } from './wasmWorkers.ts';
+import { type Call, type Command, type Scratch, startWorkers } from './wasmWorkers.ts';
 
 interface WasmTensor extends Tensor {
   /** Byte address. */
   readonly at: number;
+}
+
+/** Bytes `at..end` of a memory. */
+interface Range {
+  at: number;
+  end: number;
+}
+
+/** Addresses of a quantised tensor; see kernels/quantize.wasm.ts. */
+interface Quantized {
+  xq: number;
+  xScales: number;
+  xSums: number;
 }
 
 /** Addresses; layouts in kernels/kv.wasm.ts. */
@@ -56,8 +69,11 @@ const DOT_SEGMENT = 32;
 const SPLIT_KEYS = 256; // fewest keys worth a split of their own
 const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
 
+const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0, xSums: 0 };
+
 const at = (tensor: Tensor) => (tensor as WasmTensor).at;
 const typeNumber = (type: TensorType) => Object.keys(TENSOR_TYPES).indexOf(type);
+const areApart = (a: Range, b: Range) => a.end <= b.at || b.end <= a.at;
 const u32 = (limit: number) => (limit === Infinity ? NO_LIMIT : limit);
 const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple;
 
@@ -204,18 +220,38 @@ function openStage(
   let scratch = 0;
   let scratchBytes = 0;
   let scratchWanted = 0;
-  let lastQuantized: string | undefined;
-  function record(kernel: string, nItems: number, grain: number, args: number[], scratchNeed = 0) {
-    if (nItems > 0) commands.push({ kernel, stage, nItems, grain, args });
-    if (kernel !== 'matmul') lastQuantized = undefined;
+  function record(call: Call, nItems: number, grain: number, { scratchNeed = 0, waits = true } = {}) {
+    if (nItems > 0) commands.push({ stage, nItems, grain, waits, calls: [call] });
     scratchWanted = Math.max(scratchWanted, roundUp(scratchNeed, LINE));
   }
+
+  /** The last command if its items are rows, and what its calls touch. */
+  const chain: { command?: Command; operands: Range[] } = { operands: [] };
+  /**
+   * Records a kernel whose items are rows of its operands, so that row `r` needs no other row. It joins the command before
+   * where that is so of both together: a row then stays in a core's cache, and no thread waits.
+   */
+  function recordRows(kernel: string, rows: number, args: number[], operands: Range[], scratchNeed = 0) {
+    const command = commands.at(-1);
+    const isChained =
+      command !== undefined &&
+      command === chain.command &&
+      command.nItems === rows &&
+      operands.every((a) => chain.operands.every((b) => areApart(a, b) || (a.at === b.at && a.end === b.end)));
+    if (isChained) command.calls.push({ kernel, args });
+    else {
+      record({ kernel, args }, rows, rowsEach(rows));
+      Object.assign(chain, { command: commands.at(-1), operands: [] });
+    }
+    chain.operands.push(...operands);
+    scratchWanted = Math.max(scratchWanted, roundUp(scratchNeed, LINE));
+  }
+  const range = (tensor: Tensor): Range => ({ at: at(tensor), end: at(tensor) + 4 * tensor.rows * tensor.cols });
   const rowsEach = (rows: number) => Math.max(1, Math.ceil(rows / (threads * 4)));
   const numbers = (tensor: Tensor) => new Float32Array(memory.buffer, at(tensor), tensor.rows * tensor.cols);
 
   function prepare(): Scratch {
     ids.used = 0;
-    lastQuantized = undefined; // before the next program anything may be written
     if (scratchWanted > scratchBytes) {
       scratchBytes = scratchWanted;
       scratch = allocBytes(scratchBytes * threads);
@@ -247,26 +283,27 @@ function openStage(
   const roomForQuantized = makeRoom();
   const roomForSplits = makeRoom();
 
-  /**
-   * Records the quantisation of `x` for tiles or for dot products; not again if `x` was the last and nothing but other
-   * products were recorded since, as for q, k and v.
-   */
-  function quantize(x: Tensor): { xq: number; xScales: number; xSums: number } {
+  /** Records the quantisation of `x` for tiles or for dot products. */
+  function quantize(x: Tensor): Quantized {
     const { rows, cols } = x;
     const forTiles = rows >= INT_TILE_ROWS;
     const segments = Math.ceil(cols / (forTiles ? TILE_SEGMENT : DOT_SEGMENT));
     const [numberBytes, scaleBytes] = [2 * rows * roundUp(cols, 2), 4 * rows * segments];
-    const xq = roomForQuantized(roundUp(numberBytes, LINE) + 2 * roundUp(scaleBytes, LINE));
+    const nBytes = roundUp(numberBytes, LINE) + 2 * roundUp(scaleBytes, LINE);
+    const xq = roomForQuantized(nBytes);
     const xScales = xq + roundUp(numberBytes, LINE);
     const xSums = xScales + roundUp(scaleBytes, LINE);
-    const source = `${at(x)} ${rows} ${cols} ${xq}`;
-    if (source !== lastQuantized) {
-      const args = forTiles ? [xq, xScales, at(x), cols] : [xq, xScales, xSums, at(x), cols];
-      record(forTiles ? 'quantizeForTiles' : 'quantizeForDots', rows, rowsEach(rows), args);
-      lastQuantized = source;
-    }
+    const args = forTiles ? [xq, xScales, at(x), cols] : [xq, xScales, xSums, at(x), cols];
+    const operands = [range(x), { at: xq, end: xq + nBytes }];
+    recordRows(forTiles ? 'quantizeForTiles' : 'quantizeForDots', rows, args, operands);
     return { xq, xScales, xSums };
   }
+  /** The last command if it is a product, and what it multiplies. */
+  const product: { command?: Command; source: string; quantized: Quantized; outs: Range[] } = {
+    source: '',
+    quantized: NOT_QUANTIZED,
+    outs: [],
+  };
 
   return {
     memory,
@@ -292,33 +329,45 @@ function openStage(
     gatherRows(out, table, rows) {
       const { type, cols } = table;
       const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), keepIds(rows), cols];
-      record('gatherRows', rows.length, rowsEach(rows.length), args);
+      recordRows('gatherRows', rows.length, args, [range(out)]);
     },
     rmsNorm(out, x, weight, eps) {
-      record('rmsNorm', x.rows, rowsEach(x.rows), [at(out), at(x), at(weight), x.cols, eps]);
+      const args = [at(out), at(x), at(weight), x.cols, eps];
+      recordRows('rmsNorm', x.rows, args, [out, x, weight].map(range));
     },
     matmul(out, x, weight, bias) {
       const { type, rows: N, cols: K } = weight;
       const isBlocks = TENSOR_TYPES[type].blockLen > 1;
       const isInt = precision !== 'f32' && (x.rows >= INT_TILE_ROWS || isBlocks);
-      const { xq, xScales, xSums } = isInt ? quantize(x) : { xq: 0, xScales: 0, xSums: 0 };
+      // q, k and v, or gate and up, multiply the same: quantised once, and none waits for the one before.
+      const source = `${at(x)} ${x.rows} ${K} ${isInt}`;
+      const touched = [out, x, weight, ...(bias ? [bias] : [])].map(range);
+      const goesOn =
+        commands.at(-1) === product.command &&
+        source === product.source &&
+        touched.every((a) => product.outs.every((b) => areApart(a, b)));
+      if (!goesOn) Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x) : NOT_QUANTIZED });
+      product.outs.push(range(out));
+      const { xq, xScales, xSums } = product.quantized;
       const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];
       const args = [at(out), at(x), xq, xScales, xSums, ...stored, x.rows, N, K];
       // a decoded row, 8 rows and 32 columns of words, their scales, an edge tile
       const scratchNeed = 4 * (41 * roundUp(K, 16) + 32 * Math.ceil(K / TILE_SEGMENT) + 48) + LINE;
       const groups = Math.ceil(N / COLUMN_GROUP);
       const grain = x.rows < INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
-      record('matmul', groups, grain, args, scratchNeed);
-      if (!isInt) lastQuantized = undefined; // it may have written what was quantised
+      record({ kernel: 'matmul', args }, groups, grain, { scratchNeed, waits: !goesOn });
+      product.command = commands.at(-1);
     },
     rotate(out, x, cos, sin) {
-      record('rotate', x.rows, rowsEach(x.rows), [at(out), at(x), at(cos), at(sin), x.cols, cos.cols]);
+      const args = [at(out), at(x), at(cos), at(sin), x.cols, cos.cols];
+      recordRows('rotate', x.rows, args, [out, x, cos, sin].map(range));
     },
     append(kv, k, v, start) {
       const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
       const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
       const args = [...cache, at(k), at(v), start, nKvHeads, headDim, capacity];
-      record('append', k.rows, rowsEach(k.rows), args, 4 * headDim);
+      const tokens = { at: keys + start, end: keys + start + k.rows }; // stands for their places in the cache
+      recordRows('append', k.rows, args, [range(k), range(v), tokens], 4 * headDim);
     },
     attend(out, { intra, succ, inter }, kv, { start, chunkLen, maxChunksBehind, window }) {
       const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
@@ -356,24 +405,22 @@ function openStage(
           parts,
         ];
         const scratchNeed = 4 * (T * (3 * headDim + 5) + 195 * headDim + 1024);
-        record('attend', nTiles * nSplits * nKvHeads, 1, args, scratchNeed);
+        record({ kernel: 'attend', args }, nTiles * nSplits * nKvHeads, 1, { scratchNeed });
         if (nSplits > 1) {
           const mergeArgs = [rows[0], parts, T, nHeads, nKvHeads, headDim, nSplits];
-          record('mergeSplits', n * nHeads, rowsEach(n * nHeads), mergeArgs);
+          record({ kernel: 'mergeSplits', args: mergeArgs }, n * nHeads, rowsEach(n * nHeads));
         }
         first += n;
       }
     },
     swiglu(out, gate, up) {
-      const size = out.rows * out.cols;
-      record('swiglu', size, roundUp(rowsEach(size), 4), [at(out), at(gate), at(up)]);
+      recordRows('swiglu', out.rows, [at(out), at(gate), at(up), out.cols], [out, gate, up].map(range));
     },
     add(x, y) {
-      const size = x.rows * x.cols;
-      record('add', size, roundUp(rowsEach(size), 4), [at(x), at(y)]);
+      recordRows('add', x.rows, [at(x), at(y), x.cols], [x, y].map(range));
     },
     copy(out, x) {
-      record('copy', x.rows, rowsEach(x.rows), [at(out), at(x), x.stage, x.cols]);
+      record({ kernel: 'copy', args: [at(out), at(x), x.stage, x.cols] }, x.rows, rowsEach(x.rows));
     },
   };
 }

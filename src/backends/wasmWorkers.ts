@@ -5,17 +5,23 @@
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
 
+/** One kernel call: `kernel(scratch, begin, end, ...args)`. Addresses are of its command's stage. */
+export interface Call {
+  readonly kernel: string;
+  readonly args: readonly number[];
+}
+
 /**
- * One kernel call: `kernel(scratch, begin, end, ...args)` over items `0..nItems`, taken `grain` at a time. Addresses are
- * of its stage's memory. One kernel is the threads' own, as none of the module sees two memories:
- * `copy(out, x, x's stage, cols)` over rows.
+ * Kernel calls over the same items `0..nItems`, taken `grain` at a time: a thread runs all calls on what it took before it
+ * takes more. One kernel is the threads' own, as none of the module sees two memories: `copy(out, x, x's stage, cols)`.
  */
 export interface Command {
-  readonly kernel: string;
   readonly stage: number;
   readonly nItems: number;
   readonly grain: number;
-  readonly args: readonly number[];
+  /** Whether it needs what commands before it write; else it may begin while they still run. */
+  readonly waits: boolean;
+  readonly calls: Call[];
 }
 
 /** Scratch memory in one stage: `at` is the first thread's, the next begins `nBytes` on. */
@@ -38,7 +44,10 @@ interface Shared {
   control: Int32Array;
   /** i32, one a command: the next item to take. */
   claims: Int32Array;
-  /** f64: number of commands; then kernel, stage, scratch, scratchBytes, nItems, grain, number of args, args… for each. */
+  /**
+   * f64: number of commands; then for each stage, scratch, scratchBytes, nItems, grain, waits and number of calls; then for
+   * each of these kernel, number of args, args…
+   */
   words: Float64Array;
   thread: number;
   nThreads: number;
@@ -46,7 +55,6 @@ interface Shared {
 
 const MAX_COMMANDS = 1 << 14;
 const MAX_WORDS = 1 << 18; // 2 MiB
-const COMMAND_WORDS = 7; // before its args
 const [PROGRAM, FINISHED, FAILED] = [0, 2, 3];
 
 /** Runs on a thread of its own, started from its source text: it may use nothing from this module. */
@@ -89,18 +97,25 @@ function work({ workerData, parentPort, receiveMessageOnPort }: typeof import('n
     const nCommands = words[0];
     try {
       for (let c = 0, at = 1; c < nCommands; c++) {
-        const [kernel, stage, scratch0, scratchBytes, nItems, grain, nArgs] = words.subarray(at, at + 7);
-        const args = Array.from(words.subarray(at + 7, at + 7 + nArgs));
+        const [stage, scratch0, scratchBytes, nItems, grain, waits, nCalls] = words.subarray(at, at + 7);
+        at += 7;
         const { kernels } = stageAt(stage);
         const scratch = scratch0 + thread * scratchBytes;
-        at += 7 + nArgs;
+        const calls: [CallableFunction, number[]][] = [];
+        for (let n = 0; n < nCalls; n++) {
+          const argsAt = at + 2;
+          calls.push([kernels[words[at]], Array.from(words.subarray(argsAt, argsAt + words[at + 1]))]);
+          at = argsAt + words[at + 1];
+        }
+        if (waits) barrier();
         for (;;) {
           const begin = Atomics.add(claims, c, grain);
           if (begin >= nItems) break;
-          kernels[kernel](scratch, begin, Math.min(begin + grain, nItems), ...args);
+          const end = Math.min(begin + grain, nItems);
+          for (const [kernel, args] of calls) kernel(scratch, begin, end, ...args);
         }
-        barrier();
       }
+      barrier();
     } catch (error) {
       Atomics.store(control, FAILED, 1);
       for (const word of [ARRIVED, FINISHED]) Atomics.notify(control, word);
@@ -147,11 +162,13 @@ export function startWorkers(module: WebAssembly.Module, nThreads: number): Work
     let at = 1;
     let count = 0;
     for (let c = first; c < commands.length && count < MAX_COMMANDS; c++, count++) {
-      const { kernel, stage, nItems, grain, args } = commands[c];
-      if (at + COMMAND_WORDS + args.length > MAX_WORDS) break;
-      const where = [stage, scratch[stage].at, scratch[stage].nBytes];
-      words.set([kernelIndex.get(kernel) as number, ...where, nItems, grain, args.length, ...args], at);
-      at += COMMAND_WORDS + args.length;
+      const { stage, nItems, grain, waits, calls } = commands[c];
+      const head = [stage, scratch[stage].at, scratch[stage].nBytes, nItems, grain, Number(waits), calls.length];
+      const tail = calls.flatMap(({ kernel, args }) => [kernelIndex.get(kernel) as number, args.length, ...args]);
+      if (at + head.length + tail.length > MAX_WORDS) break;
+      words.set(head, at);
+      words.set(tail, at + head.length);
+      at += head.length + tail.length;
     }
     words[0] = count;
     claims.fill(0, 0, count);
