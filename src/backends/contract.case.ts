@@ -372,7 +372,7 @@ async function randomProgram(b: Backend, seed: string): Promise<Numbers> {
     const half = (t: Tensor) => b.view(t, n, cols / 4);
     const kind = random.pick(['rmsNorm', 'matmul', 'rotate', 'add', 'swiglu'] as const);
     if (kind === 'rmsNorm') b.rmsNorm(random.pick([x, out]), x, scale, 1e-3);
-    else if (kind === 'matmul') [out, y, out].forEach((to, i) => b.matmul(to, x, squares[i]));
+    else if (kind === 'matmul') for (const [i, to] of [out, y, out].entries()) b.matmul(to, x, squares[i]);
     else if (kind === 'rotate') b.rotate(random.pick([x, out]), x, half(cos), half(sin));
     else if (kind === 'add') b.add(x, y);
     else b.swiglu(out, x, y);

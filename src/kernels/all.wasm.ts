@@ -12,5 +12,5 @@ export { quantizeForDots, quantizeForTiles } from './quantize.wasm';
 export { rmsNorm } from './rmsNorm.wasm';
 export { rotate } from './rotate.wasm';
 export { tile6x8 } from './tile.wasm';
-export { tile3x8bf16, tile3x8f32 } from './tileFew.wasm';
+export { tile3x8bf16, tile3x8f32, tile3x8q8 } from './tileFew.wasm';
 export { tile4x8i16, tile4x8i8, tile4x8i8fused } from './tileInt.wasm';

@@ -9,14 +9,14 @@
  *
  * Scores are in bits: queries are multiplied by `log2(e)`, and weights are powers of two.
  *
- * In float32 rows go by six through `tile6x8`, or where there are few, by three through `tile3x8`, which reads bfloat16
- * as it lies; in integers by four through `tile4x8i16` or `tile4x8i8`. There every tile of 64 keys is quantised once for
+ * In float32 rows go by six through `tile6x8`, or where there are few, by three through `tile3x8`, which reads the
+ * cache as it lies; in integers by four through `tile4x8i16` or `tile4x8i8`. There every tile of 64 keys is quantised once for
  * all rows: a key by its own scale, a dimension of the values by its largest in the tile; weights are quantised against
  * the largest of this tile and not of all, so that an attention sink does not wipe out the rest.
  * `4095² * 128 < 2^31` bounds scores, `8191 * 4095 * 64 < 2^31` weighted sums.
  */
 import { hadamard } from './hadamard.wasm';
-import { expandKeys, expandValues, KV_BF16, KV_F32, kvBytes, scaleBytes } from './kv.wasm';
+import { expandKeys, expandValues, KV_BF16, KV_F32, KV_Q8_0, kvBytes, SCALE_DIMS, scaleBytes } from './kv.wasm';
 import {
   BYTE_LARGEST,
   FLOAT32,
@@ -31,7 +31,7 @@ import {
 } from './quantize.wasm';
 import { exp2, exp2of4, LOWEST, madd, max4, scaleRow, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
-import { tile3x8bf16, tile3x8f32 } from './tileFew.wasm';
+import { tile3x8bf16, tile3x8f32, tile3x8q8 } from './tileFew.wasm';
 import { tile4x8i16, tile4x8i8, tile4x8i8fused } from './tileInt.wasm';
 
 // @ts-ignore: decorator
@@ -121,7 +121,7 @@ function integers(at: usize, r: i32, rows: i32, factor: v128, shift: usize): v12
   if (r >= rows) return i32x4.splat(0);
   let v = v128.load(at);
   if (shift) v = f32x4.sub(v, v128.load32_splat(shift + ((r as usize) << 2)));
-  return toInt4(f32x4.mul(v, factor));
+  return toInt4(v, factor);
 }
 
 /** Rows `r` and on of four columns as words; returns the sums of their integers. */
@@ -203,7 +203,7 @@ function weighFloats(scores: usize, bytes: usize, shift: f32): f32 {
   const shifts = f32x4.splat(shift);
   let sums = f32x4.splat(0);
   for (let j: usize = 0; j < bytes; j += 16) {
-    const weights = exp2of4(f32x4.sub(v128.load(scores + j), shifts), 5, 1);
+    const weights = exp2of4(f32x4.sub(v128.load(scores + j), shifts), 5);
     v128.store(scores + j, weights);
     sums = f32x4.add(sums, weights);
   }
@@ -215,7 +215,8 @@ function weighFloats(scores: usize, bytes: usize, shift: f32): f32 {
 @inline
 function weighInt4(format: i32, scores: usize, shifts: v128): v128 {
   const x = f32x4.sub(v128.load(scores), shifts);
-  return toInt4(format == INT16 ? exp2of4(x, 4, LARGEST_WEIGHT) : exp2of4(x, 3, BYTE_LARGEST));
+  const largest: f32 = format == INT16 ? LARGEST_WEIGHT : BYTE_LARGEST;
+  return toInt4(exp2of4(x, format == INT16 ? 4 : 3), f32x4.splat(largest));
 }
 
 /** One row of them as the integers of `format` at `weights`; returns the sum of what they stand for. */
@@ -321,6 +322,43 @@ function tileInt(
   else tile4x8i8fused(k, a, aStride, b, c, cStride, row, 8, col, accumulate);
 }
 
+/** Scores of three rows and eight keys from token `j` on, stored in 8 bits, a run of dimensions with a scale at a time. */
+function scoreQ8(w: Work, q: usize, k: usize, j: i32, c: usize): void {
+  const products = w.tileKeys; // [3][8], as no keys are decoded here
+  const queryBytes = (w.headDim as usize) << 2;
+  for (let first = 0; first < w.headDim; first += SCALE_DIMS) {
+    const run = (first / SCALE_DIMS) * w.capacity + j;
+    const dims = min(SCALE_DIMS, w.headDim - first);
+    tile3x8q8(dims, q + ((first as usize) << 2), queryBytes, k + ((first as usize) << 3), 8, products, 32, false);
+    for (let i: usize = 0; i < 32; i += 16) {
+      const scale = v128.load(w.keyScales + ((run as usize) << 2) + i);
+      for (let r: usize = 0; r < 3; r++) {
+        const to = c + r * SCORE_STRIDE + i;
+        const product = f32x4.mul(scale, v128.load(products + (r << 5) + i));
+        v128.store(to, first == 0 ? product : f32x4.add(v128.load(to), product));
+      }
+    }
+  }
+}
+
+/** Adds `keys` values from token `j` on, stored in 8 bits, to three rows of sums: weights take on the values' scales. */
+function sumQ8(w: Work, v: usize, j: i32, keys: i32, o: usize): void {
+  const weights = w.tileKeys; // [3][64]
+  const headBytes = (w.headDim as usize) << 2;
+  for (let first = 0; first < w.headDim; first += SCALE_DIMS) {
+    const scales = w.valueScales + (((first / SCALE_DIMS) * w.capacity + j) << 2);
+    for (let r: usize = 0; r < 3 * SCORE_STRIDE; r += SCORE_STRIDE) {
+      for (let i: usize = 0; i < ((keys as usize) << 2); i += 16) {
+        v128.store(weights + r + i, f32x4.mul(v128.load(scales + i), v128.load(w.scores + r + i)));
+      }
+    }
+    const last = min(first + SCALE_DIMS, w.headDim) as usize;
+    for (let d = first as usize; d < last; d += 8) {
+      tile3x8q8(keys, weights, SCORE_STRIDE, v + d, w.headDim, o + (d << 2), headBytes, true);
+    }
+  }
+}
+
 /** Adds keys `lo..hi` to the running softmax of all rows; row `r` is token `firstToken + r / group`. */
 function attendSpan(w: Work, lo: i32, hi: i32): void {
   const headDim = w.headDim;
@@ -330,6 +368,7 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
   const isInt = format != FLOAT32;
   const isFew = tileRows == FEW_ROWS;
   const isHalf = isFew && w.kvType == KV_BF16;
+  const isQ8 = isFew && w.kvType == KV_Q8_0;
   const words = wordsOf(format, headDim);
   const queryBytes = (words as usize) << 2;
   const panelBytes = (words as usize) << 5; // of eight keys
@@ -339,7 +378,7 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
     const nKeys = min(hi, base + KEY_TILE) - base;
     let k = w.keys + kvBytes(w.kvType, (base as usize) * (headDim as usize));
     let v = w.values + kvBytes(w.kvType, (base as usize) * (headDim as usize));
-    if (w.kvType != KV_F32 && !isHalf) {
+    if (w.kvType != KV_F32 && !isFew) {
       expandKeys(w.kvType, w.keys, w.keyScales, base, (nKeys + 7) >> 3, headDim, w.capacity, w.tileKeys);
       expandValues(w.kvType, w.values, w.valueScales, base, nKeys, headDim, w.capacity, w.tileValues);
       k = w.tileKeys;
@@ -375,6 +414,8 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
           tileInt(format, words, q, queryBytes, panel, c, SCORE_STRIDE, row, col, false);
         } else if (isHalf) {
           tile3x8bf16(headDim, q, queryBytes, k + p * 4 * headBytes, 16, c, SCORE_STRIDE, false);
+        } else if (isQ8) {
+          scoreQ8(w, q, k + p * 2 * headBytes, base + ((p as i32) << 3), c);
         } else if (isFew) {
           tile3x8f32(headDim, q, queryBytes, k + p * 8 * headBytes, 32, c, SCORE_STRIDE, false);
         } else {
@@ -390,6 +431,10 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
         if (correction != 1) scaleRow(w.acc + (r as usize) * headBytes, headBytes, correction);
       }
       const o = w.acc + (g as usize) * headBytes;
+      if (isQ8) {
+        sumQ8(w, v, base, to, o);
+        continue;
+      }
       for (let d: usize = 0; d < headBytes; d += 32) {
         if (isInt) {
           const panel = w.packedValues + (d << 5);

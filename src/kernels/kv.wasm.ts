@@ -12,10 +12,13 @@ export const KV_F32: i32 = 0;
 // @ts-ignore: decorator
 @inline
 export const KV_BF16: i32 = 1;
+// @ts-ignore: decorator
+@inline
+export const KV_Q8_0: i32 = 2;
 /** Dimensions that share a scale. */
 // @ts-ignore: decorator
 @inline
-const SCALE_DIMS: i32 = 32;
+export const SCALE_DIMS: i32 = 32;
 
 /** Bytes of `n` stored numbers. */
 // @ts-ignore: decorator
@@ -96,7 +99,8 @@ function storeVector(kvType: i32, from: usize, to: usize, stride: usize, scales:
 /** Four stored numbers as floats, not yet scaled. */
 // @ts-ignore: decorator
 @inline
-function load4(kvType: i32, at: usize): v128 {
+export function load4(kvType: i32, at: usize): v128 {
+  if (kvType == KV_F32) return v128.load(at);
   if (kvType == KV_BF16) return i32x4.shl(v128.load16x4_u(at), 16);
   return f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at))));
 }

@@ -3,7 +3,7 @@
  * segment. Three forms: tiles take segments of 128 and `|q| <= 4095`, so that `128 * 4095²` stays below `2^31`; dot products
  * with weights of 8 bits take segments of 32 and all 16 bits, as `32 * 32767 * 128` does; and 7 bits for queries, below.
  */
-import { max4, sum4 } from './simd.wasm';
+import { madd, max4, sum4 } from './simd.wasm';
 
 // @ts-ignore: decorator
 @inline
@@ -43,12 +43,12 @@ export function wordsOf(format: i32, n: i32): i32 {
   return format == FLOAT32 ? n : format == INT16 ? (n + 1) >> 1 : (n + 3) >> 2;
 }
 
-/** Nearest integers of four floats that are in range. */
+/** Nearest integers of four products below `2^22`: beside `1.5 * 2^23` a float has room for no fraction. */
 // @ts-ignore: decorator
 @inline
-export function toInt4(v: v128): v128 {
-  const nearest = f32x4.nearest(v);
-  return ASC_FEATURE_RELAXED_SIMD ? i32x4.relaxed_trunc_f32x4_s(nearest) : i32x4.trunc_sat_f32x4_s(nearest);
+export function toInt4(v: v128, factor: v128): v128 {
+  const sum = madd(v, factor, f32x4.splat(12582912));
+  return i32x4.sub(sum, i32x4.splat(0x4b400000)); // its bits
 }
 
 // @ts-ignore: decorator
@@ -80,8 +80,8 @@ export function quantizeRow(
     const factors = f32x4.splat(factor);
     let i = 0;
     for (; i + 8 <= n; i += 8, x += 32, q += 16) {
-      const low = toInt4(f32x4.mul(v128.load(x), factors));
-      const high = toInt4(f32x4.mul(v128.load(x, 16), factors));
+      const low = toInt4(v128.load(x), factors);
+      const high = toInt4(v128.load(x, 16), factors);
       v128.store(q, i16x8.narrow_i32x4_s(low, high));
     }
     for (; i < n; i++, x += 4, q += 2) store<i16>(q, nearest<f32>(load<f32>(x) * factor) as i16);
@@ -109,7 +109,7 @@ export function quantizeUnsigned(x: usize, q: usize, affine: usize, cols: i32): 
   const shift = f32x4.splat(low);
   const factor = f32x4.splat(range > 0 ? BYTE_LARGEST / range : 0);
   for (; x < end; x += 16, q += 4) {
-    const words = toInt4(f32x4.mul(f32x4.sub(v128.load(x), shift), factor));
+    const words = toInt4(f32x4.sub(v128.load(x), shift), factor);
     const pairs = i16x8.narrow_i32x4_s(words, words);
     v128.store32_lane(q, i8x16.narrow_i16x8_s(pairs, pairs), 0);
   }

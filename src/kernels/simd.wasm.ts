@@ -47,35 +47,35 @@ export function exp4(x: v128): v128 {
 }
 
 /**
- * `largest * 2^x` of four lanes for `x <= 0`; below -125 as at -125. `x = n + f` with `|f| <= 1/2`, a polynomial for `2^f`
+ * `2^x` of four lanes for `x <= 0`; below -125 as at -125. `x = n + f` with `|f| <= 1/2`, a polynomial for `2^f`
  * whose relative error is 1e-4, 4e-6 or 2e-7 by its degree, and `n` added to its exponent bits.
  */
 // @ts-ignore: decorator
 @inline
-export function exp2of4(x: v128, degree: i32, largest: f32): v128 {
+export function exp2of4(x: v128, degree: i32): v128 {
   const capped = f32x4.pmax(f32x4.splat(-125), x);
   const nearest = f32x4.splat(12582912); // 1.5 * 2^23: a sum with it has no room for fractions, its low bits are n
   const n = f32x4.add(capped, nearest);
   const f = f32x4.sub(capped, f32x4.sub(n, nearest));
   let p: v128;
   if (degree == 3) {
-    p = f32x4.splat(0.055838283 * largest);
-    p = madd(p, f, f32x4.splat(0.24263948 * largest));
-    p = madd(p, f, f32x4.splat(0.69313673 * largest));
-    p = madd(p, f, f32x4.splat(0.99992456 * largest));
+    p = f32x4.splat(0.055838283);
+    p = madd(p, f, f32x4.splat(0.24263948));
+    p = madd(p, f, f32x4.splat(0.69313673));
+    p = madd(p, f, f32x4.splat(0.99992456));
   } else if (degree == 4) {
-    p = f32x4.splat(0.0096663685 * largest);
-    p = madd(p, f, f32x4.splat(0.055921976 * largest));
-    p = madd(p, f, f32x4.splat(0.24022349 * largest));
-    p = madd(p, f, f32x4.splat(0.69312105 * largest));
-    p = madd(p, f, f32x4.splat(largest));
+    p = f32x4.splat(0.0096663685);
+    p = madd(p, f, f32x4.splat(0.055921976));
+    p = madd(p, f, f32x4.splat(0.24022349));
+    p = madd(p, f, f32x4.splat(0.69312105));
+    p = madd(p, f, f32x4.splat(1));
   } else {
-    p = f32x4.splat(0.0013390863 * largest);
-    p = madd(p, f, f32x4.splat(0.009676032 * largest));
-    p = madd(p, f, f32x4.splat(0.055503571 * largest));
-    p = madd(p, f, f32x4.splat(0.24022107 * largest));
-    p = madd(p, f, f32x4.splat(0.69314719 * largest));
-    p = madd(p, f, f32x4.splat(largest));
+    p = f32x4.splat(0.0013390863);
+    p = madd(p, f, f32x4.splat(0.009676032));
+    p = madd(p, f, f32x4.splat(0.055503571));
+    p = madd(p, f, f32x4.splat(0.24022107));
+    p = madd(p, f, f32x4.splat(0.69314719));
+    p = madd(p, f, f32x4.splat(1));
   }
   return i32x4.add(p, i32x4.shl(n, 23));
 }
@@ -84,7 +84,7 @@ export function exp2of4(x: v128, degree: i32, largest: f32): v128 {
 // @ts-ignore: decorator
 @inline
 export function exp2(x: f32): f32 {
-  return f32x4.extract_lane(exp2of4(f32x4.splat(x), 5, 1), 0);
+  return f32x4.extract_lane(exp2of4(f32x4.splat(x), 5), 0);
 }
 
 /** Smaller than any score, yet finite: `exp(masked - LOWEST)` is 0 and not NaN. */

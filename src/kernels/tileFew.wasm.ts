@@ -1,14 +1,15 @@
 /**
- * The inner loop for few rows, as in decoding: `c[3][8] (+)= a[3][k] · b[k][8]`, with `b` read as it is stored, float32 or
- * bfloat16. Six accumulators: the group of query heads that share a key-value head is mostly small, and what is bound by
+ * The inner loop for few rows, as in decoding: `c[3][8] (+)= a[3][k] · b[k][8]`, with `b` read as it is stored: float32,
+ * bfloat16, or integers of 8 bits, whose scales the caller applies. Six accumulators: the group of query heads that share a key-value head is mostly small, and what is bound by
  * memory gains nothing from a larger tile. Strides in bytes.
  */
+import { KV_BF16, KV_F32, KV_Q8_0, kvBytes, load4 } from './kv.wasm';
 import { madd } from './simd.wasm';
 
 // @ts-ignore: decorator
 @inline
 function tile3x8(
-  isHalf: bool,
+  type: i32,
   k: i32,
   a: usize,
   aStride: usize,
@@ -39,8 +40,8 @@ function tile3x8(
   }
   const end = a + ((k as usize) << 2);
   while (a0 < end) {
-    const b0 = isHalf ? i32x4.shl(v128.load16x4_u(b), 16) : v128.load(b);
-    const b1 = isHalf ? i32x4.shl(v128.load16x4_u(b, 8), 16) : v128.load(b, 16);
+    const b0 = load4(type, b);
+    const b1 = load4(type, b + kvBytes(type, 4));
     let x = v128.load32_splat(a0);
     s00 = madd(x, b0, s00);
     s01 = madd(x, b1, s01);
@@ -73,7 +74,7 @@ export function tile3x8f32(
   cStride: usize,
   accumulate: bool,
 ): void {
-  tile3x8(false, k, a, aStride, b, bStride, c, cStride, accumulate);
+  tile3x8(KV_F32, k, a, aStride, b, bStride, c, cStride, accumulate);
 }
 
 export function tile3x8bf16(
@@ -86,5 +87,18 @@ export function tile3x8bf16(
   cStride: usize,
   accumulate: bool,
 ): void {
-  tile3x8(true, k, a, aStride, b, bStride, c, cStride, accumulate);
+  tile3x8(KV_BF16, k, a, aStride, b, bStride, c, cStride, accumulate);
+}
+
+export function tile3x8q8(
+  k: i32,
+  a: usize,
+  aStride: usize,
+  b: usize,
+  bStride: usize,
+  c: usize,
+  cStride: usize,
+  accumulate: bool,
+): void {
+  tile3x8(KV_Q8_0, k, a, aStride, b, bStride, c, cStride, accumulate);
 }
