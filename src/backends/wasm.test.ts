@@ -194,7 +194,7 @@ describe('one wasm memory', () => {
 
   it('runs programs longer than the commands its threads hold at once', async () => {
     const [x, one] = [b.alloc('F32', 1, 4), ones()];
-    const nCalls = 2 ** 14 + 3;
+    const nCalls = 2 ** 17 + 3;
     for (let n = 0; n < nCalls; n++) b.add(x, one);
     expect(Array.from(await b.read(x))).toEqual(Array(4).fill(nCalls));
   });

@@ -67,6 +67,7 @@ const MANY_ROWS = 48; // of queries, to be worth packing keys for
 const TILE_SEGMENT = 128; // numbers that share a scale, see kernels/quantize.wasm.ts
 const DOT_SEGMENT = 32;
 const SPLIT_KEYS = 256; // fewest keys worth a split of their own
+const MAX_CHAIN = 8; // calls of one command
 const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
 
 const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0, xSums: 0 };
@@ -236,6 +237,7 @@ function openStage(
     const isChained =
       command !== undefined &&
       command === chain.command &&
+      command.calls.length < MAX_CHAIN &&
       command.nItems === rows &&
       operands.every((a) => chain.operands.every((b) => areApart(a, b) || (a.at === b.at && a.end === b.end)));
     if (isChained) command.calls.push({ kernel, args });
