@@ -65,6 +65,16 @@ describe('run', () => {
     expect(new Set(texts).size).toBe(1);
   });
 
+  // 10m tokens take 5 GiB of addresses, of which this text touches little
+  it.skipIf(process.availableMemory() < 6 * 2 ** 30)('gives the same text where a model takes two memories', () => {
+    const args = ['run', MODEL, '-f', TEXT, '--take', '300', '-n', '12', '--raw', '--context'];
+    const [one, two] = ['2k', '10m'].map((context) => dualchunk([...args, context]).stdout);
+    expect(one.length).toBeGreaterThan(5);
+    expect(two).toBe(one);
+    const { stdout } = dualchunk(['inspect', MODEL, '--context', '10m']);
+    expect(stdout).toMatch(/memory 1 of 2 +2\.5\d GiB, 1 of 2 layers\n +memory 2 of 2 .*, 1 of 2 layers/);
+  });
+
   it('text on stdout, all else on stderr; stdin is a file named -', () => {
     const { stdout, stderr, status } = dualchunk(['run', MODEL, '-f', '-', '-n', '4'], 'It was a bright cold day.');
     expect(status).toBe(0);

@@ -217,8 +217,13 @@ describe.each(MODELS)('$model over several memories', ({ model, expected }) => {
       await checkpoint.close();
       const [two, most] = [await allLogits(open, total - 1), await allLogits(open, 0)];
       expect([whole, two, most].map(({ nStages }) => nStages)).toEqual([1, 2, 1 + checkpoint.config.numHiddenLayers]);
-      expect(two.logits).toEqual(whole.logits);
-      expect(most.logits).toEqual(whole.logits);
+      for (const { logits } of [two, most]) {
+        expect(logits).toHaveLength(whole.logits.length);
+        expect(
+          logits.findIndex((value, i) => value !== whole.logits[i]),
+          'first difference',
+        ).toBe(-1);
+      }
     });
   });
 });

@@ -191,6 +191,9 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
         b.matmul(out, x, stored);
         b.matmul(x, filled(rows, 32, Array(rows * 32).fill(2)), square);
         expect(await sums(stored)).toEqual(Array(rows * 4).fill(32 * 64));
+        b.matmul(out, x, stored);
+        b.copy(x, filled(rows, 32, Array(rows * 32).fill(5)));
+        expect(await sums(stored)).toEqual(Array(rows * 4).fill(32 * 5));
       });
     }
 

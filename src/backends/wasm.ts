@@ -92,7 +92,9 @@ function reserveMemory(): WebAssembly.Memory {
   try {
     return new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
   } catch {
-    throw new UnsupportedError('the system gives no 4 GiB of addresses for a WebAssembly memory; raise `ulimit -v`');
+    throw new UnsupportedError(
+      'the system has no addresses for a WebAssembly memory, which V8 wants 10 GiB of; raise `ulimit -v`',
+    );
   }
 }
 

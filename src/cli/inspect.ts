@@ -82,9 +82,9 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
 const memoryRows = ({ stageOf, stageBytes }: MemoryPlan): [string, string][] =>
   stageBytes.length === 1
     ? []
-    : stageBytes.map((bytes, stage) => {
-        const nLayers = stageOf.filter((of) => of === stage).length;
-        return [`memory ${stage + 1} of ${stageBytes.length}`, `${size(bytes)}, ${count(nLayers)} layers`];
-      });
+    : stageBytes.map((bytes, stage) => [
+        `memory ${stage + 1} of ${stageBytes.length}`,
+        `${size(bytes)}, ${stageOf.filter((of) => of === stage).length} of ${stageOf.length} layers`,
+      ]);
 
 const chunksIn = (context: number, chunkLen: number) => Math.max(1, Math.ceil(context / chunkLen));
