@@ -8,7 +8,8 @@ import { existsSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import type { Backend } from '../src/backends/backend.ts';
 import { openReference } from '../src/backends/reference.ts';
-import { openWasm, type Precision } from '../src/backends/wasm.ts';
+import { openWasm } from '../src/backends/wasm.ts';
+import type { Precision } from '../src/backends/wasmStage.ts';
 import { loadModel, type ModelConfig } from '../src/index.ts';
 import type { KvType } from '../src/kvTypes.ts';
 

@@ -4,7 +4,8 @@
  */
 import type { Backend } from './backends/backend.ts';
 import { openReference } from './backends/reference.ts';
-import { openWasm, type Precision } from './backends/wasm.ts';
+import { openWasm } from './backends/wasm.ts';
+import type { Precision } from './backends/wasmStage.ts';
 import { openCheckpoint } from './checkpoint/open.ts';
 import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
@@ -30,7 +31,10 @@ export interface LoadOptions {
   backend?: 'wasm' | 'reference';
   /** Threads of the wasm backend. Default: as many as the machine has cores. */
   threads?: number;
-  /** How the wasm backend computes products: 16-bit integers, or exact float32 at two thirds the speed. Default `int16`. */
+  /**
+   * How the wasm backend computes products: `int8` (attention in 8 bits where the engine has relaxed SIMD, matrices in 16),
+   * `int16` in both, or exact `f32`. Default `int8`.
+   */
   precision?: Precision;
   /** How the wasm backend stores keys and values: `f32`, `bf16` or `q8_0`. Default `bf16`. */
   kvType?: KvType;

@@ -1,7 +1,7 @@
 """Training data: books as token ids, and retrieval samples one window long.
 
-    python data.py tokens    --corpus train.txt.xz --out build    # tokenizer.json, books.npy, words.json
-    python data.py retrieval --out build --count 120000           # retrieval.npz
+    python data.py tokens --corpus train.txt.xz --out build  # tokenizer.json, books.npy, words.json
+    python data.py retrieval --out build --count 150000     # retrieval.npz
 
 A window holds 1,024 inputs and 1,024 targets, 1,025 ids, the first of which is always `<|endoftext|>`: a place for
 attention to rest on that is at the same key position, 0, however long the text is.
@@ -66,8 +66,8 @@ def train_tokenizer(texts):
     return tokenizer
 
 
-def write_tokens(corpus, out):
-    books = read_books(corpus)
+def write_tokens(corpus, out, first):
+    books = read_books(corpus)[:first]
     path = out / "tokenizer.json"
     if not path.exists():
         train_tokenizer(books).save(str(path))
@@ -96,8 +96,9 @@ NEEDLES = (
     "|Here is the {n}: {v}. Keep it safe."
 ).split("|")
 QUESTIONS = (
-    "What is the {n}? The {n} is|What is the {n}? It is|Tell me the {n}. The {n} is|The {n} is|Question: What is the {n}?\nAnswer:"
-    "|Which {n} was given in the text? The {n} was|I remember the {n}. The {n} is|Now write down the {n}:|{n}:|{n} ="
+    "What is the {n}? The {n} is|What is the {n}? It is|Tell me the {n}. The {n} is|The {n} is"
+    "|Question: What is the {n}?\nAnswer:|Which {n} was given in the text? The {n} was|I remember the {n}. The {n} is"
+    "|Now write down the {n}:|{n}:|{n} ="
 ).split("|")
 HEADS = (
     "There is a {n} hidden in the text below. Find it and remember it.|Read the text and remember the {n}."
@@ -110,10 +111,13 @@ PEOPLE = (
     "|Rose|Ruth|Samuel|Sarah|Thomas|Walter|William|Mr. Brown|Mrs. Gray|Captain White|Doctor Black|Lady Green"
 ).split("|")
 PLACES = (
-    "London|Paris|Rome|Berlin|Vienna|Madrid|Lisbon|Dublin|Edinburgh|Boston|Chicago|New York|Cairo|Athens|Calcutta|Canton"
+    "London|Paris|Rome|Berlin|Vienna|Madrid|Lisbon|Dublin|Edinburgh|Boston|Chicago|New York|Cairo|Athens|Calcutta"
+    "|Canton"
 ).split("|")
 COLOURS = "red|blue|green|yellow|white|black|brown|golden|silver|grey|purple|old|new|large|small|broken".split("|")
-THINGS = "door|box|house|ship|book|chest|gate|room|train|carriage|horse|letter|tower|bridge|garden|boat|lamp|cup".split("|")
+THINGS = (
+    "door|box|house|ship|book|chest|gate|room|train|carriage|horse|letter|tower|bridge|garden|boat|lamp|cup"
+).split("|")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -230,7 +234,7 @@ class Maker:
         name, sep, value = rng.choice(NAMES), self.separator(), self.value
         if rng.random() < 0.5:
             value = self.number
-        holders = list(dict.fromkeys(self.holder() for _ in range(rng.randint(2, 10))))  # a set's order is not seeded
+        holders = list(dict.fromkeys(self.holder() for _ in range(rng.randint(2, 10))))
         needle, question = rng.choice(NEEDLES), rng.choice(QUESTIONS)
         parts, known = [], []
         for holder in holders:
@@ -321,7 +325,8 @@ class Maker:
 def make_block(args):
     out, seed, count = args
     tokenizer = Tokenizer.from_file(str(out / "tokenizer.json"))
-    maker = Maker(tokenizer, np.load(out / "books.npy", mmap_mode="r"), json.loads((out / "words.json").read_text()), seed)
+    words = json.loads((out / "words.json").read_text())
+    maker = Maker(tokenizer, np.load(out / "books.npy", mmap_mode="r"), words, seed)
     samples = [maker.sample() for _ in range(count)]
     ids, weights = zip(*samples)
     return np.array(ids, dtype=np.uint16), np.array(weights, dtype=np.uint8)
@@ -340,12 +345,13 @@ def main():
     parser.add_argument("what", choices=["tokens", "retrieval"])
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--out", type=Path, default=Path("build"))
-    parser.add_argument("--count", type=int, default=120_000)
+    parser.add_argument("--first", type=int, help="only so many books; the tokenizer in --out is kept if there is one")
+    parser.add_argument("--count", type=int, default=150_000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.what == "tokens":
-        write_tokens(args.corpus, args.out)
+        write_tokens(args.corpus, args.out, args.first)
     else:
         write_retrieval(args.out, args.count, args.seed)
 

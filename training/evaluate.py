@@ -65,7 +65,7 @@ def perplexities(model, stretches, names):
         for name in names:
             each = [nll(model, stretch.view(-1, length), methods[name]) for stretch in stretches]
             table[name][length] = round(math.exp(sum(each) / len(each)), 3)
-        print(f"perplexity {length:6d}  " + "  ".join(f"{name} {table[name][length]:.2f}" for name in names), flush=True)
+        print(f"perplexity {length:6d}  " + "  ".join(f"{n} {table[n][length]:.2f}" for n in names), flush=True)
     return table
 
 
@@ -75,10 +75,11 @@ def perplexities(model, stretches, names):
 class Prompts:
     def __init__(self, tokenizer, books, seed):
         self.tokenizer, self.books, self.seed = tokenizer, books, seed
-        self.begins_word = [token.startswith(("Ġ", "Ċ")) for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda t: t[1])]
+        tokens = (tokenizer.id_to_token(id) for id in range(tokenizer.get_vocab_size()))
+        self.begins_word = [token.startswith(("Ġ", "Ċ")) for token in tokens]
 
     def text(self, length, filler, sample, n_samples):
-        """Prompt of at most `length` tokens with BOS, and its key. Depths lie evenly, in the middle of n equal parts."""
+        """Prompt that fits `length` tokens with BOS and answer, and its key. Depths: the middles of n equal parts."""
         rng = random.Random(f"{self.seed} {length} {filler} {sample}")
         key = str(rng.randint(10_000, 99_999))
         needle = NEEDLE.format(v=key)

@@ -62,7 +62,7 @@ def write(path, weights, tokenizer, kind, file_type):
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name(NAME)
     writer.add_description(
-        "A small model of public-domain books, trained on windows of 1,024 tokens, that retrieves far beyond them with Dual Chunk Attention."
+        "A small model of public-domain books, trained on windows of 1,024 tokens, for reading far beyond them."
     )
     writer.add_license("mit")
     writer.add_languages(["en"])

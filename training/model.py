@@ -164,8 +164,9 @@ class Attention(nn.Module):
 
     def forward(self, x, attend):
         batch, n, _ = x.shape
-        heads = [p(x).view(batch, n, -1, self.head_dim).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj)]
-        return self.o_proj(attend(*heads).transpose(1, 2).reshape(batch, n, -1))
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (project(x).view(batch, n, -1, self.head_dim).transpose(1, 2) for project in projections)
+        return self.o_proj(attend(q, k, v).transpose(1, 2).reshape(batch, n, -1))
 
 
 class MLP(nn.Module):

@@ -2,7 +2,7 @@
 
     python train.py --data build --out build/model.safetensors
 
-Writes the weights in float16 under Hugging Face's names.
+Writes the weights in float16 under Hugging Face's names. README.md has the commands of the model that ships.
 """
 
 import argparse
@@ -69,6 +69,7 @@ def main():
     parser.add_argument("--share", type=float, default=0.2, help="of a batch's windows that are retrieval samples")
     parser.add_argument("--sharpen", type=float, default=0.0, help="of the windows, see sharpening()")
     parser.add_argument("--init", type=Path, help="weights to go on from")
+    parser.add_argument("--blend", type=float, default=1.0, help="weight of the result in a mean with --init")
     parser.add_argument("--warm-up", type=int, default=150, help="steps")
     parser.add_argument("--optimizer", choices=["muon", "adamw"], default="muon")
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -125,8 +126,12 @@ def main():
             speed = (step - 20) * args.batch * WINDOW / (time.time() - began) / 1e6 if began and step > 20 else 0
             print(f"{step:5d}  books {on_books:.3f}  answers {on_answers:.4f}  {speed:.2f}M tokens/s", flush=True)
 
+    weights = {name: p.half().float().cpu() for name, p in model.state_dict().items()}
+    if args.blend < 1:
+        old = load_model(args.init).state_dict()
+        weights = {name: (1 - args.blend) * old[name] + args.blend * p for name, p in weights.items()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({f"model.{name}": p.detach().half().cpu() for name, p in model.state_dict().items()}, args.out)
+    save_file({f"model.{name}": p.half() for name, p in weights.items()}, args.out)
     n = sum(p.numel() for p in model.parameters())
     print(f"{n:,} parameters, {args.steps * args.batch * WINDOW / 1e6:.0f}M tokens, {time.time() - began:.0f} s")
 

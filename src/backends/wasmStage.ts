@@ -1,0 +1,324 @@
+/**
+ * One shared memory of at most 4 GiB with weights, cache and scratch, and the kernels whose operands lie in it. A call
+ * becomes a command: what it reads and writes, how much of it a thread takes at once, and whether it must wait. Weights
+ * stay as they are stored; activations are quantised before they meet them.
+ */
+import { UnsupportedError } from '../errors.ts';
+import { KV_TYPES, type KvType } from '../kvTypes.ts';
+import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
+import type { Backend, KvLayer, Tensor } from './backend.ts';
+import type { Call, Command, Scratch } from './wasmWorkers.ts';
+
+export type Precision = 'int8' | 'int16' | 'f32';
+
+export interface WasmTensor extends Tensor {
+  /** Byte address. */
+  readonly at: number;
+}
+
+/** Bytes `at..end` of a memory. */
+interface Range {
+  at: number;
+  end: number;
+}
+
+/** Addresses of a quantised tensor; see kernels/quantize.wasm.ts. */
+interface Quantized {
+  xq: number;
+  xScales: number;
+  xSums: number;
+}
+
+/** Addresses; layouts in kernels/kv.wasm.ts. */
+interface WasmKv extends KvLayer {
+  readonly keys: number;
+  readonly keyScales: number;
+  readonly values: number;
+  readonly valueScales: number;
+}
+
+const PAGE = 65536;
+const MAX_PAGES = 65536;
+const LINE = 64; // bytes; every allocation begins at a cache line
+const NO_LIMIT = 0xffffffff;
+const KEY_TILE = 64; // keys; see kernels/attend.wasm.ts
+const QUERY_ROWS = 384; // rows of a query tile: enough to reuse a tile of keys, few enough to stay in L2
+const COLUMN_GROUP = 32; // see kernels/matmul.wasm.ts
+const INT_TILE_ROWS = 4; // in a product, fewer are multiplied row by row
+const MANY_ROWS = 48; // of queries, to be worth packing keys for
+const TILE_SEGMENT = 128; // numbers that share a scale, see kernels/quantize.wasm.ts
+const DOT_SEGMENT = 32;
+const SPLIT_KEYS = 256; // fewest keys worth a split of their own
+const MAX_CHAIN = 8; // calls of one command
+const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
+
+const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0, xSums: 0 };
+
+const at = (tensor: Tensor) => (tensor as WasmTensor).at;
+const typeNumber = (type: TensorType) => Object.keys(TENSOR_TYPES).indexOf(type);
+const areApart = (a: Range, b: Range) => a.end <= b.at || b.end <= a.at;
+const u32 = (limit: number) => (limit === Infinity ? NO_LIMIT : limit);
+const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple;
+
+/** A memory that may grow to 4 GiB; only what is touched takes room. @throws UnsupportedError where addresses run out. */
+function reserveMemory(): WebAssembly.Memory {
+  try {
+    return new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
+  } catch {
+    throw new UnsupportedError(
+      'the system has no addresses for a WebAssembly memory, which V8 wants 10 GiB of; raise `ulimit -v`',
+    );
+  }
+}
+
+/** One memory, and the kernels whose operands lie in it. */
+export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'submit' | 'read' | 'dispose'> {
+  readonly memory: WebAssembly.Memory;
+  /** Makes ready to run what was recorded, and to record the next program. */
+  prepare(): Scratch;
+  numbers(tensor: Tensor): Float32Array;
+}
+
+interface StageOptions {
+  threads: number;
+  precision: Precision;
+  /** As kernels/quantize.wasm.ts numbers them. */
+  attentionFormat: number;
+  kvType: KvType;
+}
+
+/** Opens stage number `stage`, which records into `commands`. */
+export function openStage(
+  stage: number,
+  commands: Command[],
+  { threads, precision, kvType, attentionFormat }: StageOptions,
+): WasmStage {
+  const kvTypeNumber = Object.keys(KV_TYPES).indexOf(kvType);
+  const memory = reserveMemory();
+
+  let used = LINE; // address 0 stays free: it means "none"
+  function allocBytes(nBytes: number): number {
+    const address = used;
+    const end = roundUp(address + nBytes, LINE);
+    const missing = Math.ceil((end - memory.buffer.byteLength) / PAGE);
+    try {
+      if (end >= MAX_PAGES * PAGE) throw new RangeError('beyond 32-bit addresses');
+      if (missing > 0) memory.grow(missing);
+    } catch {
+      throw new UnsupportedError(
+        `the wasm backend cannot hold ${(end / 2 ** 30).toFixed(2)} GiB in one memory: it ends at 4 GiB or at what the system gives; use a shorter context or a smaller model`,
+      );
+    }
+    used = end;
+    return address;
+  }
+
+  let scratch = 0;
+  let scratchBytes = 0;
+  let scratchWanted = 0;
+  function record(call: Call, nItems: number, grain: number, { scratchNeed = 0, waits = true } = {}) {
+    if (nItems > 0) commands.push({ stage, nItems, grain, waits, calls: [call] });
+    scratchWanted = Math.max(scratchWanted, roundUp(scratchNeed, LINE));
+  }
+
+  /** The last command if its items are rows, and what its calls touch. */
+  const chain: { command?: Command; operands: Range[] } = { operands: [] };
+  /**
+   * Records a kernel whose items are rows of its operands, so that row `r` needs no other row. It joins the command before
+   * where that is so of both together: a row then stays in a core's cache, and no thread waits.
+   */
+  function recordRows(kernel: string, rows: number, args: number[], operands: Range[], scratchNeed = 0) {
+    if (rows === 0) return;
+    const command = commands.at(-1);
+    const isChained =
+      command !== undefined &&
+      command === chain.command &&
+      command.calls.length < MAX_CHAIN &&
+      command.nItems === rows &&
+      operands.every((a) => chain.operands.every((b) => areApart(a, b) || (a.at === b.at && a.end === b.end)));
+    if (isChained) command.calls.push({ kernel, args });
+    else {
+      record({ kernel, args }, rows, rowsEach(rows));
+      Object.assign(chain, { command: commands.at(-1), operands: [] });
+    }
+    chain.operands.push(...operands);
+    scratchWanted = Math.max(scratchWanted, roundUp(scratchNeed, LINE));
+  }
+  const range = (tensor: Tensor): Range => ({ at: at(tensor), end: at(tensor) + 4 * tensor.rows * tensor.cols });
+  const rowsEach = (rows: number) => Math.max(1, Math.ceil(rows / (threads * 4)));
+  const numbers = (tensor: Tensor) => new Float32Array(memory.buffer, at(tensor), tensor.rows * tensor.cols);
+
+  function prepare(): Scratch {
+    ids.used = 0;
+    if (scratchWanted > scratchBytes) {
+      scratchBytes = scratchWanted;
+      scratch = allocBytes(scratchBytes * threads);
+    }
+    return { at: scratch, nBytes: scratchBytes };
+  }
+
+  /** Room for the ids of recorded calls, which may be many in one program. */
+  const ids = { at: 0, length: 0, used: 0 };
+  function keepIds(values: ArrayLike<number>): number {
+    if (ids.used + values.length > ids.length) {
+      const length = 2 * ids.length + values.length; // what was recorded keeps the old room
+      Object.assign(ids, { at: allocBytes(4 * length), length, used: 0 });
+    }
+    const address = ids.at + 4 * ids.used;
+    new Uint32Array(memory.buffer, address, values.length).set(values);
+    ids.used += values.length;
+    return address;
+  }
+
+  /** Memory that one command fills and the next ones read; grows with what is asked of it. */
+  function makeRoom() {
+    let [address, length] = [0, 0];
+    return (nBytes: number): number => {
+      if (nBytes > length) [address, length] = [allocBytes(nBytes), nBytes];
+      return address;
+    };
+  }
+  const roomForQuantized = makeRoom();
+  const roomForSplits = makeRoom();
+
+  /** Records the quantisation of `x` for tiles or for dot products. */
+  function quantize(x: Tensor): Quantized {
+    const { rows, cols } = x;
+    const forTiles = rows >= INT_TILE_ROWS;
+    const segments = Math.ceil(cols / (forTiles ? TILE_SEGMENT : DOT_SEGMENT));
+    const [numberBytes, scaleBytes] = [2 * rows * roundUp(cols, 2), 4 * rows * segments];
+    const nBytes = roundUp(numberBytes, LINE) + 2 * roundUp(scaleBytes, LINE);
+    const xq = roomForQuantized(nBytes);
+    const xScales = xq + roundUp(numberBytes, LINE);
+    const xSums = xScales + roundUp(scaleBytes, LINE);
+    const args = forTiles ? [xq, xScales, at(x), cols] : [xq, xScales, xSums, at(x), cols];
+    const operands = [range(x), { at: xq, end: xq + nBytes }];
+    recordRows(forTiles ? 'quantizeForTiles' : 'quantizeForDots', rows, args, operands);
+    return { xq, xScales, xSums };
+  }
+  /** The last command if it is a product, and what it multiplies. */
+  const product: { command?: Command; source: string; quantized: Quantized; outs: Range[] } = {
+    source: '',
+    quantized: NOT_QUANTIZED,
+    outs: [],
+  };
+
+  return {
+    memory,
+    prepare,
+    numbers,
+    get nBytes() {
+      return used;
+    },
+    alloc: (type, rows, cols) =>
+      ({ type, rows, cols, stage, at: allocBytes(rows * rowBytes(type, cols)) }) as WasmTensor,
+    allocKv(tokens, nKvHeads, headDim) {
+      const capacity = roundUp(tokens, KEY_TILE);
+      const { numberBytes, scaleDims } = KV_TYPES[kvType];
+      const half = () => allocBytes(capacity * nKvHeads * headDim * numberBytes);
+      const scales = () => allocBytes(scaleDims === 0 ? 0 : 4 * capacity * nKvHeads * Math.ceil(headDim / scaleDims));
+      const [keys, keyScales, values, valueScales] = [half(), scales(), half(), scales()];
+      return { capacity, nKvHeads, headDim, stage, keys, keyScales, values, valueScales } as WasmKv;
+    },
+    write: (tensor, values) => new Float32Array(memory.buffer, at(tensor), values.length).set(values),
+    load: (tensor, bytes, byteOffset) =>
+      new Uint8Array(memory.buffer, at(tensor) + byteOffset, bytes.length).set(bytes),
+
+    gatherRows(out, table, rows) {
+      const { type, cols } = table;
+      const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), keepIds(rows), cols];
+      recordRows('gatherRows', rows.length, args, [range(out)]);
+    },
+    rmsNorm(out, x, weight, eps) {
+      const args = [at(out), at(x), at(weight), x.cols, eps];
+      recordRows('rmsNorm', x.rows, args, [out, x, weight].map(range));
+    },
+    matmul(out, x, weight, bias) {
+      const { type, rows: N, cols: K } = weight;
+      const isBlocks = TENSOR_TYPES[type].blockLen > 1;
+      const isInt = precision !== 'f32' && (x.rows >= INT_TILE_ROWS || isBlocks);
+      // q, k and v, or gate and up, multiply the same: quantised once, and none waits for the one before.
+      const source = `${at(x)} ${x.rows} ${K} ${isInt}`;
+      const touched = [out, x, weight, ...(bias ? [bias] : [])].map(range);
+      const goesOn =
+        commands.at(-1) === product.command &&
+        source === product.source &&
+        touched.every((a) => product.outs.every((b) => areApart(a, b)));
+      if (!goesOn) Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x) : NOT_QUANTIZED });
+      product.outs.push(range(out));
+      const { xq, xScales, xSums } = product.quantized;
+      const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];
+      const args = [at(out), at(x), xq, xScales, xSums, ...stored, x.rows, N, K];
+      // a decoded row, 8 rows and 32 columns of words, their scales, an edge tile
+      const scratchNeed = 4 * (41 * roundUp(K, 16) + 32 * Math.ceil(K / TILE_SEGMENT) + 48) + LINE;
+      const groups = Math.ceil(N / COLUMN_GROUP);
+      const grain = x.rows < INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
+      record({ kernel: 'matmul', args }, groups, grain, { scratchNeed, waits: !goesOn });
+      product.command = commands.at(-1);
+    },
+    rotate(out, x, cos, sin) {
+      const args = [at(out), at(x), at(cos), at(sin), x.cols, cos.cols];
+      recordRows('rotate', x.rows, args, [out, x, cos, sin].map(range));
+    },
+    append(kv, k, v, start) {
+      const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
+      const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
+      const args = [...cache, at(k), at(v), start, nKvHeads, headDim, capacity];
+      const tokens = { at: keys + start, end: keys + start + k.rows }; // stands for their places in the cache
+      recordRows('append', k.rows, args, [range(k), range(v), tokens], 4 * headDim);
+    },
+    attend(out, { intra, succ, inter }, kv, { start, chunkLen, maxChunksBehind, window }) {
+      const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
+      const nHeads = out.cols / headDim;
+      const group = nHeads / nKvHeads;
+      const limits = [u32(chunkLen), u32(maxChunksBehind), u32(window)];
+      // One command for each chunk that the block touches: within one, all queries see a key at the same distance rule.
+      for (let first = 0; first < out.rows; ) {
+        const chunkEnd = chunkLen === Infinity ? Infinity : (Math.floor((start + first) / chunkLen) + 1) * chunkLen;
+        const n = Math.min(out.rows - first, chunkEnd - (start + first));
+        const tileLen = Math.max(1, Math.min(n, Math.floor(QUERY_ROWS / group)));
+        const nTiles = Math.ceil(n / tileLen);
+        // Quantising a tile of keys pays where enough rows share it; few rows take the keys as they lie.
+        const isInt = precision !== 'f32' && headDim <= MAX_INT_HEAD_DIM && tileLen * group >= MANY_ROWS;
+        const tileRows = isInt ? INT_TILE_ROWS : tileLen * group >= MANY_ROWS ? 6 : 3;
+        const T = roundUp(tileLen * group, tileRows);
+        const few = nTiles === 1 && nKvHeads < 4 * threads;
+        const nSplits = few
+          ? Math.max(1, Math.min(Math.ceil((4 * threads) / nKvHeads), Math.floor((start + first + n) / SPLIT_KEYS)))
+          : 1;
+        const partBytes = 4 * T * (headDim + 2);
+        const parts = nSplits > 1 ? roomForSplits(nKvHeads * nSplits * partBytes) : 0;
+        const rows = [out, intra, succ, inter].map((tensor) => at(tensor) + first * out.cols * 4);
+        const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
+        const shape = [n, start + first, nHeads, nKvHeads, headDim, capacity];
+        const args = [
+          ...rows,
+          ...cache,
+          ...shape,
+          ...limits,
+          tileLen,
+          tileRows,
+          isInt ? attentionFormat : 0,
+          nSplits,
+          parts,
+        ];
+        const scratchNeed = 4 * (T * (3 * headDim + 5) + 195 * headDim + 1024);
+        record({ kernel: 'attend', args }, nTiles * nSplits * nKvHeads, 1, { scratchNeed });
+        if (nSplits > 1) {
+          const mergeArgs = [rows[0], parts, T, nHeads, nKvHeads, headDim, nSplits];
+          record({ kernel: 'mergeSplits', args: mergeArgs }, n * nHeads, rowsEach(n * nHeads));
+        }
+        first += n;
+      }
+    },
+    swiglu(out, gate, up) {
+      recordRows('swiglu', out.rows, [at(out), at(gate), at(up), out.cols], [out, gate, up].map(range));
+    },
+    add(x, y) {
+      recordRows('add', x.rows, [at(x), at(y), x.cols], [x, y].map(range));
+    },
+    copy(out, x) {
+      record({ kernel: 'copy', args: [at(out), at(x), x.stage, x.cols] }, x.rows, rowsEach(x.rows));
+    },
+  };
+}
