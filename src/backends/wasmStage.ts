@@ -26,7 +26,6 @@ interface Range {
 interface Quantized {
   xq: number;
   xScales: number;
-  xSums: number;
 }
 
 /** Addresses; layouts in kernels/kv.wasm.ts. */
@@ -48,11 +47,12 @@ const INT_TILE_ROWS = 4; // in a product, fewer are multiplied row by row
 const MANY_ROWS = 48; // of queries, to be worth packing keys for
 const TILE_SEGMENT = 128; // numbers that share a scale, see kernels/quantize.wasm.ts
 const DOT_SEGMENT = 32;
+const DOT_BLOCK_BYTES = 80;
 const SPLIT_KEYS = 256; // fewest keys worth a split of their own
 const MAX_CHAIN = 8; // calls of one command
 const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
 
-const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0, xSums: 0 };
+const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0 };
 
 const at = (tensor: Tensor) => (tensor as WasmTensor).at;
 const typeNumber = (type: TensorType) => Object.keys(TENSOR_TYPES).indexOf(type);
@@ -185,16 +185,14 @@ export function openStage(
   function quantize(x: Tensor): Quantized {
     const { rows, cols } = x;
     const forTiles = rows >= INT_TILE_ROWS;
-    const segments = Math.ceil(cols / (forTiles ? TILE_SEGMENT : DOT_SEGMENT));
-    const [numberBytes, scaleBytes] = [2 * rows * roundUp(cols, 2), 4 * rows * segments];
-    const nBytes = roundUp(numberBytes, LINE) + 2 * roundUp(scaleBytes, LINE);
+    const numberBytes = roundUp(rows * (forTiles ? 2 * roundUp(cols, 2) : DOT_BLOCK_BYTES * (cols / DOT_SEGMENT)), LINE);
+    const nBytes = numberBytes + (forTiles ? 4 * rows * Math.ceil(cols / TILE_SEGMENT) : 0);
     const xq = roomForQuantized(nBytes);
-    const xScales = xq + roundUp(numberBytes, LINE);
-    const xSums = xScales + roundUp(scaleBytes, LINE);
-    const args = forTiles ? [xq, xScales, at(x), cols] : [xq, xScales, xSums, at(x), cols];
+    const xScales = xq + numberBytes;
+    const args = forTiles ? [xq, xScales, at(x), cols] : [xq, at(x), cols];
     const operands = [range(x), { at: xq, end: xq + nBytes }];
     recordRows(forTiles ? 'quantizeForTiles' : 'quantizeForDots', rows, args, operands);
-    return { xq, xScales, xSums };
+    return { xq, xScales };
   }
   /** The last command if it is a product, and what it multiplies. */
   const product: { command?: Command; source: string; quantized: Quantized; outs: Range[] } = {
@@ -246,9 +244,9 @@ export function openStage(
         touched.every((a) => product.outs.every((b) => areApart(a, b)));
       if (!goesOn) Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x) : NOT_QUANTIZED });
       product.outs.push(range(out));
-      const { xq, xScales, xSums } = product.quantized;
+      const { xq, xScales } = product.quantized;
       const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];
-      const args = [at(out), at(x), xq, xScales, xSums, ...stored, x.rows, N, K];
+      const args = [at(out), at(x), xq, xScales, ...stored, x.rows, N, K];
       // a decoded row, 8 rows and 32 columns of words, their scales, an edge tile
       const scratchNeed = 4 * (41 * roundUp(K, 16) + 32 * Math.ceil(K / TILE_SEGMENT) + 48) + LINE;
       const groups = Math.ceil(N / COLUMN_GROUP);

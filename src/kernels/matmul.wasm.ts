@@ -7,7 +7,7 @@
  */
 import { dequantizeRow } from './dequantize.wasm';
 import { dotRow } from './dotRow.wasm';
-import { quantizeRow, TILE_LARGEST, TILE_SEGMENT } from './quantize.wasm';
+import { DOT_BLOCK_BYTES, quantizeRow, TILE_LARGEST, TILE_SEGMENT } from './quantize.wasm';
 import { madd, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
 import { tile4x8i16 } from './tileInt.wasm';
@@ -84,8 +84,6 @@ function multiplyRows(
   out: usize,
   x: usize,
   xq: usize,
-  xScales: usize,
-  xSums: usize,
   weight: usize,
   type: i32,
   rowBytes: usize,
@@ -95,16 +93,14 @@ function multiplyRows(
   K: i32,
 ): void {
   const outStride = (N as usize) << 2;
-  const scaleBytes = ((K >> 5) as usize) << 2;
+  const xqBytes = ((K >> 5) as usize) * DOT_BLOCK_BYTES;
   for (let c = from as usize; c < (to as usize); c++) {
     let row = weight + c * rowBytes;
     const first = out + (c << 2);
     const addend: f32 = bias ? load<f32>(bias + (c << 2)) : 0;
     if (xq && type >= FIRST_BLOCK_TYPE) {
       for (let t: usize = 0; t < (n as usize); t++) {
-        const at = t * scaleBytes;
-        const product = dotRow(type, row, xq + t * ((K as usize) << 1), xScales + at, xSums + at, K);
-        store<f32>(first + t * outStride, product + addend);
+        store<f32>(first + t * outStride, dotRow(type, row, xq + t * xqBytes, K) + addend);
       }
     } else {
       if (type != F32) {
@@ -123,8 +119,7 @@ export function matmul(
   out: usize,
   x: usize,
   xq: usize, // 0: multiply floats; else `x` quantised for tiles or, with fewer than four rows, for dot products
-  xScales: usize,
-  xSums: usize,
+  xScales: usize, // of tiles
   weight: usize,
   type: i32,
   rowBytes: usize,
@@ -153,7 +148,7 @@ export function matmul(
     const nCols = min(32, N - firstCol);
     if (n < tileRows) {
       const to = firstCol + nCols;
-      multiplyRows(scratch, firstCol, to, out, x, xq, xScales, xSums, weight, type, rowBytes, bias, n, N, K);
+      multiplyRows(scratch, firstCol, to, out, x, xq, weight, type, rowBytes, bias, n, N, K);
       continue;
     }
 

@@ -17,6 +17,16 @@ export const DOT_SEGMENT: i32 = 32;
 // @ts-ignore: decorator
 @inline
 export const DOT_LARGEST: f32 = 32767;
+/** Of 32 integers, their scale and their sum, rounded up to whole vectors. */
+// @ts-ignore: decorator
+@inline
+export const DOT_BLOCK_BYTES: usize = 80;
+// @ts-ignore: decorator
+@inline
+export const DOT_SCALE: usize = 64;
+// @ts-ignore: decorator
+@inline
+export const DOT_SUM: usize = 68;
 
 /** How a tile takes its numbers. */
 // @ts-ignore: decorator
@@ -133,25 +143,18 @@ export function quantizeForTiles(
   }
 }
 
-/** Likewise for `dotRow`; `cols` is a multiple of 32. `sums` `[rows, segments]` are those of the floats. */
-export function quantizeForDots(
-  scratch: usize,
-  begin: i32,
-  end: i32,
-  q: usize,
-  scales: usize,
-  sums: usize,
-  x: usize,
-  cols: i32,
-): void {
-  const scaleBytes = ((cols / DOT_SEGMENT) as usize) << 2;
-  for (let r = begin as usize; r < (end as usize); r++) {
-    const row = x + r * ((cols as usize) << 2);
-    quantizeRow(row, q + r * ((cols as usize) << 1), scales + r * scaleBytes, 4, cols, DOT_SEGMENT, DOT_LARGEST);
-    for (let s: usize = 0; s < scaleBytes; s += 4) {
-      let sum = v128.load(row + (s << 5));
-      for (let i: usize = 16; i < 128; i += 16) sum = f32x4.add(sum, v128.load(row + (s << 5) + i));
-      store<f32>(sums + r * scaleBytes + s, sum4(sum));
-    }
+/**
+ * Likewise for `dotRow`, in blocks of 32 numbers: the integers, their scale, and the sum of the floats. `cols` is a multiple
+ * of 32; `q` is `[rows, cols / 32]` blocks.
+ */
+export function quantizeForDots(scratch: usize, begin: i32, end: i32, q: usize, x: usize, cols: i32): void {
+  const blocksOfRow = cols / DOT_SEGMENT;
+  q += ((begin * blocksOfRow) as usize) * DOT_BLOCK_BYTES;
+  x += ((begin * blocksOfRow) as usize) << 7;
+  for (let block = begin * blocksOfRow; block < end * blocksOfRow; block++, q += DOT_BLOCK_BYTES, x += 128) {
+    quantizeRow(x, q, q + DOT_SCALE, 0, DOT_SEGMENT, DOT_SEGMENT, DOT_LARGEST);
+    let sum = v128.load(x);
+    for (let i: usize = 16; i < 128; i += 16) sum = f32x4.add(sum, v128.load(x + i));
+    store<f32>(q, sum4(sum), DOT_SUM);
   }
 }
