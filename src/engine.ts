@@ -119,10 +119,12 @@ export class Engine {
       onProgress?.(at - kept, tokens.length - kept);
       signal?.throwIfAborted();
       block = tokens.slice(at, at + blockLen);
-      await this.#forward(block);
+      this.#forward(block);
+      if (at + block.length < tokens.length) await this.#parts.backend.submit(); // the last goes with its logits
     }
+    const logits = await this.#logits(block.length - 1, 1);
     onProgress?.(tokens.length - kept, tokens.length - kept);
-    return this.#logits(block.length - 1, 1);
+    return logits;
   }
 
   async *#generate(
@@ -140,7 +142,7 @@ export class Engine {
       if (stopTokens?.has(token)) return;
       yield { token, ...(modelLogits && withLogprobs(modelLogits, token, logprobs)) };
       if (n === maxTokens || this.#cached.length === this.context) return;
-      await this.#forward([token]);
+      this.#forward([token]);
       logits = await this.#logits(0, 1);
     }
   }
@@ -152,7 +154,7 @@ export class Engine {
       onProgress?.(at, tokens.length);
       signal?.throwIfAborted();
       const block = tokens.slice(at, at + blockLen);
-      await this.#forward(block);
+      this.#forward(block);
       yield await this.#losses(tokens.slice(at + 1, at + block.length + 1));
     }
     onProgress?.(tokens.length, tokens.length);
@@ -190,10 +192,10 @@ export class Engine {
     }
   }
 
-  async #forward(block: readonly number[]): Promise<void> {
-    const { transformer, cache, backend } = this.#parts;
+  /** Records the reading of a block; it runs with what is asked of the backend next. */
+  #forward(block: readonly number[]): void {
+    const { transformer, cache } = this.#parts;
     transformer.forward(block, cache);
-    await backend.submit();
     for (const token of block) this.#cached.push(token);
   }
 
