@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { ModelConfig } from './config.ts';
 import { PLAIN, type Scale } from './dualChunk.ts';
 import { UnsupportedError } from './errors.ts';
-import { resolveMethod } from './method.ts';
+import { type Method, resolveMethod } from './method.ts';
 
 const modelOf = (maxPositionEmbeddings: number, more: Partial<ModelConfig> = {}): ModelConfig => ({
   modelType: 'llama',
@@ -41,7 +41,7 @@ describe('presets', () => {
     ['dca:100/150', 8192, 100, 150],
   ])('%s for a window of %i: %i/%i', (spec, trainedLen, chunkLen, maxDistance) => {
     const { dca } = resolveMethod(spec, undefined, modelOf(trainedLen), 1e6);
-    expect(dca).toEqual({ chunkLen, maxDistance, parts: 'full', scale: 'none', trainedLen });
+    expect(dca).toEqual({ chunkLen, maxDistance, parts: 'full', scale: 'logn', trainedLen });
   });
 
   it('config: of Qwen2.5-1M, with its scale', () => {
@@ -63,9 +63,9 @@ describe('presets', () => {
 describe('defaults', () => {
   it.each<[string, ModelConfig, number, string]>([
     ['within the trained window', LLAMA, 8192, 'none'],
-    ['beyond it', LLAMA, 8193, 'dca:paper:none'],
+    ['beyond it', LLAMA, 8193, 'dca:paper:logn'],
     ['within the window that YaRN gives', YARN, 32768, 'none'],
-    ['beyond the window that YaRN gives', YARN, 32769, 'dca:paper:none'],
+    ['beyond the window that YaRN gives', YARN, 32769, 'dca:paper:logn'],
     ['with its own dual chunk config, within', QWEN_1M, 262144, 'none'],
     ['with its own dual chunk config, beyond', QWEN_1M, 262145, 'dca:config:yarn'],
     ['with a sliding window', MISTRAL, 1e6, 'none'],
@@ -80,8 +80,9 @@ describe('settings', () => {
   it.each([
     ['dca:chunkllama:intra:logn', { chunkLen: 5120, maxDistance: 6144, parts: 'intra', scale: 'logn' }],
     ['dca:logn:intra:chunkllama', { chunkLen: 5120, maxDistance: 6144, parts: 'intra', scale: 'logn' }],
-    ['dca:intra+inter:640/700', { chunkLen: 640, maxDistance: 700, parts: 'intra+inter', scale: 'none' }],
-    ['dca', { chunkLen: 6144, maxDistance: 8191, parts: 'full', scale: 'none' }],
+    ['dca:intra+inter:640/700', { chunkLen: 640, maxDistance: 700, parts: 'intra+inter', scale: 'logn' }],
+    ['dca', { chunkLen: 6144, maxDistance: 8191, parts: 'full', scale: 'logn' }],
+    ['dca:none', { chunkLen: 6144, maxDistance: 8191, parts: 'full', scale: 'none' }],
   ])('%s, in any order', (spec, expected) => {
     expect(resolveMethod(spec, undefined, LLAMA, 1e6).dca).toEqual({ ...expected, trainedLen: 8192 });
   });
@@ -91,10 +92,27 @@ describe('settings', () => {
     ['dca:config:none', undefined, 'none'],
     ['dca:config:none', 'logn', 'logn'],
     [undefined, 'logn', 'logn'],
-    ['dca:paper', undefined, 'none'], // Qwen's scale belongs to Qwen's chunks
-    ['dca:1000/2000', undefined, 'none'],
+    ['dca:paper', undefined, 'logn'], // Qwen's scale belongs to Qwen's chunks
+    ['dca:1000/2000', undefined, 'logn'],
   ])('the scale of %s with option %s is %s', (spec, option, expected) => {
     expect(resolveMethod(spec, option, QWEN_1M, 1e6).dca.scale).toBe(expected);
+  });
+
+  it.each<[string, number, Method['ropeScaling'], string]>([
+    ['pi', 32768, { ropeType: 'linear', factor: 4 }, 'pi:4'],
+    ['ntk', 4096, { ropeType: 'ntk', factor: 1 }, 'ntk:1'], // nothing to stretch
+    ['ntk:2.5', 1e6, { ropeType: 'ntk', factor: 2.5 }, 'ntk:2.5'],
+    ['yarn', 16384, { ropeType: 'yarn', factor: 2, originalMaxPositionEmbeddings: 8192 }, 'yarn:2'],
+  ])('%s stretches RoPE as far as %d tokens need, or as told', (spec, context, ropeScaling, name) => {
+    expect(resolveMethod(spec, undefined, LLAMA, context)).toEqual({ name, dca: PLAIN, ropeScaling });
+  });
+
+  it.each([
+    ['ntk:0.5', LLAMA, 'method ntk:0.5: wanted a factor of at least 1, such as ntk:8'],
+    ['pi:x', LLAMA, 'method pi:x: wanted a factor of at least 1, such as pi:8'],
+    ['ntk', YARN, 'method ntk: this model has a RoPE rule of its own (yarn)'],
+  ])('%s is refused where it makes no sense', (spec, config, message) => {
+    expect(() => resolveMethod(spec, undefined, config, 1e6)).toThrow(message);
   });
 
   it('a scale is nothing to plain attention by default, and wrong with method none', () => {
@@ -117,7 +135,7 @@ describe('settings', () => {
 
 describe('errors', () => {
   const form =
-    'wanted none, or dca[:paper|chunkllama|config|CHUNKLEN/MAXDISTANCE][:full|intra+inter|intra][:none|yarn|logn]';
+    'wanted none, pi|ntk|yarn[:FACTOR], or dca[:paper|chunkllama|config|CHUNKLEN/MAXDISTANCE][:full|intra+inter|intra][:none|yarn|logn]';
   const range = 'wanted 1 <= chunkLen <= maxDistance <= 2 * chunkLen';
 
   it.each([

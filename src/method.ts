@@ -1,8 +1,9 @@
 /**
- * How a user names a way of reading: `none`, or `dca` with settings behind colons in any order, `dca:chunkllama:logn`.
- * A setting is a preset (`paper`, `chunkllama`, `config`), a pair `chunkLen/maxDistance`, a part or a scale.
+ * How a user names a way of reading: `none`; a RoPE rule, `pi`, `ntk` or `yarn`, perhaps with its factor, `ntk:8`; or `dca`
+ * with settings behind colons in any order, `dca:chunkllama:logn`. A setting is a preset (`paper`, `chunkllama`, `config`),
+ * a pair `chunkLen/maxDistance`, a part or a scale.
  */
-import { type ModelConfig, trainedWindow } from './config.ts';
+import { type ModelConfig, type RopeScaling, trainedWindow } from './config.ts';
 import { type DualChunk, type Parts, PLAIN, type Scale } from './dualChunk.ts';
 import { UnsupportedError } from './errors.ts';
 
@@ -10,6 +11,8 @@ export interface Method {
   /** What the user would type to get exactly this. */
   readonly name: string;
   readonly dca: DualChunk;
+  /** A RoPE rule in place of the model's own. */
+  readonly ropeScaling?: RopeScaling;
 }
 
 interface Chunks {
@@ -30,10 +33,21 @@ const PRESETS: Record<string, (c: number, config: ModelConfig) => Chunks | undef
   config: (_, { dualChunkAttentionConfig: own }) =>
     own && { chunkLen: own.chunkSize - own.localSize, maxDistance: own.chunkSize },
 };
+/** RoPE rules that stretch the trained window `c` by a factor, without training. */
+const ROPE_RULES: Record<string, (factor: number, c: number) => RopeScaling> = {
+  /** Position interpolation (arXiv 2306.15595). */
+  pi: (factor) => ({ ropeType: 'linear', factor }),
+  /** NTK-aware: a larger base. */
+  ntk: (factor) => ({ ropeType: 'ntk', factor }),
+  /** arXiv 2309.00071. */
+  yarn: (factor, c) => ({ ropeType: 'yarn', factor, originalMaxPositionEmbeddings: c }),
+};
 const PARTS: readonly Parts[] = ['full', 'intra+inter', 'intra'];
+/** The paper has none; with it retrieval reaches twice as far (LOG.md). */
+const DEFAULT_SCALE: Scale = 'logn';
 const SCALES: readonly Scale[] = ['none', 'yarn', 'logn'];
 
-export const METHOD_HELP = `none, or dca[:${Object.keys(PRESETS).join('|')}|CHUNKLEN/MAXDISTANCE][:${PARTS.join('|')}][:${SCALES.join('|')}]`;
+export const METHOD_HELP = `none, ${Object.keys(ROPE_RULES).join('|')}[:FACTOR], or dca[:${Object.keys(PRESETS).join('|')}|CHUNKLEN/MAXDISTANCE][:${PARTS.join('|')}][:${SCALES.join('|')}]`;
 
 /**
  * Settles the method for a model and a context.
@@ -58,9 +72,10 @@ export function resolveMethod(
   if (scale !== undefined && !SCALES.includes(scale)) {
     throw new UnsupportedError(`unknown scale "${scale}"; wanted ${SCALES.join(', ')}`);
   }
-  if (kind === 'none' && settings.length === 0) {
-    if ((scale ?? 'none') !== 'none') throw new UnsupportedError(`scale ${scale} needs method dca; got none`);
-    return { name: 'none', dca: PLAIN };
+  const isRule = Object.hasOwn(ROPE_RULES, kind) && settings.length <= 1;
+  if (isRule || (kind === 'none' && settings.length === 0)) {
+    if ((scale ?? 'none') !== 'none') throw new UnsupportedError(`scale ${scale} needs method dca; got ${kind}`);
+    return isRule ? ropeRule(kind, settings[0], config, context / trainedLen) : { name: 'none', dca: PLAIN };
   }
   if (kind !== 'dca') throw new UnsupportedError(`unknown method "${spec}"; wanted ${METHOD_HELP}`);
   if (config.slidingWindow !== undefined) {
@@ -82,13 +97,29 @@ export function resolveMethod(
   }
   const chunks = explicit ?? PRESETS[chosen.preset](trainedLen, config);
   if (!chunks) throw new UnsupportedError('method dca:config: this model has no dual_chunk_attention_config');
-  // Qwen scales wherever its config names the original window; the paper does not.
-  const byConfig = !explicit && chosen.preset === 'config' && own && own.originalMaxPositionEmbeddings > 0;
-  const chosenScale = scale ?? chosen.scale ?? (byConfig ? 'yarn' : 'none');
+  // Qwen scales wherever its config names the original window.
+  const byConfig = !explicit && chosen.preset === 'config' && own;
+  const usual = byConfig ? (own.originalMaxPositionEmbeddings > 0 ? 'yarn' : 'none') : DEFAULT_SCALE;
+  const chosenScale = scale ?? chosen.scale ?? usual;
   const dca = validateChunks({ ...chunks, parts: chosen.parts, scale: chosenScale, trainedLen });
   const chunkName = explicit ? `${dca.chunkLen}/${dca.maxDistance}` : chosen.preset;
   const partsName = dca.parts === 'full' ? '' : `:${dca.parts}`;
   return { name: `dca:${chunkName}${partsName}:${dca.scale}`, dca };
+}
+
+/** Plain attention under a RoPE rule. By default it is stretched as far as the context needs. */
+function ropeRule(kind: string, setting: string | undefined, config: ModelConfig, needed: number): Method {
+  if (config.ropeScaling) {
+    throw new UnsupportedError(
+      `method ${kind}: this model has a RoPE rule of its own (${config.ropeScaling.ropeType})`,
+    );
+  }
+  const factor = setting === undefined ? Math.max(1, needed) : Number(setting);
+  if (!(factor >= 1 && factor < Infinity)) {
+    throw new UnsupportedError(`method ${kind}:${setting}: wanted a factor of at least 1, such as ${kind}:8`);
+  }
+  const name = `${kind}:${Number(factor.toPrecision(4))}`;
+  return { name, dca: PLAIN, ropeScaling: ROPE_RULES[kind](factor, trainedWindow(config)) };
 }
 
 /** Distances stay exact over a chunk border up to `maxDistance - chunkLen`, which one chunk must be able to hold. */

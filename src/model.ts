@@ -130,7 +130,8 @@ export async function openModel(path: string): Promise<ModelFile> {
           const blockLen = Math.min(BLOCK_LEN, context);
           const weights = await loadWeights(checkpoint, backend, stageOf, options);
           const isPlain = method.dca.chunkLen === Infinity;
-          const rope = ropeFrequencies(config, isPlain ? context : method.dca.trainedLen);
+          const ropeScaling = method.ropeScaling ?? config.ropeScaling;
+          const rope = ropeFrequencies({ ...config, ropeScaling }, isPlain ? context : method.dca.trainedLen);
           const cache = allocKvCache(backend, config, context, stageOf);
           const transformer = makeTransformer(backend, config, weights, method.dca, rope, blockLen, MAX_LOGIT_ROWS);
           const engine = new Engine({

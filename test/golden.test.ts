@@ -151,7 +151,7 @@ describe.each(FILES)('$path', ({ path, cases, expected: { greedy, nll, tokenizer
 
     it.each([
       ['none', nll.plain],
-      ['dca:paper', nll.dcaPaper],
+      ['dca:paper:none', nll.dcaPaper],
     ])('mean negative log-likelihood, %s', async (spec, mean) => {
       const { config } = opened.checkpoint;
       const { dca } = resolveMethod(spec, undefined, config, nll.tokens.length);
