@@ -17,6 +17,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['errors', []],
   ['tensorTypes', []],
   ['kvTypes', []],
+  ['bundled', [NODE]],
   ['config', ['errors']],
   ['sampler', ['errors']],
   ['rope', [], ['config']],
@@ -44,7 +45,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
 
   ['model', LIBRARY],
   ['index', LIBRARY],
-  ['cli/*', ['cli/*', 'index', 'commander', 'cli-progress', NODE]],
+  ['cli/*', ['cli/*', 'index', 'bundled', 'commander', 'cli-progress', NODE]],
 ];
 
 /** `*` stands for anything. */

@@ -4,7 +4,9 @@ import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { BUNDLED_MODEL } from '../src/bundled.ts';
 import { parseSize } from '../src/cli/options.ts';
+import { openModel } from '../src/index.ts';
 
 const MODEL = 'test/golden/llama/model.gguf';
 const TEXT = 'test/golden/text.txt';
@@ -39,6 +41,50 @@ describe('sizes', () => {
   );
 });
 
+describe('demo', { timeout: 60_000 }, () => {
+  it('the bundled model reads four windows with DCA, and falls apart without', () => {
+    const { status, stdout, stderr } = dualchunk(['demo', '--quick', '--json']);
+    expect(stderr).not.toContain('fault');
+    const { ok, context, stretches, passKeys } = JSON.parse(stdout);
+    expect({ status, ok, context }).toEqual({ status: 0, ok: true, context: 4096 });
+    const [inside, last] = [stretches[0], stretches.at(-1)];
+    expect(inside.dca).toBeCloseTo(inside.plain, 0); // nearly one chunk
+    expect(last.plain).toBeGreaterThan(3 * last.dca);
+    expect(passKeys.filter(({ key, dca }: Record<string, string>) => dca === key).length).toBeGreaterThanOrEqual(4);
+  });
+
+  it('prints a table, and how to go on', () => {
+    const { stdout } = dualchunk(['demo', '--quick']);
+    expect(stdout).toMatch(/tokens 2,048 to 4,096 +\d+\.\d +\d+\.\d\n/);
+    expect(stdout).toMatch(/✓ \d{5}\n/);
+    expect(stdout).toContain('npx dualchunk run model.gguf -f book.txt');
+  });
+
+  it('says what it wants of a context too short or too long', () => {
+    expect(dualchunk(['demo', '--context', '1k']).stderr).toContain('wanted at least 2088');
+    expect(dualchunk(['demo', '--context', '1m']).stderr).toContain('the bundled book has');
+  });
+});
+
+describe('the bundled model', () => {
+  it('is what run takes where none is named', () => {
+    const { stdout, status } = dualchunk(['run', '-p', 'It was a dark night, and the', '-n', '8', '--json']);
+    expect(status).toBe(0);
+    expect(JSON.parse(stdout).text.length).toBeGreaterThan(8);
+  });
+
+  it('is described in its file, and splits texts as its tokenizer was trained to', async () => {
+    const file = await openModel(BUNDLED_MODEL);
+    expect(file.config).toMatchObject({ maxPositionEmbeddings: 1024, numHiddenLayers: 8, vocabSize: 8192 });
+    const golden: Record<string, number[]> = JSON.parse(readFileSync('test/golden/tokenizers/books-16m.json', 'utf8'));
+    for (const [text, ids] of Object.entries(golden)) {
+      expect(file.tokenizer.encode(text)).toEqual(ids);
+      expect(file.tokenizer.decode(ids)).toBe(text);
+    }
+    await file.close();
+  });
+});
+
 describe('run', () => {
   it('reads beyond the trained window by DCA and prints one JSON line', () => {
     const args = ['run', MODEL, '-f', TEXT, '--take', '200', '-p', 'Who?', '--raw', '-n', '8', '--json'];
@@ -46,7 +92,7 @@ describe('run', () => {
     expect(status).toBe(0);
     expect(stdout.trim().split('\n')).toHaveLength(1);
     const figures = JSON.parse(stdout);
-    expect(figures).toMatchObject({ text: expect.any(String), generatedTokens: 8, method: 'dca:paper:none' });
+    expect(figures).toMatchObject({ text: expect.any(String), generatedTokens: 8, method: 'dca:paper:logn' });
     expect(figures.promptTokens).toBeGreaterThan(200);
     for (const key of ['prefillTokensPerSecond', 'decodeTokensPerSecond', 'peakMemoryBytes']) {
       expect(figures[key]).toBeGreaterThan(0);
@@ -84,7 +130,7 @@ describe('run', () => {
 
   it('other methods read differently', () => {
     const read = (...method: string[]) => dualchunk(['run', MODEL, '-f', TEXT, '--take', '300', '-n', '12', ...method]);
-    const texts = [['--method', 'none'], [], ['--scale', 'logn'], ['--method', 'dca:6/9:intra']].map(
+    const texts = [['--method', 'none'], [], ['--scale', 'none'], ['--method', 'dca:6/9:intra']].map(
       (method) => read(...method).stdout,
     );
     expect(new Set(texts).size).toBe(4);
@@ -121,7 +167,7 @@ describe('what is wrong is said in one line, with exit code 1 and nothing on std
     [
       'an unknown method',
       () => ['run', MODEL, '-p', 'x', '--method', 'magic'],
-      /unknown method "magic"; wanted none, or/,
+      /unknown method "magic"; wanted none, pi\|ntk/,
     ],
     ['impossible chunks', () => ['run', MODEL, '-p', 'x', '--method', 'dca:9/6'], /chunkLen 9 with maxDistance 6/],
     ['a sampling option out of range', () => ['run', MODEL, '-p', 'x', '--top-p', '2'], /topP is 2; wanted/],
@@ -160,7 +206,7 @@ describe('inspect and help', () => {
     expect(status).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({
       trainedWindow: 32,
-      plan: { method: 'dca:paper:none', chunkLen: 24, maxDistance: 31, chunks: 43 },
+      plan: { method: 'dca:paper:logn', chunkLen: 24, maxDistance: 31, chunks: 43 },
       memory: { kvCache: 2 * 2 * 1024 * 4 * 16 * 2 },
     });
     expect(dualchunk(['inspect', 'test/golden/mistral']).stdout).toMatch(/KV cache/);

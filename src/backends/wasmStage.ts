@@ -185,7 +185,10 @@ export function openStage(
   function quantize(x: Tensor): Quantized {
     const { rows, cols } = x;
     const forTiles = rows >= INT_TILE_ROWS;
-    const numberBytes = roundUp(rows * (forTiles ? 2 * roundUp(cols, 2) : DOT_BLOCK_BYTES * (cols / DOT_SEGMENT)), LINE);
+    const numberBytes = roundUp(
+      rows * (forTiles ? 2 * roundUp(cols, 2) : DOT_BLOCK_BYTES * (cols / DOT_SEGMENT)),
+      LINE,
+    );
     const nBytes = numberBytes + (forTiles ? 4 * rows * Math.ceil(cols / TILE_SEGMENT) : 0);
     const xq = roomForQuantized(nBytes);
     const xScales = xq + numberBytes;

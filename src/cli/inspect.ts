@@ -1,7 +1,7 @@
 /** `dualchunk inspect`: what a checkpoint is, how it would be read, and what it would take. Loads no weights. */
 import { Command } from 'commander';
 import { type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
-import { addModelFlags, MODEL_ARGUMENT, type ModelFlags } from './options.ts';
+import { addModelFlags, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
 import { count, size } from './terminal.ts';
 
 interface InspectFlags extends ModelFlags {
@@ -9,7 +9,7 @@ interface InspectFlags extends ModelFlags {
 }
 
 export const inspectCommand = (): Command =>
-  addModelFlags(new Command('inspect').addArgument(MODEL_ARGUMENT))
+  addModelFlags(new Command('inspect').addArgument(OPTIONAL_MODEL_ARGUMENT))
     .description('Shows config, tensors, trained window, chunk plan and memory of a model, without loading it.')
     .option('--json', 'print one JSON object')
     .addHelpText(

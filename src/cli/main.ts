@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { FormatError, UnsupportedError } from '../index.ts';
 import { chatCommand } from './chat.ts';
+import { demoCommand } from './demo.ts';
 import { inspectCommand } from './inspect.ts';
 import { runCommand } from './run.ts';
 import { note } from './terminal.ts';
@@ -17,10 +18,12 @@ const program = new Command('dualchunk')
   .addCommand(runCommand())
   .addCommand(chatCommand())
   .addCommand(inspectCommand())
+  .addCommand(demoCommand())
   .addHelpText(
     'after',
     `
 Examples:
+  $ dualchunk demo
   $ dualchunk run model.gguf -f book.txt --take 12k -p "Who keeps a journal in this text?"
   $ dualchunk chat model.gguf
   $ dualchunk inspect model.gguf --context 64k

@@ -1,5 +1,6 @@
 /** What the commands share on their command line: the flags that load a model, and how sizes are read. */
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import { BUNDLED_MODEL } from '../bundled.ts';
 import { type LoadOptions, METHOD_HELP, type Scale } from '../index.ts';
 
 /** Whole number of tokens; `16k` is 16,384. */
@@ -24,6 +25,12 @@ export const collect = (value: string, previous: string[] = []): string[] => [..
 
 export const MODEL_ARGUMENT = new Argument('<model>', 'a .gguf file or a Hugging Face folder');
 
+/** Where a model without a chat template will do. */
+export const OPTIONAL_MODEL_ARGUMENT = new Argument('[model]', 'a .gguf file or a Hugging Face folder').default(
+  BUNDLED_MODEL,
+  'the bundled books-16m',
+);
+
 export interface ModelFlags {
   context?: number;
   method?: string;
@@ -43,7 +50,7 @@ export const addModelFlags = (command: Command): Command =>
     .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
     .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'))
     .addOption(
-      new Option('--precision <precision>', 'products in 16-bit integers or float32')
+      new Option('--precision <precision>', 'integers of attention, 16 bits elsewhere; or float32')
         .choices(['int8', 'int16', 'f32'])
         .default('int8'),
     )

@@ -7,8 +7,8 @@ import {
   addTextFlags,
   collect,
   loadOptionsOf,
-  MODEL_ARGUMENT,
   type ModelFlags,
+  OPTIONAL_MODEL_ARGUMENT,
   type SamplingFlags,
   samplingOf,
   type TextFlags,
@@ -24,7 +24,7 @@ interface RunFlags extends ModelFlags, TextFlags, SamplingFlags {
 }
 
 export const runCommand = (): Command =>
-  addSamplingFlags(addModelFlags(addTextFlags(new Command('run').addArgument(MODEL_ARGUMENT))))
+  addSamplingFlags(addModelFlags(addTextFlags(new Command('run').addArgument(OPTIONAL_MODEL_ARGUMENT))))
     .description('Reads texts and a prompt, and streams the answer.')
     .option('-p, --prompt <text>', 'what to ask, or the text to continue')
     .option('--stop <text>', 'end the answer before this text; may be given several times', collect)

@@ -44,8 +44,8 @@ export function progressBar(title: string, describe: (done: number, total: numbe
 
 export const loadingBar = () => progressBar('loading', (done, total) => `${size(done)} of ${size(total)}`);
 
-export const readingBar = () =>
-  progressBar('reading', (done, total, seconds) => {
+export const readingBar = (title = 'reading') =>
+  progressBar(title, (done, total, seconds) => {
     const rate = seconds > 0 && done > 0 ? `  ${count(done / seconds)} tokens/s` : '';
     return `${count(done)} of ${count(total)} tokens${rate}`;
   });
