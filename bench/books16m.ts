@@ -30,7 +30,7 @@ const lengths = values.lengths.split(',').map(parseSize);
 const samples = Number(values.samples);
 
 /** Tokens of each book that perplexity is measured on, at every length the same. */
-const STRETCH = 32768;
+const STRETCH = 16384;
 const ANSWER_TOKENS = 6; // a space and five digits
 const HEAD = 'There is a pass key hidden in the text below. Find it and remember it.';
 const SENTENCES = 'The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.';
