@@ -25,7 +25,7 @@ export interface LoadOptions {
   context?: number;
   /** `none`, `dca`, `dca:chunkllama:logn`, … (see `method.ts`). Default: `none` within the trained window, `dca` beyond. */
   method?: string;
-  /** Attention scale of DCA. Default `none`. */
+  /** Attention scale of DCA. Default `logn`, or what the model's own dual chunk config says. */
   scale?: Scale;
   /** `wasm` is fast; `reference` is float64 and slow. Default `wasm`. */
   backend?: 'wasm' | 'reference';

@@ -46,11 +46,20 @@ export const addModelFlags = (command: Command): Command =>
   command
     .option('-c, --context <tokens>', 'tokens that prompt and answer may have together', parseSize)
     .option('-m, --method <method>', `${METHOD_HELP} (default: none within the trained window, dca beyond)`)
-    .addOption(new Option('--scale <scale>', 'attention scale of dca').choices(['none', 'yarn', 'logn']))
+    .addOption(
+      new Option('--scale <scale>', 'attention scale of dca (default: logn, or the one in the config)').choices([
+        'none',
+        'yarn',
+        'logn',
+      ]),
+    )
     .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
     .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'))
     .addOption(
-      new Option('--precision <precision>', 'integers of attention, 16 bits elsewhere; or float32')
+      new Option(
+        '--precision <precision>',
+        'attention in integers of 8 or 16 bits and matrices in 16, or all in float32',
+      )
         .choices(['int8', 'int16', 'f32'])
         .default('int8'),
     )
