@@ -12,6 +12,7 @@ import { openWasm } from '../src/backends/wasm.ts';
 import type { Precision } from '../src/backends/wasmStage.ts';
 import { loadModel, type ModelConfig } from '../src/index.ts';
 import type { KvType } from '../src/kvTypes.ts';
+import { pieces } from '../test/pieces.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -44,8 +45,8 @@ function recordAttention(b: Backend, config: ModelConfig, n: number, nTokens: nu
   const width = nKvHeads * headDim;
   b.append(kv, tensor(nTokens, width, data.keys), tensor(nTokens, width, data.values), 0);
   const out = b.alloc('F32', n, nHeads * headDim);
-  const span = { start: nTokens - n, chunkLen, maxChunksBehind: Infinity, window: Infinity };
-  return { out, attend: () => b.attend(out, { intra, succ, inter }, kv, span) };
+  const seen = pieces({ n, start: nTokens - n, chunkLen });
+  return { out, attend: () => b.attend(out, { intra, succ, inter }, kv, seen) };
 }
 
 interface Inputs {

@@ -3,23 +3,25 @@
  * taken from the code that the engine runs on.
  */
 import { writeFileSync } from 'node:fs';
-import { chunkOf, type DualChunk, PLAIN, relativePosition } from '../src/dualChunk.ts';
+import { dualChunk, PLAIN } from '../src/dualChunk.ts';
+import { type Placement, relativePosition } from '../src/placement.ts';
 
 const N_TOKENS = 18;
 const CELL = 22; // pixels
 const TRAINED = 10;
-const dca: DualChunk = { chunkLen: 6, maxDistance: 9, parts: 'full', scale: 'none', trainedLen: TRAINED };
+const dca = dualChunk({ chunkLen: 6, maxDistance: 9, parts: 'full', scale: 'none', trainedLen: TRAINED });
 
 // chunks behind: own, before, earlier; and distances the model never saw
 const COLORS = ['#cfe8d5', '#fde6b3', '#cfdcf5'];
 const UNSEEN = '#f4b6b0';
 
-function matrix(left: number, top: number, title: string, method: DualChunk): string {
+function matrix(left: number, top: number, title: string, method: Placement): string {
   const cells: string[] = [`<text x="${left}" y="${top - 14}" class="title">${title}</text>`];
   for (let i = 0; i < N_TOKENS; i++) {
+    const { succ, intra } = method.bands(i);
     for (let j = 0; j <= i; j++) {
       const distance = relativePosition(i, j, method) as number;
-      const color = distance >= TRAINED ? UNSEEN : COLORS[Math.min(chunkOf(i, method) - chunkOf(j, method), 2)];
+      const color = distance >= TRAINED ? UNSEEN : COLORS[j >= intra[0] ? 0 : j >= succ[0] ? 1 : 2];
       const [x, y] = [left + j * CELL, top + i * CELL];
       cells.push(`<rect x="${x}" y="${y}" width="${CELL}" height="${CELL}" fill="${color}"/>`);
       cells.push(`<text x="${x + CELL / 2}" y="${y + CELL / 2 + 4}">${distance}</text>`);

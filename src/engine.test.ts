@@ -3,9 +3,11 @@ import { seededRandom } from '../test/random.ts';
 import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../test/tinyModel.ts';
 import { openReference } from './backends/reference.ts';
 import { openWasm } from './backends/wasm.ts';
-import { type DualChunk, PLAIN } from './dualChunk.ts';
+import { reRope, selfExtend, streaming, string, windowed } from './distanceBands.ts';
+import { type DualChunk, dualChunk, PLAIN } from './dualChunk.ts';
 import type { Engine, GeneratedToken, GenerateOptions } from './engine.ts';
 import { UnsupportedError } from './errors.ts';
+import type { Placement } from './placement.ts';
 import { logSumExp } from './sampler.ts';
 
 const BACKENDS = [
@@ -14,15 +16,28 @@ const BACKENDS = [
   { backend: 'wasm', open: () => openWasm({ threads: 2, precision: 'f32', kvType: 'f32' }), bound: 1e-4 },
 ];
 
-const DCA: DualChunk = { chunkLen: 12, maxDistance: 17, parts: 'full', scale: 'none', trainedLen: 18 };
-const METHODS: { name: string; dca: DualChunk; slidingWindow?: number }[] = [
-  { name: 'plain', dca: PLAIN },
-  { name: 'plain with a window', dca: PLAIN, slidingWindow: 7 },
-  { name: 'dca', dca: DCA },
-  { name: 'intra+inter', dca: { ...DCA, parts: 'intra+inter' } },
-  { name: 'intra', dca: { ...DCA, parts: 'intra' } },
-  { name: 'dca with logn', dca: { ...DCA, scale: 'logn' } },
-  { name: 'dca with yarn', dca: { ...DCA, scale: 'yarn' } },
+const SETTINGS: DualChunk = { chunkLen: 12, maxDistance: 17, parts: 'full', scale: 'none', trainedLen: 18 };
+const DCA = dualChunk(SETTINGS);
+const unscaled = (positions: Omit<Placement, 'attentionScale'>): Placement => ({
+  ...positions,
+  attentionScale: () => 1,
+});
+/** All read their first 12 tokens as plain attention does, and no token behind. */
+const METHODS: { name: string; placement: Placement; slidingWindow?: number }[] = [
+  { name: 'dca', placement: DCA },
+  { name: 'intra+inter', placement: dualChunk({ ...SETTINGS, parts: 'intra+inter' }) },
+  { name: 'intra', placement: dualChunk({ ...SETTINGS, parts: 'intra' }) },
+  { name: 'dca with logn', placement: dualChunk({ ...SETTINGS, scale: 'logn' }) },
+  { name: 'dca with yarn', placement: dualChunk({ ...SETTINGS, scale: 'yarn' }) },
+  { name: 'window', placement: unscaled(windowed(12)) },
+  { name: 'streaming', placement: unscaled(streaming(3, 9)) },
+  { name: 'ReRoPE', placement: unscaled(reRope(11)) },
+  { name: 'Self-Extend', placement: unscaled(selfExtend(5, 11)) },
+  { name: 'STRING', placement: unscaled(string(12, 7)) },
+];
+const PLAIN_METHODS: typeof METHODS = [
+  { name: 'plain', placement: PLAIN },
+  { name: 'plain with a window', placement: PLAIN, slidingWindow: 7 },
 ];
 
 const TOKENS = randomTokens(50); // four chunks of 12 and two tokens
@@ -78,12 +93,15 @@ describe.each(BACKENDS)('blocks, $backend', ({ open: openBackend, bound }) => {
     ...[1, 2, 3].map((seed) => [`at random, seed ${seed}`, starts(`split ${seed}`)]),
   ] as [string, number[]][];
 
-  it.each(METHODS)('any split gives the same logits: $name', async ({ dca, slidingWindow }) => {
-    const config = tinyConfig({ slidingWindow });
-    const opened = () => open({ backend: openBackend(), config, dca });
-    const whole = await logitsByBlocks(opened(), [0]);
-    for (const [, split] of SPLITS) expectNear(await logitsByBlocks(opened(), split), whole, bound);
-  });
+  it.each([...PLAIN_METHODS, ...METHODS])(
+    'any split gives the same logits: $name',
+    async ({ placement, slidingWindow }) => {
+      const config = tinyConfig({ slidingWindow });
+      const opened = () => open({ backend: openBackend(), config, placement });
+      const whole = await logitsByBlocks(opened(), [0]);
+      for (const [, split] of SPLITS) expectNear(await logitsByBlocks(opened(), split), whole, bound);
+    },
+  );
 });
 
 describe('models', () => {
@@ -93,7 +111,7 @@ describe('models', () => {
       const config = tinyConfig({ modelType, tieWordEmbeddings: modelType === 'llama' });
       const [wasm, reference] = await Promise.all(
         BACKENDS.map(({ open: openBackend }) =>
-          logitsByBlocks(open({ backend: openBackend(), config, dca: DCA }), [0]),
+          logitsByBlocks(open({ backend: openBackend(), config, placement: DCA }), [0]),
         ),
       );
       expectNear(wasm, reference, 1e-4);
@@ -103,11 +121,11 @@ describe('models', () => {
   it('methods differ beyond the first chunk, and only there', async () => {
     const { vocabSize } = tinyConfig();
     const plain = await logitsByBlocks(open(), [0]);
-    for (const { name, dca } of METHODS.filter((method) => method.dca !== PLAIN)) {
-      const logits = await logitsByBlocks(open({ dca }), [0]);
-      const firstChunk = dca.chunkLen * vocabSize;
+    for (const { name, placement } of METHODS) {
+      const logits = await logitsByBlocks(open({ placement }), [0]);
+      const firstChunk = SETTINGS.chunkLen * vocabSize;
       expect(logits.slice(0, firstChunk), name).toEqual(plain.slice(0, firstChunk));
-      for (let row = dca.chunkLen; row < TOKENS.length; row++) {
+      for (let row = SETTINGS.chunkLen; row < TOKENS.length; row++) {
         const isSame = logits
           .slice(row * vocabSize, (row + 1) * vocabSize)
           .every((x, i) => x === plain[row * vocabSize + i]);
@@ -126,8 +144,8 @@ describe('prompts that begin alike', () => {
     ['another end', TOKENS, [...TOKENS.slice(0, 17), ...other], 20],
     ['another beginning', TOKENS, [...other, ...TOKENS.slice(0, 10)], 30],
   ])('%s is read from where it differs, to the same result', async (_, first, second, unread) => {
-    const fresh = await generate(open({ dca: DCA }).engine, second);
-    const { engine } = open({ dca: DCA });
+    const fresh = await generate(open({ placement: DCA }).engine, second);
+    const { engine } = open({ placement: DCA });
     await generate(engine, first, { maxTokens: 1 });
     const totals: number[] = [];
     expectSameText(await generate(engine, second, { onProgress: (__, total) => totals.push(total) }), fresh);
@@ -135,14 +153,14 @@ describe('prompts that begin alike', () => {
   });
 
   it('the answer counts as read: a conversation goes on from it', async () => {
-    const { engine } = open({ dca: DCA });
+    const { engine } = open({ placement: DCA });
     const prompt = TOKENS.slice(0, 20);
     const answer = (await generate(engine, prompt)).map(({ token }) => token);
     const longer = [...prompt, ...answer, ...other];
     const totals: number[] = [];
     const again = await generate(engine, longer, { onProgress: (_, total) => totals.push(total) });
     expect(totals[0]).toBe(other.length + 1); // the last token of an answer has been given, but not read
-    expectSameText(again, await generate(open({ dca: DCA }).engine, longer));
+    expectSameText(again, await generate(open({ placement: DCA }).engine, longer));
   });
 });
 
@@ -272,7 +290,7 @@ describe('score', () => {
     'is what every token costs given those before it, $backend',
     async ({ open: openBackend, bound }) => {
       const { vocabSize } = tinyConfig();
-      const rows = await logitsByBlocks(open({ backend: openBackend(), dca: DCA }), [...TOKENS.keys()]);
+      const rows = await logitsByBlocks(open({ backend: openBackend(), placement: DCA }), [...TOKENS.keys()]);
       const expected = TOKENS.slice(1).map((token, at) => {
         const logits = Float64Array.from(rows.slice(at * vocabSize, (at + 1) * vocabSize));
         return logSumExp(logits) - logits[token];
@@ -284,7 +302,7 @@ describe('score', () => {
         [7, 7],
         [1, 1],
       ]) {
-        const { engine } = open({ backend: openBackend(), dca: DCA, blockLen, maxLogitRows });
+        const { engine } = open({ backend: openBackend(), placement: DCA, blockLen, maxLogitRows });
         const losses = await collect(engine.score(TOKENS));
         expect(losses).toHaveLength(Math.ceil(TOKENS.length / blockLen));
         expectNear(
@@ -297,7 +315,7 @@ describe('score', () => {
   );
 
   it('reads its text from the beginning, whatever was read before', async () => {
-    const { engine } = open({ dca: DCA });
+    const { engine } = open({ placement: DCA });
     const [first, again] = [await collect(engine.score(TOKENS)), await collect(engine.score(TOKENS))];
     expect(again).toEqual(first);
     expect(await collect(engine.score([7]))).toEqual([new Float64Array()]);

@@ -1,7 +1,7 @@
 /** Public API. */
 export type { ModelConfig, RopeScaling } from './config.ts';
 export { trainedWindow } from './config.ts';
-export type { DualChunk, Parts, Scale } from './dualChunk.ts';
+export type { DualChunk, Parts } from './dualChunk.ts';
 export type { GeneratedToken, LogProb } from './engine.ts';
 export { FormatError, UnsupportedError } from './errors.ts';
 export type { MemoryPlan } from './memoryPlan.ts';
@@ -9,5 +9,6 @@ export type { Method } from './method.ts';
 export { METHOD_HELP, resolveMethod } from './method.ts';
 export type { LoadOptions, Model, ModelFile, Piece, Prompt, TextOptions } from './model.ts';
 export { loadModel, openModel } from './model.ts';
+export type { Scale } from './placement.ts';
 export type { SamplingOptions } from './sampler.ts';
 export type { Message, Tokenizer } from './tokenizer/tokenizer.ts';

@@ -24,15 +24,22 @@ export const MAX_LOGIT_ROWS = 32;
 /** A wasm32 memory, less a sixteenth for what kernels take: quantised activations, and a few MiB for every thread. */
 const STAGE_BYTES = (15 / 16) * 2 ** 32;
 
-/** Fills one stage after the other. @param context Tokens. @param stageLimit Bytes. */
+/**
+ * Fills one stage after the other.
+ *
+ * @param context Tokens.
+ * @param stageLimit Bytes.
+ * @param keyForms 2 where keys are kept at two positions.
+ */
 export function memoryPlan(
   config: ModelConfig,
   weights: WeightBytes,
   context: number,
   kvType: KvType,
   stageLimit = STAGE_BYTES,
+  keyForms: 1 | 2 = 1,
 ): MemoryPlan {
-  const kvLayer = kvLayerBytes(config, context, kvType);
+  const kvLayer = kvLayerBytes(config, context, kvType, keyForms);
   const scratch = scratchBytes(config, Math.min(BLOCK_LEN, context));
   const logits = logitBytes(config, MAX_LOGIT_ROWS);
   const stageBytes = [weights.others + logits + scratch];

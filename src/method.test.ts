@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { ModelConfig } from './config.ts';
-import { PLAIN, type Scale } from './dualChunk.ts';
+import { PLAIN } from './dualChunk.ts';
 import { UnsupportedError } from './errors.ts';
-import { type Method, resolveMethod } from './method.ts';
+import { METHOD_HELP, type Method, resolveMethod } from './method.ts';
+import type { Scale } from './placement.ts';
 
 const modelOf = (maxPositionEmbeddings: number, more: Partial<ModelConfig> = {}): ModelConfig => ({
   modelType: 'llama',
@@ -72,7 +73,7 @@ describe('defaults', () => {
   ])('%s', (_, config, context, name) => {
     const method = resolveMethod(undefined, undefined, config, context);
     expect(method.name).toBe(name);
-    if (name === 'none') expect(method.dca).toEqual(PLAIN);
+    if (name === 'none') expect(method.placement).toBe(PLAIN);
   });
 });
 
@@ -95,7 +96,7 @@ describe('settings', () => {
     ['dca:paper', undefined, 'logn'], // Qwen's scale belongs to Qwen's chunks
     ['dca:1000/2000', undefined, 'logn'],
   ])('the scale of %s with option %s is %s', (spec, option, expected) => {
-    expect(resolveMethod(spec, option, QWEN_1M, 1e6).dca.scale).toBe(expected);
+    expect(resolveMethod(spec, option, QWEN_1M, 1e6).dca?.scale).toBe(expected);
   });
 
   it.each<[string, number, Method['ropeScaling'], string]>([
@@ -104,7 +105,9 @@ describe('settings', () => {
     ['ntk:2.5', 1e6, { ropeType: 'ntk', factor: 2.5 }, 'ntk:2.5'],
     ['yarn', 16384, { ropeType: 'yarn', factor: 2, originalMaxPositionEmbeddings: 8192 }, 'yarn:2'],
   ])('%s stretches RoPE as far as %d tokens need, or as told', (spec, context, ropeScaling, name) => {
-    expect(resolveMethod(spec, undefined, LLAMA, context)).toEqual({ name, dca: PLAIN, ropeScaling });
+    expect(resolveMethod(spec, undefined, LLAMA, context)).toMatchObject({
+      ...{ name, ropeScaling, placement: PLAIN, longest: context },
+    });
   });
 
   it.each([
@@ -117,7 +120,9 @@ describe('settings', () => {
 
   it('a scale is nothing to plain attention by default, and wrong with method none', () => {
     expect(resolveMethod(undefined, 'logn', LLAMA, 8192).name).toBe('none');
-    expect(() => resolveMethod('none', 'logn', LLAMA, 8192)).toThrow('scale logn needs method dca; got none');
+    expect(() => resolveMethod('none', 'logn', LLAMA, 8192)).toThrow(
+      'scale logn needs method dca or one that parts keys by distance; got none',
+    );
   });
 
   it('a name gives the same method again', () => {
@@ -125,7 +130,8 @@ describe('settings', () => {
       for (const parts of ['', ':full', ':intra+inter', ':intra']) {
         for (const scale of [undefined, 'none', 'yarn', 'logn'] as const) {
           const method = resolveMethod(`dca${chunks}${parts}`, scale, QWEN_1M, 1e6);
-          expect(resolveMethod(method.name, undefined, QWEN_1M, 1e6)).toEqual(method);
+          const { name, dca } = resolveMethod(method.name, undefined, QWEN_1M, 1e6);
+          expect({ name, dca }).toEqual({ name: method.name, dca: method.dca });
         }
       }
     }
@@ -133,9 +139,56 @@ describe('settings', () => {
   });
 });
 
+describe('keys parted by distance', () => {
+  it.each([
+    ['window', 'window:8192:none'],
+    ['window:500', 'window:500:none'],
+    ['streaming', 'streaming:4/8188:none'],
+    ['rerope', 'rerope:4096:logn'],
+    ['rerope:none:100', 'rerope:100:none'],
+    ['selfextend', 'selfextend:9/2048:none'], // 2/3 * 8192 > 2048 + (32768 - 2048) / 9
+    ['selfextend:4/512:logn', 'selfextend:4/512:logn'],
+    ['string', 'string:10922/128:none'],
+  ])('%s is %s', (spec, name) => {
+    const method = resolveMethod(spec, undefined, LLAMA, 32768);
+    expect(method.name).toBe(name);
+    expect(resolveMethod(name, undefined, LLAMA, 32768).description).toBe(method.description);
+  });
+
+  it.each([
+    ['window:0', 'method window:0: wanted whole numbers of at least 1'],
+    ['window:3/4', 'unknown setting "3/4" in method "window:3/4"'],
+    ['streaming:8', 'unknown setting "8" in method "streaming:8"'],
+    ['window@ntk', 'unknown method "window@ntk"'],
+  ])('%s is refused', (spec, message) => {
+    expect(() => resolveMethod(spec, undefined, LLAMA, 32768)).toThrow(message);
+  });
+
+  it('is nothing to a model that looks back a window only', () => {
+    expect(() => resolveMethod('streaming', undefined, MISTRAL, 1e6)).toThrow('so streaming has nothing to add');
+  });
+});
+
+describe('DCA on a RoPE rule', () => {
+  it('counts as trained with the window that the rule stretches', () => {
+    const { name, dca, ropeScaling } = resolveMethod('dca:none@ntk:4', undefined, LLAMA, 1e6);
+    expect(name).toBe('dca:paper:none@ntk:4');
+    expect(dca).toMatchObject({ chunkLen: 24576, maxDistance: 32767, trainedLen: 8192 });
+    expect(ropeScaling).toEqual({ ropeType: 'ntk', factor: 4 });
+    expect(resolveMethod('dca@pi', undefined, LLAMA, 1e6).name).toBe('dca:paper:logn@pi:2');
+  });
+
+  it.each([
+    ['dca@rope', 'unknown RoPE rule "rope" in method "dca@rope"; wanted pi|ntk|yarn[:FACTOR]'],
+    ['dca@ntk:0', 'method ntk:0: wanted a factor of at least 1'],
+    ['dca@ntk@pi', 'unknown method "dca@ntk@pi"'],
+  ])('%s is refused', (spec, message) => {
+    expect(() => resolveMethod(spec, undefined, LLAMA, 1e6)).toThrow(message);
+  });
+});
+
 describe('errors', () => {
-  const form =
-    'wanted none, pi|ntk|yarn[:FACTOR], or dca[:paper|chunkllama|config|CHUNKLEN/MAXDISTANCE][:full|intra+inter|intra][:none|yarn|logn]';
+  const form = `wanted ${METHOD_HELP}`;
   const range = 'wanted 1 <= chunkLen <= maxDistance <= 2 * chunkLen';
 
   it.each([
@@ -154,7 +207,7 @@ describe('errors', () => {
     [
       'dca',
       MISTRAL,
-      'this model looks back 4096 tokens only (sliding_window), so DCA has nothing to add; use --method none',
+      'this model looks back 4096 tokens only (sliding_window), so dca has nothing to add; use --method none',
     ],
   ])('%s', (spec, config, message) => {
     expect(() => resolveMethod(spec, undefined, config, 1e6)).toThrow(new UnsupportedError(message));

@@ -1,18 +1,27 @@
 /**
- * How a user names a way of reading: `none`; a RoPE rule, `pi`, `ntk` or `yarn`, perhaps with its factor, `ntk:8`; or `dca`
- * with settings behind colons in any order, `dca:chunkllama:logn`. A setting is a preset (`paper`, `chunkllama`, `config`),
- * a pair `chunkLen/maxDistance`, a part or a scale.
+ * How a user names a way of reading, and what each name means for a model and a context. `none`; a RoPE rule, `pi`, `ntk` or
+ * `yarn`, perhaps with its factor, `ntk:8`; a way that parts keys by distance, `selfextend:8/512`; or `dca` with settings
+ * behind colons in any order, `dca:chunkllama:logn`: a preset (`paper`, `chunkllama`, `config`), a pair
+ * `chunkLen/maxDistance`, a part, a scale. `dca@ntk:4` is DCA over the window that a RoPE rule stretches.
  */
 import { type ModelConfig, type RopeScaling, trainedWindow } from './config.ts';
-import { type DualChunk, type Parts, PLAIN, type Scale } from './dualChunk.ts';
+import { reRope, selfExtend, streaming, string, windowed } from './distanceBands.ts';
+import { type DualChunk, dualChunk, type Parts, PLAIN } from './dualChunk.ts';
 import { UnsupportedError } from './errors.ts';
+import { attentionScale, type Placement, type Scale } from './placement.ts';
 
 export interface Method {
   /** What the user would type to get exactly this. */
   readonly name: string;
-  readonly dca: DualChunk;
+  /** The same in words. */
+  readonly description: string;
+  readonly placement: Placement;
+  /** The settings of Dual Chunk Attention, where it is that. */
+  readonly dca?: DualChunk;
   /** A RoPE rule in place of the model's own. */
   readonly ropeScaling?: RopeScaling;
+  /** Most positions RoPE will see; dynamic NTK stretches to it. */
+  readonly longest: number;
 }
 
 interface Chunks {
@@ -33,6 +42,7 @@ const PRESETS: Record<string, (c: number, config: ModelConfig) => Chunks | undef
   config: (_, { dualChunkAttentionConfig: own }) =>
     own && { chunkLen: own.chunkSize - own.localSize, maxDistance: own.chunkSize },
 };
+
 /** RoPE rules that stretch the trained window `c` by a factor, without training. */
 const ROPE_RULES: Record<string, (factor: number, c: number) => RopeScaling> = {
   /** Position interpolation (arXiv 2306.15595). */
@@ -42,12 +52,75 @@ const ROPE_RULES: Record<string, (factor: number, c: number) => RopeScaling> = {
   /** arXiv 2309.00071. */
   yarn: (factor, c) => ({ ropeType: 'yarn', factor, originalMaxPositionEmbeddings: c }),
 };
+/** Of a rule that DCA is stacked on. */
+const DEFAULT_STACKED_FACTOR = 2;
+
+/** Ways that part keys by distance: their numbers, what these are by default, and the scale they were published with. */
+const BY_DISTANCE: Record<
+  string,
+  {
+    numbers: string;
+    usual: (c: number, context: number) => number[];
+    place: (a: number, b: number) => Omit<Placement, 'attentionScale'>;
+    words: (a: number, b: number) => string;
+    scale: Scale;
+  }
+> = {
+  window: {
+    numbers: 'LEN',
+    usual: (c) => [c],
+    place: windowed,
+    words: (near) => `the last ${near} tokens only`,
+    scale: 'none',
+  },
+  streaming: {
+    numbers: 'SINKS/LEN',
+    usual: (c) => [4, c - 4],
+    place: streaming,
+    words: (sinks, near) => `the first ${sinks} tokens and the last ${near}`,
+    scale: 'none',
+  },
+  /** Its author trained at 2,048 and took 512 or 1,024. */
+  rerope: {
+    numbers: 'W',
+    usual: (c) => [Math.floor(c / 2)],
+    place: reRope,
+    words: (w) => `distances at most ${w}`,
+    scale: 'logn',
+  },
+  /** The group is the least for which its authors' rule holds, `2/3 c > W + (L - W) / G`. */
+  selfextend: {
+    numbers: 'G/W',
+    usual(c, context) {
+      const w = Math.floor(c / 4);
+      return [context <= c ? 1 : Math.ceil((context - w) / ((2 / 3) * c - w)), w];
+    },
+    place: selfExtend,
+    words: (group, w) => `beyond ${w} tokens, positions in groups of ${group}`,
+    scale: 'none',
+  },
+  /** Made for use within the trained window; the shift is a third of the context. */
+  string: {
+    numbers: 'S/W',
+    usual: (c, context) => [Math.max(1, Math.floor(context / 3)), Math.min(128, Math.ceil(c / 8))],
+    place: string,
+    words: (shift, w) => `beyond ${shift} tokens, distances less ${shift} plus ${w}`,
+    scale: 'none',
+  },
+};
 const PARTS: readonly Parts[] = ['full', 'intra+inter', 'intra'];
 /** The paper has none; with it retrieval reaches twice as far (LOG.md). */
 const DEFAULT_SCALE: Scale = 'logn';
 const SCALES: readonly Scale[] = ['none', 'yarn', 'logn'];
 
-export const METHOD_HELP = `none, ${Object.keys(ROPE_RULES).join('|')}[:FACTOR], or dca[:${Object.keys(PRESETS).join('|')}|CHUNKLEN/MAXDISTANCE][:${PARTS.join('|')}][:${SCALES.join('|')}]`;
+const RULES = Object.keys(ROPE_RULES).join('|');
+export const METHOD_HELP = [
+  'none',
+  ...Object.entries(BY_DISTANCE).map(([kind, { numbers }]) => `${kind}[:${numbers}]`),
+  `${RULES}[:FACTOR]`,
+  'dynamic',
+  `dca[:${Object.keys(PRESETS).join('|')}|CHUNKLEN/MAXDISTANCE][:${PARTS.join('|')}][:${SCALES.join('|')}][@${RULES}[:FACTOR]]`,
+].join(', ');
 
 /**
  * Settles the method for a model and a context.
@@ -68,22 +141,72 @@ export function resolveMethod(
     const needsDca = context > trainedLen && config.slidingWindow === undefined;
     return needsDca ? resolveMethod('dca', scale, config, context) : resolveMethod('none', 'none', config, context);
   }
-  const [kind, ...settings] = spec.split(':');
   if (scale !== undefined && !SCALES.includes(scale)) {
     throw new UnsupportedError(`unknown scale "${scale}"; wanted ${SCALES.join(', ')}`);
   }
+  const [main, ...under] = spec.split('@');
+  const [kind, ...settings] = main.split(':');
+  const isScaled = kind === 'dca' || Object.hasOwn(BY_DISTANCE, kind);
   const isRule = Object.hasOwn(ROPE_RULES, kind) && settings.length <= 1;
-  if (isRule || (kind === 'none' && settings.length === 0)) {
-    if ((scale ?? 'none') !== 'none') throw new UnsupportedError(`scale ${scale} needs method dca; got ${kind}`);
-    return isRule ? ropeRule(kind, settings[0], config, context / trainedLen) : { name: 'none', dca: PLAIN };
+  const isBare = (kind === 'none' || kind === 'dynamic') && settings.length === 0;
+  if (!(isScaled || isRule || isBare) || under.length > (kind === 'dca' ? 1 : 0)) {
+    throw new UnsupportedError(`unknown method "${spec}"; wanted ${METHOD_HELP}`);
   }
-  if (kind !== 'dca') throw new UnsupportedError(`unknown method "${spec}"; wanted ${METHOD_HELP}`);
-  if (config.slidingWindow !== undefined) {
+  if (isScaled && config.slidingWindow !== undefined) {
     throw new UnsupportedError(
-      `this model looks back ${config.slidingWindow} tokens only (sliding_window), so DCA has nothing to add; use --method none`,
+      `this model looks back ${config.slidingWindow} tokens only (sliding_window), so ${kind} has nothing to add; use --method none`,
     );
   }
+  if (!isScaled && (scale ?? 'none') !== 'none') {
+    throw new UnsupportedError(`scale ${scale} needs method dca or one that parts keys by distance; got ${kind}`);
+  }
+  if (isRule) return ropeRule(kind, settings[0], config, context);
+  if (kind === 'dynamic') {
+    return {
+      ...ropeRule('ntk', undefined, config, context),
+      name: 'dynamic',
+      description: 'NTK-aware RoPE, stretched to the context',
+    };
+  }
+  if (kind === 'none') return { name: 'none', description: 'plain RoPE', placement: PLAIN, longest: context };
+  return kind === 'dca'
+    ? dcaOf(spec, settings, under[0], scale, config)
+    : byDistance(spec, kind, settings, scale, trainedLen, context);
+}
 
+// --- internal ---
+
+/** Plain attention under a RoPE rule. By default it is stretched as far as the context needs. */
+function ropeRule(kind: string, setting: string | undefined, config: ModelConfig, context: number): Method {
+  if (config.ropeScaling) {
+    throw new UnsupportedError(
+      `method ${kind}: this model has a RoPE rule of its own (${config.ropeScaling.ropeType})`,
+    );
+  }
+  const trainedLen = trainedWindow(config);
+  const factor = setting === undefined ? Math.max(1, context / trainedLen) : Number(setting);
+  if (!(factor >= 1 && factor < Infinity)) {
+    throw new UnsupportedError(`method ${kind}:${setting}: wanted a factor of at least 1, such as ${kind}:8`);
+  }
+  const shown = Number(factor.toPrecision(4));
+  return {
+    name: `${kind}:${shown}`,
+    description: `${kind === 'pi' ? 'position interpolation' : kind === 'ntk' ? 'NTK-aware RoPE' : 'YaRN'}, factor ${shown}`,
+    placement: PLAIN,
+    ropeScaling: ROPE_RULES[kind](factor, trainedLen),
+    longest: context,
+  };
+}
+
+/** @param rule That DCA is stacked on: it counts as trained with the window the rule stretches. */
+function dcaOf(
+  spec: string,
+  settings: readonly string[],
+  rule: string | undefined,
+  scale: Scale | undefined,
+  config: ModelConfig,
+): Method {
+  const trainedLen = trainedWindow(config);
   const own = config.dualChunkAttentionConfig;
   const chosen = { preset: own ? 'config' : 'paper', parts: 'full' as Parts, scale: undefined as Scale | undefined };
   let explicit: Chunks | undefined;
@@ -93,9 +216,15 @@ export function resolveMethod(
     else if (Object.hasOwn(PRESETS, setting)) chosen.preset = setting;
     else if (PARTS.includes(setting as Parts)) chosen.parts = setting as Parts;
     else if (SCALES.includes(setting as Scale)) chosen.scale = setting as Scale;
-    else throw new UnsupportedError(`unknown setting "${setting}" in method "${spec}"; wanted ${METHOD_HELP}`);
+    else throw unknownSetting(setting, spec);
   }
-  const chunks = explicit ?? PRESETS[chosen.preset](trainedLen, config);
+  const [ruleKind, factor = DEFAULT_STACKED_FACTOR, ...more] = rule?.split(':') ?? [];
+  if (ruleKind !== undefined && (!Object.hasOwn(ROPE_RULES, ruleKind) || more.length > 0)) {
+    throw new UnsupportedError(`unknown RoPE rule "${rule}" in method "${spec}"; wanted ${RULES}[:FACTOR]`);
+  }
+  const under = ruleKind === undefined ? undefined : ropeRule(ruleKind, String(factor), config, trainedLen);
+  const window = Math.floor(trainedLen * (under ? Number(factor) : 1));
+  const chunks = explicit ?? PRESETS[chosen.preset](window, config);
   if (!chunks) throw new UnsupportedError('method dca:config: this model has no dual_chunk_attention_config');
   // Qwen scales wherever its config names the original window.
   const byConfig = !explicit && chosen.preset === 'config' && own;
@@ -104,23 +233,50 @@ export function resolveMethod(
   const dca = validateChunks({ ...chunks, parts: chosen.parts, scale: chosenScale, trainedLen });
   const chunkName = explicit ? `${dca.chunkLen}/${dca.maxDistance}` : chosen.preset;
   const partsName = dca.parts === 'full' ? '' : `:${dca.parts}`;
-  return { name: `dca:${chunkName}${partsName}:${dca.scale}`, dca };
+  return {
+    name: `dca:${chunkName}${partsName}:${dca.scale}${under ? `@${under.name}` : ''}`,
+    description:
+      `Dual Chunk Attention, chunks of ${dca.chunkLen}, distances at most ${dca.maxDistance}, ` +
+      `${dca.parts === 'full' ? '' : `${dca.parts} only, `}scale ${dca.scale}${under ? `, over ${under.description}` : ''}`,
+    placement: dualChunk(dca),
+    dca,
+    ...(under && { ropeScaling: under.ropeScaling }),
+    longest: window,
+  };
 }
 
-/** Plain attention under a RoPE rule. By default it is stretched as far as the context needs. */
-function ropeRule(kind: string, setting: string | undefined, config: ModelConfig, needed: number): Method {
-  if (config.ropeScaling) {
-    throw new UnsupportedError(
-      `method ${kind}: this model has a RoPE rule of its own (${config.ropeScaling.ropeType})`,
-    );
+function byDistance(
+  spec: string,
+  kind: string,
+  settings: readonly string[],
+  scale: Scale | undefined,
+  trainedLen: number,
+  context: number,
+): Method {
+  const { usual, place, words, scale: published } = BY_DISTANCE[kind];
+  let numbers = usual(trainedLen, context);
+  let chosen = scale;
+  for (const setting of settings) {
+    if (SCALES.includes(setting as Scale)) chosen ??= setting as Scale;
+    else if (/^\d+(\/\d+)?$/.test(setting) && setting.split('/').length === numbers.length) {
+      numbers = setting.split('/').map(Number);
+    } else throw unknownSetting(setting, spec);
   }
-  const factor = setting === undefined ? Math.max(1, needed) : Number(setting);
-  if (!(factor >= 1 && factor < Infinity)) {
-    throw new UnsupportedError(`method ${kind}:${setting}: wanted a factor of at least 1, such as ${kind}:8`);
+  if (numbers.some((number) => number < 1)) {
+    throw new UnsupportedError(`method ${kind}:${numbers.join('/')}: wanted whole numbers of at least 1`);
   }
-  const name = `${kind}:${Number(factor.toPrecision(4))}`;
-  return { name, dca: PLAIN, ropeScaling: ROPE_RULES[kind](factor, trainedWindow(config)) };
+  const chosenScale = chosen ?? published;
+  const [a, b] = numbers;
+  return {
+    name: `${kind}:${numbers.join('/')}:${chosenScale}`,
+    description: `${kind}: ${words(a, b)}, scale ${chosenScale}`,
+    placement: { ...place(a, b), attentionScale: (i) => attentionScale(i, chosenScale, trainedLen) },
+    longest: kind === 'string' ? context : trainedLen,
+  };
 }
+
+const unknownSetting = (setting: string, spec: string) =>
+  new UnsupportedError(`unknown setting "${setting}" in method "${spec}"; wanted ${METHOD_HELP}`);
 
 /** Distances stay exact over a chunk border up to `maxDistance - chunkLen`, which one chunk must be able to hold. */
 function validateChunks(dca: DualChunk): DualChunk {

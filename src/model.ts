@@ -9,13 +9,13 @@ import type { Precision } from './backends/wasmStage.ts';
 import { openCheckpoint } from './checkpoint/open.ts';
 import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
-import type { Scale } from './dualChunk.ts';
 import { Engine, type GeneratedToken, type GenerateOptions, type PrefillOptions } from './engine.ts';
 import { UnsupportedError } from './errors.ts';
 import { allocKvCache } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
 import { BLOCK_LEN, checkFits, MAX_LOGIT_ROWS, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
 import { type Method, resolveMethod } from './method.ts';
+import type { Placement, Scale } from './placement.ts';
 import { ropeFrequencies } from './rope.ts';
 import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
 import { makeTransformer } from './transformer.ts';
@@ -51,8 +51,8 @@ export interface ModelFile {
   readonly tokenizer: Tokenizer;
   /** Stored tensors by type, bytes and count. */
   readonly tensorTypes: ReadonlyMap<string, { count: number; bytes: number }>;
-  /** Bytes the model takes with a context of so many tokens. `kvType` is `bf16` by default. */
-  memoryPlan(context: number, kvType?: KvType): MemoryPlan;
+  /** Bytes the model takes with a context of so many tokens. `kvType` is `bf16` by default; some methods keep keys twice. */
+  memoryPlan(context: number, kvType?: KvType, method?: Method): MemoryPlan;
   /** @throws FormatError, UnsupportedError when the weights or the options do not work out. */
   load(options?: LoadOptions): Promise<Model>;
   close(): Promise<void>;
@@ -109,8 +109,8 @@ export async function openModel(path: string): Promise<ModelFile> {
       const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
       tensorTypes.set(type, { count: count + 1, bytes: bytes + nBytes });
     }
-    const plan = (context: number, kvType: KvType = DEFAULT_KV_TYPE) =>
-      memoryPlan(config, weightBytes(checkpoint), context, kvType);
+    const plan = (context: number, kvType: KvType = DEFAULT_KV_TYPE, method?: Method) =>
+      memoryPlan(config, weightBytes(checkpoint), context, kvType, undefined, method && keyForms(method.placement));
     const { name, format } = checkpoint;
     return {
       ...{ name, format, config, tokenizer, tensorTypes },
@@ -124,16 +124,15 @@ export async function openModel(path: string): Promise<ModelFile> {
         const method = resolveMethod(options.method, options.scale, config, context);
         const backend = openBackend(kind, options);
         try {
-          const planOf = (tokens: number) => plan(tokens, kind === 'reference' ? 'f32' : kvType);
+          const planOf = (tokens: number) => plan(tokens, kind === 'reference' ? 'f32' : kvType, method);
           checkFits(planOf, context, kind);
           const { stageOf } = planOf(context);
           const blockLen = Math.min(BLOCK_LEN, context);
           const weights = await loadWeights(checkpoint, backend, stageOf, options);
-          const isPlain = method.dca.chunkLen === Infinity;
-          const ropeScaling = method.ropeScaling ?? config.ropeScaling;
-          const rope = ropeFrequencies({ ...config, ropeScaling }, isPlain ? context : method.dca.trainedLen);
-          const cache = allocKvCache(backend, config, context, stageOf);
-          const transformer = makeTransformer(backend, config, weights, method.dca, rope, blockLen, MAX_LOGIT_ROWS);
+          const { placement, ropeScaling = config.ropeScaling, longest } = method;
+          const rope = ropeFrequencies({ ...config, ropeScaling }, longest);
+          const cache = allocKvCache(backend, config, context, stageOf, keyForms(placement));
+          const transformer = makeTransformer(backend, config, weights, placement, rope, blockLen, MAX_LOGIT_ROWS);
           const engine = new Engine({
             backend,
             transformer,
@@ -154,6 +153,8 @@ export async function openModel(path: string): Promise<ModelFile> {
     throw error;
   }
 }
+
+const keyForms = ({ interKeyPosition }: Placement) => (interKeyPosition ? 2 : 1);
 
 function openBackend(kind: string, { threads, precision, kvType }: LoadOptions): Backend {
   if (kind === 'wasm') return openWasm({ threads, precision, kvType });

@@ -4,8 +4,8 @@
  */
 import type { Backend, Queries, Tensor } from './backends/backend.ts';
 import type { ModelConfig } from './config.ts';
-import { attentionScale, type DualChunk, keyPosition, queryPositions } from './dualChunk.ts';
 import type { KvCache } from './kvCache.ts';
+import { type Placement, piecesOf } from './placement.ts';
 import type { Rope } from './rope.ts';
 
 export interface Linear {
@@ -69,11 +69,11 @@ const scratchColumns = (config: ModelConfig) => ({
 type Buffers = Record<keyof ReturnType<typeof scratchColumns>, Tensor>;
 
 /** Angles of a block's tokens, `[blockLen, headDim / 2]`: of its keys, and of its queries in every variant. */
-type Turn = Record<'key' | keyof Queries, { cos: Tensor; sin: Tensor }>;
+type Turn = Record<'key' | 'interKey' | keyof Queries, { cos: Tensor; sin: Tensor }>;
 
 /** Bytes of float32 scratch memory that `makeTransformer` allocates in every stage. */
 export function scratchBytes(config: ModelConfig, blockLen: number): number {
-  const columns = Object.values(scratchColumns(config)).reduce((a, b) => a + b, 4 * config.headDim);
+  const columns = Object.values(scratchColumns(config)).reduce((a, b) => a + b, 5 * config.headDim);
   return 4 * blockLen * columns;
 }
 
@@ -89,7 +89,7 @@ export function makeTransformer(
   b: Backend,
   config: ModelConfig,
   weights: Weights,
-  dca: DualChunk,
+  placement: Placement,
   rope: Rope,
   blockLen: number,
   maxLogitRows: number,
@@ -101,7 +101,7 @@ export function makeTransformer(
   const stages = Array.from({ length: 1 + Math.max(...stageOf) }, (_, stage) => {
     const scratch = (cols: number) => b.alloc('F32', blockLen, cols, stage);
     const angles = () => ({ cos: scratch(headDim / 2), sin: scratch(headDim / 2) });
-    const turn: Turn = { key: angles(), intra: angles(), succ: angles(), inter: angles() };
+    const turn: Turn = { key: angles(), interKey: angles(), intra: angles(), succ: angles(), inter: angles() };
     return { buffers: mapBuffers(scratchColumns(config), scratch), turn };
   });
   const normed = b.alloc('F32', maxLogitRows, hiddenSize);
@@ -133,25 +133,22 @@ export function makeTransformer(
     const perHead = (t: Tensor) => b.view(t, (n * t.cols) / headDim, headDim);
 
     // positions, once for all layers. The softmax scale rides on the queries, so keys do not depend on length.
-    const softmaxScale = (i: number) => (rope.attentionFactor * attentionScale(i, dca)) / Math.sqrt(headDim);
-    const isBeyondFirstChunk = start + n > dca.chunkLen;
-    const variants = isBeyondFirstChunk ? (['intra', 'succ', 'inter'] as const) : (['intra'] as const);
-    writeAngles('key', n, start, (j) => [keyPosition(j, dca), rope.attentionFactor]);
+    const softmaxScale = (i: number) => (rope.attentionFactor * placement.attentionScale(i)) / Math.sqrt(headDim);
+    const pieces = piecesOf(placement, start, n, config.slidingWindow);
+    const variants = (['intra', 'succ', 'inter'] as const).filter((variant) =>
+      pieces.some(({ bands }) => bands[variant].to > bands[variant].from),
+    );
+    writeAngles('key', n, start, (j) => [placement.keyPosition(j), rope.attentionFactor]);
+    const { interKeyPosition } = placement;
+    if (interKeyPosition) writeAngles('interKey', n, start, (j) => [interKeyPosition(j), rope.attentionFactor]);
     for (const variant of variants) {
-      writeAngles(variant, n, start, (i) => [queryPositions(i, dca)[variant], softmaxScale(i)]);
+      writeAngles(variant, n, start, (i) => [placement.queryPositions(i)[variant], softmaxScale(i)]);
     }
-    const span = {
-      start,
-      chunkLen: dca.chunkLen,
-      maxChunksBehind: dca.parts === 'intra' ? 0 : Infinity,
-      window: config.slidingWindow ?? Infinity,
-    };
     const rotate = (out: Tensor, input: Tensor, { cos, sin }: Turn['key']) =>
       b.rotate(out, input, rows(cos), rows(sin));
     const blocks = stages.map(({ buffers, turn }) => {
       const block = mapBuffers(buffers, rows);
-      const { qIntra: intra, qSucc: succ, qInter: inter } = block;
-      const queries: Queries = isBeyondFirstChunk ? { intra, succ, inter } : { intra, succ: intra, inter: intra };
+      const queries: Queries = { intra: block.qIntra, succ: block.qSucc, inter: block.qInter };
       return { ...block, queries, turn };
     });
 
@@ -168,10 +165,12 @@ export function makeTransformer(
       b.matmul(v, h, layer.vProj.weight, layer.vProj.bias);
       if (layer.qNorm) b.rmsNorm(perHead(q), perHead(q), layer.qNorm, eps);
       if (layer.kNorm) b.rmsNorm(perHead(k), perHead(k), layer.kNorm, eps);
+      const kInter = interKeyPosition && b.view(o, n, k.cols); // o has no other use before attention
+      if (kInter) rotate(kInter, k, turn.interKey);
       rotate(k, k, turn.key);
-      b.append(cache.layers[l], k, v, start);
+      b.append(cache.layers[l], k, v, start, kInter);
       for (const variant of variants) rotate(queries[variant], q, turn[variant]);
-      b.attend(o, queries, cache.layers[l], span);
+      b.attend(o, queries, cache.layers[l], pieces);
       b.matmul(h, o, layer.oProj.weight, layer.oProj.bias);
       b.add(x, h);
       // feed-forward: norm, gate and up, SwiGLU, down, add

@@ -13,7 +13,9 @@ const NODE = 'node:*';
 
 /** Modules, what they may import, and what else for its types alone. The first row that names a module counts. */
 const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly string[]][] = [
-  ['dualChunk', []],
+  ['placement', []],
+  ['dualChunk', ['placement']],
+  ['distanceBands', ['placement']],
   ['errors', []],
   ['tensorTypes', []],
   ['kvTypes', []],
@@ -21,15 +23,15 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['config', ['errors']],
   ['sampler', ['errors']],
   ['rope', [], ['config']],
-  ['method', ['config', 'dualChunk', 'errors']],
+  ['method', ['config', 'distanceBands', 'dualChunk', 'errors', 'placement']],
 
   ['kernels/*.wasm', ['kernels/*.wasm']],
-  ['kernels/*', [], ['tensorTypes']],
+  ['kernels/*', [], ['placement', 'tensorTypes']],
   ['backends/wasm*', ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors', NODE]],
-  ['backends/*', ['backends/*', 'kernels/*', 'tensorTypes', 'errors']],
+  ['backends/*', ['backends/*', 'kernels/*', 'tensorTypes', 'errors'], ['placement']],
 
   ['kvCache', ['kvTypes'], ['backends/backend', 'config']],
-  ['transformer', ['dualChunk'], ['backends/backend', 'config', 'kvCache', 'rope']],
+  ['transformer', ['placement'], ['backends/backend', 'config', 'kvCache', 'rope']],
   ['memoryPlan', ['errors', 'kvCache', 'transformer'], ['config', 'kvTypes']],
   ['engine', ['errors', 'sampler'], ['backends/backend', 'kvCache', 'transformer']],
 
@@ -43,6 +45,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
     ['backends/backend', 'transformer'],
   ],
 
+  ['eval/*', ['eval/*', 'errors', 'stemmer'], ['tokenizer/tokenizer']],
   ['model', LIBRARY],
   ['index', LIBRARY],
   ['cli/*', ['cli/*', 'index', 'bundled', 'commander', 'cli-progress', NODE]],

@@ -9,11 +9,12 @@ import type { Checkpoint } from '../src/checkpoint/checkpoint.ts';
 import { openCheckpoint } from '../src/checkpoint/open.ts';
 import { loadWeights, weightBytes } from '../src/checkpoint/weights.ts';
 import type { ModelConfig, RopeScaling } from '../src/config.ts';
-import { type DualChunk, PLAIN } from '../src/dualChunk.ts';
+import { type DualChunk, dualChunk, PLAIN } from '../src/dualChunk.ts';
 import { Engine } from '../src/engine.ts';
 import { allocKvCache } from '../src/kvCache.ts';
 import { memoryPlan } from '../src/memoryPlan.ts';
 import { resolveMethod } from '../src/method.ts';
+import type { Placement } from '../src/placement.ts';
 import { ropeFrequencies } from '../src/rope.ts';
 import { type Message, makeTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { makeTransformer, type Weights } from '../src/transformer.ts';
@@ -100,12 +101,12 @@ const BLOCK_LEN = 47;
 function bind(
   { backend, weights, stageOf }: Opened,
   config: ModelConfig,
-  dca: DualChunk,
+  placement: Placement,
   longest: number,
   context: number,
 ) {
   const rope = ropeFrequencies(config, longest);
-  const transformer = makeTransformer(backend, config, weights, dca, rope, BLOCK_LEN, BLOCK_LEN);
+  const transformer = makeTransformer(backend, config, weights, placement, rope, BLOCK_LEN, BLOCK_LEN);
   const cache = allocKvCache(backend, config, context, stageOf);
   return { backend, transformer, cache, blockLen: BLOCK_LEN, maxLogitRows: BLOCK_LEN, vocabSize: config.vocabSize };
 }
@@ -114,7 +115,13 @@ async function expectCase(opened: Opened, one: Case, bound: number): Promise<voi
   const { method, ropeScaling, slidingWindow, longest, tokens, rows } = one;
   const own = opened.checkpoint.config;
   const config = { ...own, ...(ropeScaling && { ropeScaling }), ...(slidingWindow && { slidingWindow }) };
-  const { transformer, cache, backend } = bind(opened, config, method ?? PLAIN, longest, tokens.length);
+  const { transformer, cache, backend } = bind(
+    opened,
+    config,
+    method ? dualChunk(method) : PLAIN,
+    longest,
+    tokens.length,
+  );
   const actual: number[] = [];
   for (let start = 0; start < tokens.length; start += BLOCK_LEN) {
     const block = tokens.slice(start, start + BLOCK_LEN);
@@ -154,8 +161,8 @@ describe.each(FILES)('$path', ({ path, cases, expected: { greedy, nll, tokenizer
       ['dca:paper:none', nll.dcaPaper],
     ])('mean negative log-likelihood, %s', async (spec, mean) => {
       const { config } = opened.checkpoint;
-      const { dca } = resolveMethod(spec, undefined, config, nll.tokens.length);
-      const engine = new Engine(bind(opened, config, dca, nll.tokens.length, nll.tokens.length));
+      const { placement } = resolveMethod(spec, undefined, config, nll.tokens.length);
+      const engine = new Engine(bind(opened, config, placement, nll.tokens.length, nll.tokens.length));
       let sum = 0;
       for await (const losses of engine.score(nll.tokens)) sum = losses.reduce((a, b) => a + b, sum);
       expect(Math.abs(sum / (nll.tokens.length - 1) - mean)).toBeLessThan(bound);
@@ -199,7 +206,13 @@ describe.each(MODELS)('$model over several memories', ({ model, expected }) => {
     const opened = await openFile(path, open, stageLimit);
     onTestFinished(() => close(opened));
     const { config } = opened.checkpoint;
-    const { transformer, cache, backend } = bind(opened, config, method ?? PLAIN, longest, tokens.length);
+    const { transformer, cache, backend } = bind(
+      opened,
+      config,
+      method ? dualChunk(method) : PLAIN,
+      longest,
+      tokens.length,
+    );
     const logits: number[] = [];
     for (let start = 0; start < tokens.length; start = cache.length) {
       const block = tokens.slice(start, start < 150 ? Math.min(150, start + 37) : start + 1);

@@ -4,6 +4,7 @@
  */
 import type { Backend, Tensor } from '../src/backends/backend.ts';
 import { openReference } from '../src/backends/reference.ts';
+import type { Piece } from '../src/placement.ts';
 
 const f32 = Math.fround;
 
@@ -56,22 +57,24 @@ export function openNaive(): Backend {
         }
       }
     },
-    attend(out, q, kv, { start, chunkLen, maxChunksBehind, window }) {
-      const { nKvHeads, headDim, keys, values } = kv as typeof kv & { keys: Float64Array; values: Float64Array };
+    attend(out, q, kv, pieces) {
+      const { nKvHeads, headDim, keys, interKeys, values } = kv as typeof kv & Record<string, Float64Array>;
       const nHeads = out.cols / headDim;
       const to = numbersOf(out).fill(0);
-      const queries = [q.intra, q.succ, q.inter].map(numbersOf);
       for (let at = 0; at < to.length; at += headDim) {
-        const i = start + Math.floor(at / out.cols);
+        const r = Math.floor(at / out.cols);
+        const piece = pieces.find(({ row, nRows }) => r < row + nRows) as Piece;
         const kvHead = Math.floor(((at % out.cols) / headDim) * (nKvHeads / nHeads));
         const scores: number[] = [];
         const rows: number[] = [];
-        for (let j = Math.max(0, i - window + 1); j <= i; j++) {
-          const chunksBehind = Math.floor(i / chunkLen) - Math.floor(j / chunkLen);
-          if (chunksBehind > maxChunksBehind) continue;
-          const row = (j * nKvHeads + kvHead) * headDim;
-          rows.push(row);
-          scores.push(dot(queries[Math.min(chunksBehind, 2)], at, keys, row, headDim));
+        for (const name of ['inter', 'succ', 'intra'] as const) {
+          const band = piece.bands[name];
+          const last = band.to + (band.toMoves ? r - piece.row : 0);
+          for (let j = band.from + (band.fromMoves ? r - piece.row : 0); j < last; j++) {
+            const row = (j * nKvHeads + kvHead) * headDim;
+            rows.push(row);
+            scores.push(dot(numbersOf(q[name]), at, name === 'inter' ? interKeys : keys, row, headDim));
+          }
         }
         const max = Math.max(...scores);
         const weights = scores.map((score) => f32(Math.exp(f32(score - max))));

@@ -1,9 +1,10 @@
 /** A model of random weights, small enough for the float64 backend, with attention sharp enough that positions matter. */
 import type { Backend } from '../src/backends/backend.ts';
 import type { ModelConfig } from '../src/config.ts';
-import { type DualChunk, PLAIN } from '../src/dualChunk.ts';
+import { PLAIN } from '../src/dualChunk.ts';
 import { Engine, type EngineParts } from '../src/engine.ts';
 import { allocKvCache } from '../src/kvCache.ts';
+import type { Placement } from '../src/placement.ts';
 import { ropeFrequencies } from '../src/rope.ts';
 import { type Layer, type Linear, makeTransformer, type Weights } from '../src/transformer.ts';
 import { seededRandom } from './random.ts';
@@ -70,7 +71,7 @@ export function randomWeights(backend: Backend, config: ModelConfig, seed = 'tin
 export interface TinyOptions {
   backend: Backend;
   config?: ModelConfig;
-  dca?: DualChunk;
+  placement?: Placement;
   /** Tokens. */
   context?: number;
   blockLen?: number;
@@ -81,14 +82,14 @@ export interface TinyOptions {
 export function tinyEngine({
   backend,
   config = tinyConfig(),
-  dca = PLAIN,
+  placement = PLAIN,
   context = 64,
   blockLen = context,
   maxLogitRows = blockLen,
 }: TinyOptions): EngineParts & { engine: Engine } {
   const rope = ropeFrequencies(config, context);
   const weights = randomWeights(backend, config);
-  const transformer = makeTransformer(backend, config, weights, dca, rope, blockLen, maxLogitRows);
+  const transformer = makeTransformer(backend, config, weights, placement, rope, blockLen, maxLogitRows);
   const parts = {
     backend,
     transformer,

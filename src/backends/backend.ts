@@ -6,6 +6,7 @@
  * Where one memory is too small for a model, it is spread over stages: memories counted from 0, made when first used.
  * All operands of a kernel lie in one stage; `copy` is the only way from one to another.
  */
+import type { Bands, Piece } from '../placement.ts';
 import type { TensorType } from '../tensorTypes.ts';
 
 /** Handle of `[rows, cols]` numbers in a backend's memory; where and how they lie there is the backend's business. */
@@ -24,23 +25,8 @@ export interface KvLayer {
   readonly stage: number;
 }
 
-/** The same queries at the three positions of Dual Chunk Attention, rotated and scaled; `[n, nHeads * headDim]`. */
-export interface Queries {
-  readonly intra: Tensor;
-  readonly succ: Tensor;
-  readonly inter: Tensor;
-}
-
-/** Which keys a query sees, and with which of its positions. Tokens and chunks; Infinity is no limit. */
-export interface Span {
-  /** Absolute position of the first query; query row `r` is token `i = start + r` and sees keys `j <= i`. */
-  readonly start: number;
-  readonly chunkLen: number;
-  /** Keys more than so many chunks behind are not seen. */
-  readonly maxChunksBehind: number;
-  /** Keys with `i - j >= window` are not seen. */
-  readonly window: number;
-}
+/** The same queries at their position against each band of keys, rotated and scaled; `[n, nHeads * headDim]`. */
+export type Queries = Bands<Tensor>;
 
 export interface Backend {
   readonly name: string;
@@ -49,8 +35,11 @@ export interface Backend {
 
   /** Allocates a tensor, zeroed, in stage 0 unless told. @throws UnsupportedError when memory does not suffice. */
   alloc(type: TensorType, rows: number, cols: number, stage?: number): Tensor;
-  /** Allocates one layer's cache. Memory is only touched as tokens arrive. @throws UnsupportedError as `alloc`. */
-  allocKv(capacity: number, nKvHeads: number, headDim: number, stage?: number): KvLayer;
+  /**
+   * Allocates one layer's cache; with two key forms the inter band has keys of its own. Memory is only touched as tokens
+   * arrive. @throws UnsupportedError as `alloc`.
+   */
+  allocKv(capacity: number, nKvHeads: number, headDim: number, stage?: number, keyForms?: 1 | 2): KvLayer;
   /** The same numbers seen as `[rows, cols]`, beginning at number `offset` of an F32 tensor. */
   view(tensor: Tensor, rows: number, cols: number, offset?: number): Tensor;
   /** Writes numbers into an F32 tensor from its beginning, at once. */
@@ -66,10 +55,10 @@ export interface Backend {
   matmul(out: Tensor, x: Tensor, weight: Tensor, bias?: Tensor): void;
   /** Rotates every head of `x[n, nHeads * headDim]` by the angles of its row, `cos` and `sin` `[n, headDim / 2]`. */
   rotate(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor): void;
-  /** Puts `n` rotated keys and values, `[n, nKvHeads * headDim]`, into the cache at position `start`. */
-  append(kv: KvLayer, k: Tensor, v: Tensor, start: number): void;
-  /** Attention of `n` queries to all keys they see, softmax over all of them at once; `out[n, nHeads * headDim]`. */
-  attend(out: Tensor, q: Queries, kv: KvLayer, span: Span): void;
+  /** Puts `n` rotated keys and values, `[n, nKvHeads * headDim]`, into the cache at position `start`; a second form too. */
+  append(kv: KvLayer, k: Tensor, v: Tensor, start: number, kInter?: Tensor): void;
+  /** Attention of all queries of `pieces` to the keys they see, softmax over all of them at once; `out[n, nHeads * headDim]`. */
+  attend(out: Tensor, q: Queries, kv: KvLayer, pieces: readonly Piece[]): void;
   /** `out = silu(gate) * up` */
   swiglu(out: Tensor, gate: Tensor, up: Tensor): void;
   /** `x += y` */

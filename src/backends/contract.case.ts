@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { openNaive } from '../../test/naive.ts';
+import { pieces as seen } from '../../test/pieces.ts';
 import { seededRandom } from '../../test/random.ts';
 import { CASES, type KernelCase } from '../kernels/cases.ts';
 import { rowBytes, type TensorType } from '../tensorTypes.ts';
@@ -245,7 +246,7 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
         }
         const out = b.alloc('F32', length, 4 * headDim);
         const q = { intra: query, succ: query, inter: query };
-        b.attend(out, q, kv, { start: 0, chunkLen: 24, maxChunksBehind: Infinity, window: Infinity });
+        b.attend(out, q, kv, seen({ n: length, chunkLen: 24 }));
         return read(out);
       };
       const starts = [0, 1, 8, 16, 29, 69, length];
@@ -373,11 +374,17 @@ async function randomProgram(b: Backend, seed: string): Promise<Numbers> {
     const starts = Array.from({ length: nRows / n - 1 }, (_, i) => i * n + shift);
     const [x, y, out] = [0, 1, 2].map(() => rows(starts.splice(random.integer(0, starts.length - 1), 1)[0]));
     const half = (t: Tensor) => b.view(t, n, cols / 4);
-    const kind = random.pick(['rmsNorm', 'matmul', 'rotate', 'add', 'swiglu'] as const);
+    const kind = random.pick(['rmsNorm', 'matmul', 'rotate', 'add', 'swiglu', 'gatherRows'] as const);
     if (kind === 'rmsNorm') b.rmsNorm(random.pick([x, out]), x, scale, 1e-3);
     else if (kind === 'matmul') for (const [i, to] of [out, y, out].entries()) b.matmul(to, x, squares[i]);
     else if (kind === 'rotate') b.rotate(random.pick([x, out]), x, half(cos), half(sin));
     else if (kind === 'add') b.add(x, y);
+    else if (kind === 'gatherRows')
+      b.gatherRows(
+        out,
+        x,
+        Array.from({ length: n }, () => random.integer(0, n - 1)),
+      );
     else b.swiglu(out, x, y);
     b.rmsNorm(out, out, scale, 1e-3); // so that numbers stay in bounds
   }

@@ -1,7 +1,8 @@
 /** The definitions against values computed by hand, so that they share no mistake with the backends held against them. */
 import { describe, expect, it } from 'vitest';
+import { pieces, type Seen } from '../../test/pieces.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
-import type { Span, Tensor } from './backend.ts';
+import type { Tensor } from './backend.ts';
 import { runContract } from './contract.case.ts';
 import { openReference } from './reference.ts';
 
@@ -136,14 +137,18 @@ describe('rotate', () => {
 });
 
 describe('attend', () => {
-  const PLAIN: Span = { start: 0, chunkLen: Infinity, maxChunksBehind: Infinity, window: Infinity };
   /** Keys 1, so that a score is the query; values 1, 10, 100, … so that the result shows each key's weight. */
-  const answer = async (span: Partial<Span>, intra: number[], succ = intra, inter = intra) => {
+  const answer = async (seen: Omit<Seen, 'n'>, intra: number[], succ = intra, inter = intra) => {
     const kv = b.allocKv(5, 1, 1);
     b.append(kv, tensor([1], [1], [1], [1], [1]), tensor([1], [10], [100], [1000], [10000]), 0);
     const column = (queries: number[]) => tensor(...queries.map((query) => [query]));
     const out = b.alloc('F32', intra.length, 1);
-    b.attend(out, { intra: column(intra), succ: column(succ), inter: column(inter) }, kv, { ...PLAIN, ...span });
+    b.attend(
+      out,
+      { intra: column(intra), succ: column(succ), inter: column(inter) },
+      kv,
+      pieces({ n: intra.length, ...seen }),
+    );
     return out;
   };
 
@@ -163,8 +168,8 @@ describe('attend', () => {
     ['chunks', { maxChunksBehind: 1, chunkLen: 2 }, [1, 11 / 2, 111 / 3, 1111 / 4, 11100 / 3]],
     ['tokens', { window: 1 }, [1, 10, 100, 1000, 10000]],
     ['tokens', { window: 3 }, [1, 11 / 2, 111 / 3, 1110 / 3, 11100 / 3]],
-  ])('sees no further back than so many %s: %o', async (_, span, expected) => {
-    await expectNumbers(await answer(span, [0, 0, 0, 0, 0]), expected);
+  ])('sees no further back than so many %s: %o', async (_, seen, expected) => {
+    await expectNumbers(await answer(seen, [0, 0, 0, 0, 0]), expected);
   });
 
   it('weighs by softmax of the dot product, and query heads share key-value heads in order', async () => {
@@ -172,7 +177,7 @@ describe('attend', () => {
     b.append(kv, tensor([1, 2, 0, 0], [3, 4, 0, 0]), tensor([4, 8, 0, 0], [8, 4, 1, 1]), 0);
     const [out, weight] = [b.alloc('F32', 1, 8), Math.log(3) / 4];
     const q = tensor([weight, weight, 0, 0, 1, 1, 2, 2]); // head 0: scores ln 3 / 4 times 3 and 7, one to three
-    b.attend(out, { intra: q, succ: q, inter: q }, kv, { ...PLAIN, start: 1 });
+    b.attend(out, { intra: q, succ: q, inter: q }, kv, pieces({ n: 1, start: 1 }));
     await expectNumbers(out, [7, 5, 6, 6, 0.5, 0.5, 0.5, 0.5]);
   });
 });

@@ -20,6 +20,7 @@ interface ReferenceTensor extends Tensor {
 
 interface ReferenceKv extends KvLayer {
   readonly keys: Float64Array; // [capacity, nKvHeads, headDim]
+  readonly interKeys: Float64Array; // the same array where there is one form
   readonly values: Float64Array;
 }
 
@@ -52,10 +53,11 @@ export function openReference(): Backend {
       const bytes = counted(new Uint8Array(isF32 ? 0 : rows * rowBytes(type, cols)));
       return { type, rows, cols, stage, numbers, bytes } as ReferenceTensor;
     },
-    allocKv(capacity, nKvHeads, headDim, stage = 0) {
-      const size = capacity * nKvHeads * headDim;
-      const [keys, values] = [counted(new Float64Array(size)), counted(new Float64Array(size))];
-      return { capacity, nKvHeads, headDim, stage, keys, values } as ReferenceKv;
+    allocKv(capacity, nKvHeads, headDim, stage = 0, keyForms = 1) {
+      const room = () => counted(new Float64Array(capacity * nKvHeads * headDim));
+      const [keys, values] = [room(), room()];
+      const interKeys = keyForms === 2 ? room() : keys;
+      return { capacity, nKvHeads, headDim, stage, keys, interKeys, values } as ReferenceKv;
     },
     view(tensor, rows, cols, offset = 0) {
       return { ...tensor, rows, cols, numbers: numbersOf(tensor).subarray(offset, offset + rows * cols) } as Tensor;
@@ -76,15 +78,17 @@ export function openReference(): Backend {
       matmul(numbersOf(out), numbersOf(x), (r) => decodedRow(weight, r), bias && numbersOf(bias), out.cols, x.cols),
     rotate: (out, x, cos, sin) =>
       rotate(numbersOf(out), numbersOf(x), numbersOf(cos), numbersOf(sin), x.cols, cos.cols),
-    append(kv, k, v, start) {
-      const { keys, values } = kv as ReferenceKv;
+    append(kv, k, v, start, kInter = k) {
+      const { keys, interKeys, values } = kv as ReferenceKv;
+      interKeys.set(numbersOf(kInter), start * k.cols);
       keys.set(numbersOf(k), start * k.cols);
       values.set(numbersOf(v), start * v.cols);
     },
-    attend(out, { intra, succ, inter }, kv, span) {
-      const { nKvHeads, headDim, keys, values } = kv as ReferenceKv;
-      const shape = { ...span, nHeads: out.cols / headDim, nKvHeads, headDim };
-      attend(numbersOf(out), numbersOf(intra), numbersOf(succ), numbersOf(inter), keys, values, shape);
+    attend(out, { inter, succ, intra }, kv, pieces) {
+      const { nKvHeads, headDim, keys, interKeys, values } = kv as ReferenceKv;
+      const queries = { inter: numbersOf(inter), succ: numbersOf(succ), intra: numbersOf(intra) };
+      const keysOf = { inter: interKeys, succ: keys, intra: keys };
+      attend(numbersOf(out), queries, keysOf, values, pieces, { nHeads: out.cols / headDim, nKvHeads, headDim });
     },
     swiglu: (out, gate, up) => swiglu(numbersOf(out), numbersOf(gate), numbersOf(up)),
     add: (x, y) => add(numbersOf(x), numbersOf(y)),

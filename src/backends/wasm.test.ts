@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { pieces } from '../../test/pieces.ts';
 import { UnsupportedError } from '../errors.ts';
 import type { Backend, Tensor } from './backend.ts';
 import { expectRight, oneOfEach, runContract } from './contract.case.ts';
@@ -97,12 +98,7 @@ describe.each([INT16, INT8])('$precision', (options) => {
     const constant = (value: number) => filled(n, headDim, () => value);
     const [q, out, kv] = [constant(3), b.alloc('F32', n, headDim), b.allocKv(n, 1, headDim)];
     b.append(kv, constant(-3), constant(5), 0);
-    b.attend(out, { intra: q, succ: q, inter: q }, kv, {
-      start: 0,
-      chunkLen: 70,
-      maxChunksBehind: 9,
-      window: Infinity,
-    });
+    b.attend(out, { intra: q, succ: q, inter: q }, kv, pieces({ n, chunkLen: 70 }));
     for (const value of await b.read(out)) expect(Math.abs(value / 5 - 1)).toBeLessThan(1e-3);
   });
 
@@ -114,8 +110,7 @@ describe.each([INT16, INT8])('$precision', (options) => {
       const [out, kv] = [b.alloc('F32', n, headDim), b.allocKv(n, 1, headDim)];
       const k = filled(n, headDim, (r, c) => Math.cos(5 * r + 2 * c) + (c === 40 ? common : 0));
       b.append(kv, k, v, 0);
-      const span = { start: 0, chunkLen: 90, maxChunksBehind: 9, window: Infinity };
-      b.attend(out, { intra: q, succ: q, inter: q }, kv, span);
+      b.attend(out, { intra: q, succ: q, inter: q }, kv, pieces({ n, chunkLen: 90 }));
       return b.read(out);
     };
     const [without, shifted] = [await attend(0), await attend(80)];
@@ -229,7 +224,7 @@ describe('several wasm memories', () => {
   it('a kernel refuses operands of two', () => {
     const [x, y] = [b.alloc('F32', 2, 8), b.alloc('F32', 2, 8, 1)];
     const [kv, there] = [b.allocKv(8, 1, 8), b.allocKv(8, 1, 8, 1)];
-    const span = { start: 0, chunkLen: Infinity, maxChunksBehind: Infinity, window: Infinity };
+    const seen = pieces({ n: 2 });
     for (const call of [
       () => b.gatherRows(x, y, [0]),
       () => b.rmsNorm(x, x, y, 0),
@@ -238,8 +233,9 @@ describe('several wasm memories', () => {
       () => b.rotate(x, x, x, y),
       () => b.append(kv, x, y, 0),
       () => b.append(there, x, x, 0),
-      () => b.attend(x, { intra: x, succ: x, inter: y }, kv, span),
-      () => b.attend(x, { intra: x, succ: x, inter: x }, there, span),
+      () => b.append(kv, x, x, 0, y),
+      () => b.attend(x, { intra: x, succ: x, inter: y }, kv, seen),
+      () => b.attend(x, { intra: x, succ: x, inter: x }, there, seen),
       () => b.swiglu(x, x, y),
       () => b.add(x, y),
     ]) {

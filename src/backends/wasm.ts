@@ -91,7 +91,8 @@ export function openWasm({
       return stages.reduce((sum, stage) => sum + stage.nBytes, 0);
     },
     alloc: (type, rows, cols, stage = 0) => stageAt(stage).alloc(type, rows, cols),
-    allocKv: (tokens, nKvHeads, headDim, stage = 0) => stageAt(stage).allocKv(tokens, nKvHeads, headDim),
+    allocKv: (tokens, nKvHeads, headDim, stage = 0, keyForms = 1) =>
+      stageAt(stage).allocKv(tokens, nKvHeads, headDim, stage, keyForms),
     view: (tensor, rows, cols, offset = 0) =>
       ({ ...tensor, rows, cols, at: (tensor as WasmTensor).at + 4 * offset }) as WasmTensor,
     write: (tensor, values) => stageOf(tensor).write(tensor, values),
@@ -101,8 +102,8 @@ export function openWasm({
     rmsNorm: (out, x, weight, eps) => stageOf(out, x, weight).rmsNorm(out, x, weight, eps),
     matmul: (out, x, weight, bias) => stageOf(out, x, weight, bias).matmul(out, x, weight, bias),
     rotate: (out, x, cos, sin) => stageOf(out, x, cos, sin).rotate(out, x, cos, sin),
-    append: (kv, k, v, start) => stageOf(kv, k, v).append(kv, k, v, start),
-    attend: (out, q, kv, span) => stageOf(out, q.intra, q.succ, q.inter, kv).attend(out, q, kv, span),
+    append: (kv, k, v, start, kInter) => stageOf(kv, k, v, kInter).append(kv, k, v, start, kInter),
+    attend: (out, q, kv, pieces) => stageOf(out, q.intra, q.succ, q.inter, kv).attend(out, q, kv, pieces),
     swiglu: (out, gate, up) => stageOf(out, gate, up).swiglu(out, gate, up),
     add: (x, y) => stageOf(x, y).add(x, y),
     copy: (out, x) => stageOf(out).copy(out, x),

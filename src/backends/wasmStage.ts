@@ -32,6 +32,8 @@ interface Quantized {
 interface WasmKv extends KvLayer {
   readonly keys: number;
   readonly keyScales: number;
+  readonly interKeys: number; // the same as `keys` where there is one form
+  readonly interKeyScales: number;
   readonly values: number;
   readonly valueScales: number;
 }
@@ -39,7 +41,6 @@ interface WasmKv extends KvLayer {
 const PAGE = 65536;
 const MAX_PAGES = 65536;
 const LINE = 64; // bytes; every allocation begins at a cache line
-const NO_LIMIT = 0xffffffff;
 const KEY_TILE = 64; // keys; see kernels/attend.wasm.ts
 const QUERY_ROWS = 384; // rows of a query tile: enough to reuse a tile of keys, few enough to stay in L2
 const COLUMN_GROUP = 32; // see kernels/matmul.wasm.ts
@@ -57,7 +58,6 @@ const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0 };
 const at = (tensor: Tensor) => (tensor as WasmTensor).at;
 const typeNumber = (type: TensorType) => Object.keys(TENSOR_TYPES).indexOf(type);
 const areApart = (a: Range, b: Range) => a.end <= b.at || b.end <= a.at;
-const u32 = (limit: number) => (limit === Infinity ? NO_LIMIT : limit);
 const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple;
 
 /** A memory that may grow to 4 GiB; only what is touched takes room. @throws UnsupportedError where addresses run out. */
@@ -144,7 +144,10 @@ export function openStage(
     chain.operands.push(...operands);
     scratchWanted = Math.max(scratchWanted, roundUp(scratchNeed, LINE));
   }
-  const range = (tensor: Tensor): Range => ({ at: at(tensor), end: at(tensor) + 4 * tensor.rows * tensor.cols });
+  const range = (tensor: Tensor): Range => ({
+    at: at(tensor),
+    end: at(tensor) + tensor.rows * rowBytes(tensor.type, tensor.cols),
+  });
   const rowsEach = (rows: number) => Math.max(1, Math.ceil(rows / (threads * 4)));
   const numbers = (tensor: Tensor) => new Float32Array(memory.buffer, at(tensor), tensor.rows * tensor.cols);
 
@@ -213,13 +216,15 @@ export function openStage(
     },
     alloc: (type, rows, cols) =>
       ({ type, rows, cols, stage, at: allocBytes(rows * rowBytes(type, cols)) }) as WasmTensor,
-    allocKv(tokens, nKvHeads, headDim) {
+    allocKv(tokens, nKvHeads, headDim, _stage, keyForms = 1) {
       const capacity = roundUp(tokens, KEY_TILE);
       const { numberBytes, scaleDims } = KV_TYPES[kvType];
       const half = () => allocBytes(capacity * nKvHeads * headDim * numberBytes);
       const scales = () => allocBytes(scaleDims === 0 ? 0 : 4 * capacity * nKvHeads * Math.ceil(headDim / scaleDims));
       const [keys, keyScales, values, valueScales] = [half(), scales(), half(), scales()];
-      return { capacity, nKvHeads, headDim, stage, keys, keyScales, values, valueScales } as WasmKv;
+      const [interKeys, interKeyScales] = keyForms === 2 ? [half(), scales()] : [keys, keyScales];
+      const places = { keys, keyScales, interKeys, interKeyScales, values, valueScales };
+      return { capacity, nKvHeads, headDim, stage, ...places } as WasmKv;
     },
     write: (tensor, values) => new Float32Array(memory.buffer, at(tensor), values.length).set(values),
     load: (tensor, bytes, byteOffset) =>
@@ -228,7 +233,8 @@ export function openStage(
     gatherRows(out, table, rows) {
       const { type, cols } = table;
       const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), keepIds(rows), cols];
-      recordRows('gatherRows', rows.length, args, [range(out)]);
+      // a row may be any of the table's, so it is no row of the commands before and after
+      record({ kernel: 'gatherRows', args }, rows.length, rowsEach(rows.length));
     },
     rmsNorm(out, x, weight, eps) {
       const args = [at(out), at(x), at(weight), x.cols, eps];
@@ -261,22 +267,29 @@ export function openStage(
       const args = [at(out), at(x), at(cos), at(sin), x.cols, cos.cols];
       recordRows('rotate', x.rows, args, [out, x, cos, sin].map(range));
     },
-    append(kv, k, v, start) {
-      const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
-      const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
-      const args = [...cache, at(k), at(v), start, nKvHeads, headDim, capacity];
-      const tokens = { at: keys + start, end: keys + start + k.rows }; // stands for their places in the cache
-      recordRows('append', k.rows, args, [range(k), range(v), tokens], 4 * headDim);
+    append(kv, k, v, start, kInter) {
+      const { keys, keyScales, interKeys, interKeyScales, values, valueScales, ...shape } = kv as WasmKv;
+      const { nKvHeads, headDim, capacity } = shape;
+      const put = (k: Tensor, keys: number, keyScales: number) => {
+        const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
+        const args = [...cache, at(k), at(v), start, nKvHeads, headDim, capacity];
+        const tokens = { at: keys + start, end: keys + start + k.rows }; // stands for their places in the cache
+        recordRows('append', k.rows, args, [range(k), range(v), tokens], 4 * headDim);
+      };
+      put(k, keys, keyScales);
+      if (kInter) put(kInter, interKeys, interKeyScales); // and the values again
     },
-    attend(out, { intra, succ, inter }, kv, { start, chunkLen, maxChunksBehind, window }) {
-      const { keys, keyScales, values, valueScales, nKvHeads, headDim, capacity } = kv as WasmKv;
+    attend(out, { intra, succ, inter }, kv, pieces) {
+      const { keys, keyScales, interKeys, interKeyScales, values, valueScales, ...cached } = kv as WasmKv;
+      const { nKvHeads, headDim, capacity } = cached;
       const nHeads = out.cols / headDim;
       const group = nHeads / nKvHeads;
-      const limits = [u32(chunkLen), u32(maxChunksBehind), u32(window)];
-      // One command for each chunk that the block touches: within one, all queries see a key at the same distance rule.
-      for (let first = 0; first < out.rows; ) {
-        const chunkEnd = chunkLen === Infinity ? Infinity : (Math.floor((start + first) / chunkLen) + 1) * chunkLen;
-        const n = Math.min(out.rows - first, chunkEnd - (start + first));
+      for (const { row, nRows: n, bands } of pieces) {
+        const each = [bands.inter, bands.succ, bands.intra];
+        const ends = each.flatMap(({ from, to }) => [from, to]);
+        const moves = each.flatMap(({ fromMoves, toMoves }) => [fromMoves, toMoves]);
+        const movesBits = moves.reduce((bits, isMoving, e) => bits | (Number(isMoving) << e), 0);
+        const nSeen = each.reduce((sum, { from, to, toMoves }) => sum + to - from + (toMoves ? n - 1 : 0), 0);
         const tileLen = Math.max(1, Math.min(n, Math.floor(QUERY_ROWS / group)));
         const nTiles = Math.ceil(n / tileLen);
         // Quantising a tile of keys pays where enough rows share it; few rows take the keys as they lie.
@@ -285,31 +298,21 @@ export function openStage(
         const T = roundUp(tileLen * group, tileRows);
         const few = nTiles === 1 && nKvHeads < 4 * threads;
         const nSplits = few
-          ? Math.max(1, Math.min(Math.ceil((4 * threads) / nKvHeads), Math.floor((start + first + n) / SPLIT_KEYS)))
+          ? Math.max(1, Math.min(Math.ceil((4 * threads) / nKvHeads), Math.floor(nSeen / SPLIT_KEYS)))
           : 1;
         const partBytes = 4 * T * (headDim + 2);
         const parts = nSplits > 1 ? roomForSplits(nKvHeads * nSplits * partBytes) : 0;
-        const rows = [out, intra, succ, inter].map((tensor) => at(tensor) + first * out.cols * 4);
-        const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
-        const shape = [n, start + first, nHeads, nKvHeads, headDim, capacity];
-        const args = [
-          ...rows,
-          ...cache,
-          ...shape,
-          ...limits,
-          tileLen,
-          tileRows,
-          isInt ? attentionFormat : 0,
-          nSplits,
-          parts,
-        ];
+        const rows = [out, intra, succ, inter].map((tensor) => at(tensor) + row * out.cols * 4);
+        const cache = [kvTypeNumber, keys, keyScales, interKeys, interKeyScales, values, valueScales];
+        const shape = [n, nHeads, nKvHeads, headDim, capacity];
+        const tiles = [tileLen, tileRows, isInt ? attentionFormat : 0, nSplits, parts];
+        const args = [...rows, ...cache, ...shape, ...ends, movesBits, ...tiles];
         const scratchNeed = 4 * (T * (3 * headDim + 5) + 195 * headDim + 1024);
         record({ kernel: 'attend', args }, nTiles * nSplits * nKvHeads, 1, { scratchNeed });
         if (nSplits > 1) {
           const mergeArgs = [rows[0], parts, T, nHeads, nKvHeads, headDim, nSplits];
           record({ kernel: 'mergeSplits', args: mergeArgs }, n * nHeads, rowsEach(n * nHeads));
         }
-        first += n;
       }
     },
     swiglu(out, gate, up) {

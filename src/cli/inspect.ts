@@ -26,16 +26,18 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
   const { format, config, tokenizer } = file;
   const window = trainedWindow(config);
   const context = flags.context ?? window;
-  const { name: method, dca } = resolveMethod(flags.method, flags.scale, config, context);
-  const memory = file.memoryPlan(context, flags.kvType);
+  const method = resolveMethod(flags.method, flags.scale, config, context);
+  const { name, description, dca } = method;
+  const memory = file.memoryPlan(context, flags.kvType, method);
   const tensors = Object.fromEntries(file.tensorTypes);
   await file.close();
 
   if (flags.json) {
-    const { chunkLen, maxDistance } = dca;
+    const { chunkLen = Infinity, maxDistance } = dca ?? {};
     const plan = {
-      method,
-      ...(chunkLen !== Infinity && { chunkLen, maxDistance }),
+      method: name,
+      description,
+      ...(dca && { chunkLen, maxDistance }),
       chunks: chunksIn(context, chunkLen),
     };
     const hasChatTemplate = tokenizer.chatTemplate !== undefined;
@@ -60,15 +62,15 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
     [...file.tensorTypes].map(([type, { count: n, bytes }]) => [type, `${count(n).padStart(4)}  ${size(bytes)}`]),
   );
   const chunkRows: [string, string][] =
-    dca.chunkLen === Infinity
-      ? []
+    dca === undefined
+      ? [['in words', description]]
       : [
           ['chunk', `${count(dca.chunkLen)} tokens, ${count(chunksIn(context, dca.chunkLen))} chunks`],
           ['distances', `at most ${count(dca.maxDistance)}`],
           ['exact across a border', `up to ${count(dca.maxDistance - dca.chunkLen)}`],
         ];
   section(`reading ${count(context)} tokens (trained window ${count(window)})`, [
-    ['method', method],
+    ['method', name],
     ...chunkRows,
     ['weights', size(memory.weights)],
     ['KV cache', `${size(memory.kvCache)} (${size(memory.kvCache / context)} a token)`],

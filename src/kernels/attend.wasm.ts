@@ -1,11 +1,11 @@
 /**
  * Dual chunk attention in one pass with one online softmax (arXiv 2205.14135): scores live only as a tile of a few rows
- * and 64 keys. Keys are visited in up to three spans, inter, successive, intra; each names which of the query's rotations
- * to use. Where a chunk border, the causal limit or a window cuts a tile, the keys outside are masked row by row.
+ * and 64 keys. Keys are visited in up to three bands, inter, successive, intra, each with a rotation of the query; the ends
+ * of a band stand still or move by a key from row to row. Where an end cuts a tile, the keys outside are masked row by row.
  *
  * Items are (tile of queries, split of the keys, key-value head); a tile's rows are `tileLen` tokens times the query heads
- * of the group, so that a tile of keys is loaded once for all of them. All queries of one call lie in one chunk. With one
- * split the result is finished; with more, each leaves its part for `mergeSplits`: decoding has few rows and many keys.
+ * of the group, so that a tile of keys is loaded once for all of them. With one split the result is finished; with more,
+ * each leaves its part for `mergeSplits`: decoding has few rows and many keys.
  *
  * Scores are in bits: queries are multiplied by `log2(e)`, and weights are powers of two.
  *
@@ -59,9 +59,8 @@ class Work {
   T: i32;
   group: i32;
   headDim: i32;
-  firstToken: i32;
-  lastToken: i32;
-  window: u32;
+  firstRow: i32; // of the call, as `lastRow`
+  lastRow: i32;
   tileRows: i32;
   format: i32;
   kvType: i32;
@@ -359,8 +358,11 @@ function sumQ8(w: Work, v: usize, j: i32, keys: i32, o: usize): void {
   }
 }
 
-/** Adds keys `lo..hi` to the running softmax of all rows; row `r` is token `firstToken + r / group`. */
-function attendSpan(w: Work, lo: i32, hi: i32): void {
+/**
+ * Adds keys `lo..hi` to the running softmax of all rows. Row `r` is row `firstRow + r / group` of the call, and sees keys
+ * `first..last` of a band, both further by `fromMoves` and `toMoves` keys for every row of the call.
+ */
+function attendSpan(w: Work, lo: i32, hi: i32, first: i32, last: i32, fromMoves: i32, toMoves: i32): void {
   const headDim = w.headDim;
   const headBytes = (headDim as usize) << 2;
   const tileRows = w.tileRows;
@@ -374,7 +376,6 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
   const panelBytes = (words as usize) << 5; // of eight keys
   const weightStride: usize = format >= INT8 ? 64 : 128;
   for (let base = lo & ~(KEY_TILE - 1); base < hi; base += KEY_TILE) {
-    const from = max(lo, base) - base;
     const nKeys = min(hi, base + KEY_TILE) - base;
     let k = w.keys + kvBytes(w.kvType, (base as usize) * (headDim as usize));
     let v = w.values + kvBytes(w.kvType, (base as usize) * (headDim as usize));
@@ -400,9 +401,10 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
       }
     }
     for (let g = 0; g < w.T; g += tileRows) {
-      const lastToken = min(w.firstToken + (g + tileRows - 1) / w.group, w.lastToken);
-      const to = min(nKeys, lastToken + 1 - base);
-      if (to <= from) continue;
+      const newestRow = min(w.firstRow + (g + tileRows - 1) / w.group, w.lastRow);
+      const to = min(nKeys, last + toMoves * newestRow - base);
+      const oldest = max(lo, first + fromMoves * (w.firstRow + g / w.group));
+      if (to <= max(0, oldest - base)) continue;
       const nPanels = (to + 7) >> 3;
       const q = w.queries + (g as usize) * queryBytes;
       for (let p: usize = 0; p < (nPanels as usize); p++) {
@@ -423,11 +425,10 @@ function attendSpan(w: Work, lo: i32, hi: i32): void {
         }
       }
       for (let r = g; r < g + tileRows; r++) {
-        const token = min(w.firstToken + r / w.group, w.lastToken);
-        const oldest = (token as u32) < w.window ? 0 : token - (w.window as i32) + 1;
-        const newest = min(to, token + 1 - base);
-        const i = (r - g) as usize;
-        const correction = softmaxRow(w, i, r as usize, nPanels << 3, max(from, oldest - base), newest);
+        const row = min(w.firstRow + r / w.group, w.lastRow);
+        const from = max(lo, first + fromMoves * row) - base;
+        const end = min(to, last + toMoves * row - base);
+        const correction = softmaxRow(w, (r - g) as usize, r as usize, nPanels << 3, from, end);
         if (correction != 1) scaleRow(w.acc + (r as usize) * headBytes, headBytes, correction);
       }
       const o = w.acc + (g as usize) * headBytes;
@@ -464,17 +465,22 @@ export function attend(
   kvType: i32,
   keys: usize,
   keyScales: usize,
+  interKeys: usize, // as the inter band has them
+  interKeyScales: usize,
   values: usize,
   valueScales: usize,
   n: i32,
-  start: i32, // token of the first query
   nHeads: i32,
   nKvHeads: i32,
   headDim: i32,
   capacity: i32,
-  chunkLen: u32, // the largest u32 is no limit, here and below
-  maxChunksBehind: u32,
-  window: u32,
+  interFrom: i32, // ends of the bands at row 0
+  interTo: i32,
+  succFrom: i32,
+  succTo: i32,
+  intraFrom: i32,
+  intraTo: i32,
+  moves: i32, // a bit for each of these ends
   tileLen: i32, // tokens
   tileRows: i32, // 6 or 3: float32, 4: integers
   format: i32,
@@ -486,11 +492,6 @@ export function attend(
   const groupBytes = (group as usize) * headBytes;
   const tokenBytes = (nHeads as usize) * headBytes;
   const nTiles = (n + tileLen - 1) / tileLen;
-  const chunk = (start as u32) / chunkLen;
-  const chunkStart = (chunk * chunkLen) as i32;
-  const prevStart = chunk > 0 ? chunkStart - (chunkLen as i32) : 0;
-  const oldestChunk: u32 = chunk > maxChunksBehind ? chunk - maxChunksBehind : 0;
-  const oldestSeen = (oldestChunk * chunkLen) as i32;
   const cacheBytes = kvBytes(kvType, (capacity as usize) * (headDim as usize));
   const scalesOfHead = scaleBytes(headDim, capacity);
   const w = changetype<Work>(scratch);
@@ -505,15 +506,12 @@ export function attend(
     w.T = ((T + tileRows - 1) / tileRows) * tileRows;
     w.group = group;
     w.headDim = headDim;
-    w.firstToken = start + firstRow;
-    w.lastToken = w.firstToken + nTokens - 1;
-    w.window = window;
+    w.firstRow = firstRow;
+    w.lastRow = firstRow + nTokens - 1;
     w.tileRows = tileRows;
     w.format = format;
     w.kvType = kvType;
     w.capacity = capacity;
-    w.keys = keys + kvHead * cacheBytes;
-    w.keyScales = keyScales + kvHead * scalesOfHead;
     w.values = values + kvHead * cacheBytes;
     w.valueScales = valueScales + kvHead * scalesOfHead;
     layOut(w, scratch, w.T, headDim);
@@ -522,21 +520,36 @@ export function attend(
     memory.fill(w.rowSum, 0, rowFloats);
     for (let r: usize = 0; r < rowFloats; r += 4) store<f32>(w.rowMax + r, LOWEST);
 
-    // the keys of this split, whole tiles of them
-    const inWindow = (w.firstToken as u32) < window ? 0 : w.firstToken - (window as i32) + 1;
-    const oldest = max(oldestSeen, inWindow);
-    const firstTile = oldest / KEY_TILE;
-    const tiles = w.lastToken / KEY_TILE + 1 - firstTile;
-    const from = max(oldest, (firstTile + (tiles * split) / nSplits) * KEY_TILE);
-    const to = min(w.lastToken + 1, (firstTile + (tiles * (split + 1)) / nSplits) * KEY_TILE);
+    // tiles of keys that any row sees, counted through the bands; this split has its share of them
+    let nKeyTiles = 0;
+    for (let band = 0; band < 3; band++) {
+      const lo = (band == 0 ? interFrom : band == 1 ? succFrom : intraFrom) + ((moves >> (2 * band)) & 1) * firstRow;
+      const hi = (band == 0 ? interTo : band == 1 ? succTo : intraTo) + ((moves >> (2 * band + 1)) & 1) * w.lastRow;
+      if (hi > lo) nKeyTiles += (hi - 1) / KEY_TILE - lo / KEY_TILE + 1;
+    }
+    const fromTile = (nKeyTiles * split) / nSplits;
+    const toTile = (nKeyTiles * (split + 1)) / nSplits;
 
-    for (let behind = 2; behind >= 0; behind--) {
-      const q = behind == 0 ? qIntra : behind == 1 ? qSucc : qInter;
-      const lo = max(from, behind == 0 ? chunkStart : behind == 1 ? prevStart : 0);
-      const hi = min(to, behind == 0 ? to : behind == 1 ? chunkStart : prevStart);
+    let tile = 0; // the band's first
+    for (let band = 0; band < 3; band++) {
+      const first = band == 0 ? interFrom : band == 1 ? succFrom : intraFrom;
+      const last = band == 0 ? interTo : band == 1 ? succTo : intraTo;
+      const fromMoves = (moves >> (2 * band)) & 1;
+      const toMoves = (moves >> (2 * band + 1)) & 1;
+      const lo = first + fromMoves * firstRow;
+      const hi = last + toMoves * w.lastRow;
       if (hi <= lo) continue;
+      const base = lo / KEY_TILE - tile; // tile of the cache that would be number 0
+      tile += (hi - 1) / KEY_TILE - lo / KEY_TILE + 1;
+      const spanLo = max(lo, (base + fromTile) * KEY_TILE);
+      const spanHi = min(hi, (base + toTile) * KEY_TILE);
+      if (spanHi <= spanLo) continue;
+      const isInter = band == 0;
+      w.keys = (isInter ? interKeys : keys) + kvHead * cacheBytes;
+      w.keyScales = (isInter ? interKeyScales : keyScales) + kvHead * scalesOfHead;
+      const q = isInter ? qInter : band == 1 ? qSucc : qIntra;
       packQueries(w, q + (firstRow as usize) * tokenBytes + kvHead * groupBytes, tokenBytes, T);
-      attendSpan(w, lo, hi);
+      attendSpan(w, spanLo, spanHi, first, last, fromMoves, toMoves);
     }
 
     if (nSplits > 1) {

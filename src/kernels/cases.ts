@@ -2,6 +2,7 @@
  * What every kernel is tried and timed on, on any backend. A case's name tells its shape and seeds its numbers, so the
  * name alone repeats it. Numbers are exact in float32 and stored types are random blocks, so all backends see the same.
  */
+import { pieces } from '../../test/pieces.ts';
 import { type Random, seededRandom } from '../../test/random.ts';
 import type { Backend, Tensor } from '../backends/backend.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
@@ -81,25 +82,28 @@ export interface AttendSizes {
   chunkLen?: number;
   maxChunksBehind?: number;
   window?: number;
+  near?: number;
+  nFar?: number;
+  /** 2: the inter band has keys of its own. */
+  keyForms?: 1 | 2;
 }
 
 export const attend = define<AttendSizes>(
   'attend',
-  (
-    b,
-    { n, start, nKvHeads, group, headDim, chunkLen = Infinity, maxChunksBehind = Infinity, window = Infinity },
-    make,
-  ) => {
+  (b, { n, start, nKvHeads, group, headDim, keyForms = 1, ...seen }, make) => {
     const nStale = 9; // tokens of a longer text that was here before; nothing may come of them, not even NaN times 0
     const length = start + n;
     const cols = nKvHeads * group * headDim;
     const query = () => make.normal(n, cols, 2 / Math.sqrt(headDim)); // scores of deviation 2: neither flat nor one-hot
     const q = { intra: query(), succ: query(), inter: query() };
-    const kv = b.allocKv(length + nStale, nKvHeads, headDim);
+    const kv = b.allocKv(length + nStale, nKvHeads, headDim, 0, keyForms);
     const stale = make.filled(nStale, nKvHeads * headDim, Array(nStale * nKvHeads * headDim).fill(NaN));
-    b.append(kv, stale, stale, length);
-    b.append(kv, make.normal(length, nKvHeads * headDim), make.normal(length, nKvHeads * headDim), 0);
-    return make.call(n, cols, (out) => b.attend(out, q, kv, { start, chunkLen, maxChunksBehind, window }));
+    const second = (k: Tensor) => (keyForms === 2 ? k : undefined);
+    const cached = () => make.normal(length, nKvHeads * headDim);
+    b.append(kv, stale, stale, length, second(stale));
+    b.append(kv, cached(), cached(), 0, second(cached()));
+    const seenBy = pieces({ n, start, ...seen });
+    return make.call(n, cols, (out) => b.attend(out, q, kv, seenBy));
   },
 );
 
@@ -165,6 +169,22 @@ export const CASES: readonly KernelCase[] = [
     attend({ n: 70, start: 20, nKvHeads: 1, group: 3, headDim: 16, chunkLen: 24, maxChunksBehind }),
   ),
   ...[1, 2, 20, 64, 89].map((window) => attend({ n: 50, start: 40, nKvHeads: 1, group: 3, headDim: 16, window })),
+  // keys parted by distance: the border moves with the query
+  ...[1, 2, 20, 64, 89].map((near) => attend({ n: 50, start: 40, nKvHeads: 1, group: 3, headDim: 16, near })),
+  ...[1, 4, 64].map((nFar) => attend({ n: 90, start: 30, nKvHeads: 1, group: 3, headDim: 16, near: 70, nFar })),
+  attend({ n: 1, start: 1500, nKvHeads: 1, group: 3, headDim: 16, near: 700, nFar: 4 }),
+  ...drawn(12, 'attend by distance', ({ integer, pick }) =>
+    attend({
+      n: pick([1, integer(2, 80)]),
+      start: pick([integer(0, 150), 1200]),
+      nKvHeads: integer(1, 2),
+      group: integer(1, 8),
+      headDim: pick([8, 16, 40, 64, 80, 128]),
+      near: pick([integer(1, 10), integer(40, 200)]),
+      nFar: pick([integer(1, 9), Infinity]),
+      keyForms: pick([1, 2]),
+    }),
+  ),
   ...drawn(20, 'attend', ({ integer, pick }) =>
     attend({
       n: integer(1, 80),
