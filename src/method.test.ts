@@ -103,6 +103,7 @@ describe('settings', () => {
     ['pi', 32768, { ropeType: 'linear', factor: 4 }, 'pi:4'],
     ['ntk', 4096, { ropeType: 'ntk', factor: 1 }, 'ntk:1'], // nothing to stretch
     ['ntk:2.5', 1e6, { ropeType: 'ntk', factor: 2.5 }, 'ntk:2.5'],
+    ['dynamic', 16384, { ropeType: 'ntk', factor: 2 }, 'dynamic:2'],
     ['yarn', 16384, { ropeType: 'yarn', factor: 2, originalMaxPositionEmbeddings: 8192 }, 'yarn:2'],
   ])('%s stretches RoPE as far as %d tokens need, or as told', (spec, context, ropeScaling, name) => {
     expect(resolveMethod(spec, undefined, LLAMA, context)).toMatchObject({
@@ -179,7 +180,7 @@ describe('DCA on a RoPE rule', () => {
   });
 
   it.each([
-    ['dca@rope', 'unknown RoPE rule "rope" in method "dca@rope"; wanted pi|ntk|yarn[:FACTOR]'],
+    ['dca@rope', 'unknown RoPE rule "rope" in method "dca@rope"; wanted pi|ntk|yarn|dynamic[:FACTOR]'],
     ['dca@ntk:0', 'method ntk:0: wanted a factor of at least 1'],
     ['dca@ntk@pi', 'unknown method "dca@ntk@pi"'],
   ])('%s is refused', (spec, message) => {

@@ -51,6 +51,14 @@ const ROPE_RULES: Record<string, (factor: number, c: number) => RopeScaling> = {
   ntk: (factor) => ({ ropeType: 'ntk', factor }),
   /** arXiv 2309.00071. */
   yarn: (factor, c) => ({ ropeType: 'yarn', factor, originalMaxPositionEmbeddings: c }),
+  /** Dynamic NTK: NTK-aware by the length of the text. Here that is the context, as keys are turned but once. */
+  dynamic: (factor) => ({ ropeType: 'ntk', factor }),
+};
+const RULE_NAMES: Record<string, string> = {
+  pi: 'position interpolation',
+  ntk: 'NTK-aware RoPE',
+  yarn: 'YaRN',
+  dynamic: 'dynamic NTK',
 };
 /** Of a rule that DCA is stacked on. */
 const DEFAULT_STACKED_FACTOR = 2;
@@ -118,7 +126,6 @@ export const METHOD_HELP = [
   'none',
   ...Object.entries(BY_DISTANCE).map(([kind, { numbers }]) => `${kind}[:${numbers}]`),
   `${RULES}[:FACTOR]`,
-  'dynamic',
   `dca[:${Object.keys(PRESETS).join('|')}|CHUNKLEN/MAXDISTANCE][:${PARTS.join('|')}][:${SCALES.join('|')}][@${RULES}[:FACTOR]]`,
 ].join(', ');
 
@@ -148,7 +155,7 @@ export function resolveMethod(
   const [kind, ...settings] = main.split(':');
   const isScaled = kind === 'dca' || Object.hasOwn(BY_DISTANCE, kind);
   const isRule = Object.hasOwn(ROPE_RULES, kind) && settings.length <= 1;
-  const isBare = (kind === 'none' || kind === 'dynamic') && settings.length === 0;
+  const isBare = kind === 'none' && settings.length === 0;
   if (!(isScaled || isRule || isBare) || under.length > (kind === 'dca' ? 1 : 0)) {
     throw new UnsupportedError(`unknown method "${spec}"; wanted ${METHOD_HELP}`);
   }
@@ -161,13 +168,6 @@ export function resolveMethod(
     throw new UnsupportedError(`scale ${scale} needs method dca or one that parts keys by distance; got ${kind}`);
   }
   if (isRule) return ropeRule(kind, settings[0], config, context);
-  if (kind === 'dynamic') {
-    return {
-      ...ropeRule('ntk', undefined, config, context),
-      name: 'dynamic',
-      description: 'NTK-aware RoPE, stretched to the context',
-    };
-  }
   if (kind === 'none') return { name: 'none', description: 'plain RoPE', placement: PLAIN, longest: context };
   return kind === 'dca'
     ? dcaOf(spec, settings, under[0], scale, config)
@@ -191,7 +191,7 @@ function ropeRule(kind: string, setting: string | undefined, config: ModelConfig
   const shown = Number(factor.toPrecision(4));
   return {
     name: `${kind}:${shown}`,
-    description: `${kind === 'pi' ? 'position interpolation' : kind === 'ntk' ? 'NTK-aware RoPE' : 'YaRN'}, factor ${shown}`,
+    description: `${RULE_NAMES[kind]}, factor ${shown}`,
     placement: PLAIN,
     ropeScaling: ROPE_RULES[kind](factor, trainedLen),
     longest: context,

@@ -7,7 +7,7 @@ import { UnsupportedError } from '../errors.ts';
 import { KV_TYPES, type KvType } from '../kvTypes.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
-import type { Call, Command, Scratch } from './wasmWorkers.ts';
+import { type Call, type Command, MAX_CALLS, type Scratch } from './wasmWorkers.ts';
 
 export type Precision = 'int8' | 'int16' | 'f32';
 
@@ -50,7 +50,6 @@ const TILE_SEGMENT = 128; // numbers that share a scale, see kernels/quantize.wa
 const DOT_SEGMENT = 32;
 const DOT_BLOCK_BYTES = 80;
 const SPLIT_KEYS = 256; // fewest keys worth a split of their own
-const MAX_CHAIN = 8; // calls of one command
 const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
 
 const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0 };
@@ -133,7 +132,7 @@ export function openStage(
     const isChained =
       command !== undefined &&
       command === chain.command &&
-      command.calls.length < MAX_CHAIN &&
+      command.calls.length < MAX_CALLS &&
       command.nItems === rows &&
       operands.every((a) => chain.operands.every((b) => areApart(a, b) || (a.at === b.at && a.end === b.end)));
     if (isChained) command.calls.push({ kernel, args });

@@ -1,7 +1,7 @@
 /**
  * Threads that run programs of kernel calls. A program is a list of commands in shared memory; every thread walks it,
- * takes runs of a command's items until none are left, and waits for the others before the next. Nothing is posted and
- * nothing allocated while a program runs, and the calling thread stays free.
+ * takes runs of a command's items until none are left, and waits for the others before the next. Nothing is posted
+ * while a program runs, and the calling thread stays free.
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
 
@@ -51,15 +51,19 @@ interface Shared {
   words: Float64Array;
   thread: number;
   nThreads: number;
+  /** Of a command. */
+  maxCalls: number;
 }
 
+/** Of a command. */
+export const MAX_CALLS = 8;
 const MAX_COMMANDS = 1 << 14;
 const MAX_WORDS = 1 << 18; // 2 MiB
 const [PROGRAM, FINISHED, FAILED] = [0, 2, 3];
 
 /** Runs on a thread of its own, started from its source text: it may use nothing from this module. */
 function work({ workerData, parentPort, receiveMessageOnPort }: typeof import('node:worker_threads')): void {
-  const { module, control, claims, words, thread, nThreads }: Shared = workerData;
+  const { module, control, claims, words, thread, nThreads, maxCalls }: Shared = workerData;
   const [PROGRAM, ARRIVED, FINISHED, FAILED] = [0, 1, 2, 3];
   const SPINS = 4000; // about 20 microseconds, longer than most waits and cheaper than a sleep
   const stages: { memory: WebAssembly.Memory; kernels: CallableFunction[] }[] = [];
@@ -84,6 +88,9 @@ function work({ workerData, parentPort, receiveMessageOnPort }: typeof import('n
       if (spins >= SPINS) Atomics.wait(control, word, value);
     }
   };
+  // the calls of the command at hand; kept, so that walking a program allocates next to nothing
+  const kernelOf: CallableFunction[] = [];
+  const argsOf: number[][] = Array.from({ length: maxCalls }, () => []);
   let arrivals = 0;
   const barrier = () => {
     arrivals = (arrivals + nThreads) | 0;
@@ -97,22 +104,23 @@ function work({ workerData, parentPort, receiveMessageOnPort }: typeof import('n
     const nCommands = words[0];
     try {
       for (let c = 0, at = 1; c < nCommands; c++) {
-        const [stage, scratch0, scratchBytes, nItems, grain, waits, nCalls] = words.subarray(at, at + 7);
+        const { kernels } = stageAt(words[at]);
+        const scratch = words[at + 1] + thread * words[at + 2];
+        const [nItems, grain, waits, nCalls] = [words[at + 3], words[at + 4], words[at + 5], words[at + 6]];
         at += 7;
-        const { kernels } = stageAt(stage);
-        const scratch = scratch0 + thread * scratchBytes;
-        const calls: [CallableFunction, number[]][] = [];
         for (let n = 0; n < nCalls; n++) {
-          const argsAt = at + 2;
-          calls.push([kernels[words[at]], Array.from(words.subarray(argsAt, argsAt + words[at + 1]))]);
-          at = argsAt + words[at + 1];
+          const args = argsOf[n];
+          kernelOf[n] = kernels[words[at]];
+          args.length = words[at + 1];
+          for (let a = 0; a < args.length; a++) args[a] = words[at + 2 + a];
+          at += 2 + args.length;
         }
         if (waits) barrier();
         for (;;) {
           const begin = Atomics.add(claims, c, grain);
           if (begin >= nItems) break;
           const end = Math.min(begin + grain, nItems);
-          for (const [kernel, args] of calls) kernel(scratch, begin, end, ...args);
+          for (let n = 0; n < nCalls; n++) kernelOf[n](scratch, begin, end, ...argsOf[n]);
         }
       }
       barrier();
@@ -145,7 +153,7 @@ export function startWorkers(module: WebAssembly.Module, nThreads: number): Work
     fail = resolve;
   });
   const threads = Array.from({ length: nThreads }, (_, thread) => {
-    const workerData: Shared = { module, control, claims, words, thread, nThreads };
+    const workerData: Shared = { module, control, claims, words, thread, nThreads, maxCalls: MAX_CALLS };
     const worker = new Worker(workerSource, { eval: true, workerData });
     worker.on('error', (error) => {
       fail(error);

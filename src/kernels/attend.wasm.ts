@@ -17,6 +17,8 @@
  */
 import { hadamard } from './hadamard.wasm';
 import { expandKeys, expandValues, KV_BF16, KV_F32, KV_Q8_0, kvBytes, SCALE_DIMS, scaleBytes } from './kv.wasm';
+import { dotRows } from './matmul.wasm';
+import { meanKey, packColumns } from './packTile.wasm';
 import {
   BYTE_LARGEST,
   FLOAT32,
@@ -29,7 +31,7 @@ import {
   toInt4,
   wordsOf,
 } from './quantize.wasm';
-import { exp2, exp2of4, LOWEST, madd, max4, scaleRow, sum4 } from './simd.wasm';
+import { exp2, exp2of4, LOWEST, max4, scaleRow, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
 import { tile3x8bf16, tile3x8f32, tile3x8q8 } from './tileFew.wasm';
 import { tile4x8i16, tile4x8i8, tile4x8i8fused } from './tileInt.wasm';
@@ -88,7 +90,7 @@ class Work {
   packedValueScales: usize; // [headDim / 8][2][8]
 }
 
-/** Lays the arrays out behind `Work`. `wasm.ts` knows their size together. */
+/** Lays the arrays out behind `Work`. `wasmStage.ts` knows their size together. */
 // @ts-ignore: decorator
 @inline
 function layOut(w: Work, scratch: usize, T: i32, headDim: i32): void {
@@ -111,88 +113,6 @@ function layOut(w: Work, scratch: usize, T: i32, headDim: i32): void {
   w.packedKeyScales = w.packedKeys + 32 * headBytes;
   w.packedValues = w.packedKeyScales + 512;
   w.packedValueScales = w.packedValues + 32 * headBytes;
-}
-
-/** Integers of four numbers of row `r`, less `shift[r]` where there is a shift; zeros behind the last row. */
-// @ts-ignore: decorator
-@inline
-function integers(at: usize, r: i32, rows: i32, factor: v128, shift: usize): v128 {
-  if (r >= rows) return i32x4.splat(0);
-  let v = v128.load(at);
-  if (shift) v = f32x4.sub(v, v128.load32_splat(shift + ((r as usize) << 2)));
-  return toInt4(v, factor);
-}
-
-/** Rows `r` and on of four columns as words; returns the sums of their integers. */
-// @ts-ignore: decorator
-@inline
-function packWord(format: i32, from: usize, stride: usize, r: i32, rows: i32, factor: v128, shift: usize, out: usize): v128 {
-  const a = integers(from, r, rows, factor, shift);
-  const b = integers(from + stride, r + 1, rows, factor, shift);
-  if (format == INT16) {
-    v128.store(out, v128.or(v128.and(a, i32x4.splat(0xffff)), i32x4.shl(b, 16)));
-    return a; // sums serve offsets, which 16 bits do without
-  }
-  const c = integers(from + 2 * stride, r + 2, rows, factor, shift);
-  const d = integers(from + 3 * stride, r + 3, rows, factor, shift);
-  const byte = i32x4.splat(0xff);
-  const low = v128.or(v128.and(a, byte), i32x4.shl(v128.and(b, byte), 8));
-  const high = v128.or(i32x4.shl(v128.and(c, byte), 16), i32x4.shl(d, 24));
-  v128.store(out, v128.or(low, high));
-  return i32x4.add(i32x4.add(a, b), i32x4.add(c, d));
-}
-
-/**
- * `rows` rows of eight floats, `stride` bytes apart, less `shift[rows]` (0: none), to words `[words][8]`; scale and sum of
- * each column at `scales`.
- */
-function packColumns(format: i32, from: usize, stride: usize, rows: i32, shift: usize, out: usize, scales: usize): void {
-  let max0 = f32x4.splat(0);
-  let max1 = max0;
-  for (let r = 0, at = from; r < rows; r++, at += stride) {
-    const less = shift ? v128.load32_splat(shift + ((r as usize) << 2)) : f32x4.splat(0);
-    max0 = f32x4.pmax(max0, f32x4.abs(f32x4.sub(v128.load(at), less)));
-    max1 = f32x4.pmax(max1, f32x4.abs(f32x4.sub(v128.load(at, 16), less)));
-  }
-  const largest = f32x4.splat(format >= INT8 ? BYTE_LARGEST : TILE_LARGEST);
-  const scale0 = f32x4.div(max0, largest);
-  const scale1 = f32x4.div(max1, largest);
-  const positive = f32x4.splat(1e-30); // a column of zeros
-  const factor0 = f32x4.div(largest, f32x4.pmax(positive, max0));
-  const factor1 = f32x4.div(largest, f32x4.pmax(positive, max1));
-  let sum0 = i32x4.splat(0);
-  let sum1 = sum0;
-  const perWord = format >= INT8 ? 4 : 2;
-  for (let r = 0; r < rows; r += perWord, from += (perWord as usize) * stride, out += 32) {
-    sum0 = i32x4.add(sum0, packWord(format, from, stride, r, rows, factor0, shift, out));
-    sum1 = i32x4.add(sum1, packWord(format, from + 16, stride, r, rows, factor1, shift, out + 16));
-  }
-  v128.store(scales, scale0);
-  v128.store(scales, scale1, 16);
-  v128.store(scales, f32x4.mul(scale0, f32x4.convert_i32x4_s(sum0)), 32);
-  v128.store(scales, f32x4.mul(scale1, f32x4.convert_i32x4_s(sum1)), 48);
-}
-
-/** Mean of `8 * nPanels` keys in panels at `k`, 0 of none: what keys have in common need not fit into 8 bits. */
-function meanKey(k: usize, nPanels: i32, headDim: i32, out: usize): void {
-  const panelBytes = (headDim as usize) << 5;
-  const share: f32 = 1 / (max(1, nPanels << 3) as f32);
-  for (let d = 0; d < headDim; d++, k += 32, out += 4) {
-    let sums = f32x4.splat(0);
-    for (let p = 0, at = k; p < nPanels; p++, at += panelBytes) {
-      sums = f32x4.add(sums, f32x4.add(v128.load(at), v128.load(at, 16)));
-    }
-    store<f32>(out, sum4(sums) * share);
-  }
-}
-
-/** `a · b` over `bytes` bytes. */
-// @ts-ignore: decorator
-@inline
-function dot(a: usize, b: usize, bytes: usize): f32 {
-  let sums = f32x4.splat(0);
-  for (let i: usize = 0; i < bytes; i += 16) sums = madd(v128.load(a + i), v128.load(b + i), sums);
-  return sum4(sums);
 }
 
 /** `2^(score - shift)` of one row in place; returns their sum. */
@@ -389,9 +309,7 @@ function attendSpan(w: Work, lo: i32, hi: i32, first: i32, last: i32, fromMoves:
       const shift: usize = format >= INT8 ? w.keyShift : 0;
       if (shift) {
         meanKey(k, nKeys >> 3, headDim, shift); // a panel that is not full may hold anything
-        for (let r: usize = 0; r < (w.T as usize); r++) {
-          store<f32>(w.shiftScores + (r << 2), dot(w.queryFloats + r * headBytes, shift, headBytes));
-        }
+        dotRows(w.shiftScores, 4, w.queryFloats, shift, w.T, headDim, 0);
       }
       for (let p: usize = 0; p < (((nKeys + 7) >> 3) as usize); p++) {
         packColumns(format, k + p * 8 * headBytes, 32, headDim, shift, w.packedKeys + p * panelBytes, w.packedKeyScales + (p << 6));

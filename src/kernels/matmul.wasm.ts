@@ -21,7 +21,7 @@ const F32: i32 = 0;
 const FIRST_BLOCK_TYPE: i32 = 3;
 
 /** `out[t] = x[t] · w + bias` for `n` rows of `x`, `outStride` bytes apart. */
-function dotRows(out: usize, outStride: usize, x: usize, w: usize, n: i32, K: i32, bias: f32): void {
+export function dotRows(out: usize, outStride: usize, x: usize, w: usize, n: i32, K: i32, bias: f32): void {
   const bytes = (K as usize) << 2;
   const unrolled = bytes & ~63;
   for (let t = 0; t < n; t++, x += bytes, out += outStride) {
