@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 import { BUNDLED_MODEL } from '../src/bundled.ts';
 import { parseSize } from '../src/cli/options.ts';
 import { loadModel, type Model } from '../src/index.ts';
-import { seededRandom } from '../test/random.ts';
+import { seededRandom } from '../src/eval/random.ts';
 
 const { values } = parseArgs({
   options: {

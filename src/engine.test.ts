@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { seededRandom } from '../test/random.ts';
+import { seededRandom } from './eval/random.ts';
 import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../test/tinyModel.ts';
 import { openReference } from './backends/reference.ts';
 import { openWasm } from './backends/wasm.ts';

@@ -45,7 +45,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
     ['backends/backend', 'transformer'],
   ],
 
-  ['eval/*', ['eval/*', 'errors', 'stemmer'], ['tokenizer/tokenizer']],
+  ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['model', LIBRARY],
   ['index', LIBRARY],
   ['cli/*', ['cli/*', 'index', 'bundled', 'commander', 'cli-progress', NODE]],

@@ -7,7 +7,7 @@ import { allocKvCache } from '../src/kvCache.ts';
 import type { Placement } from '../src/placement.ts';
 import { ropeFrequencies } from '../src/rope.ts';
 import { type Layer, type Linear, makeTransformer, type Weights } from '../src/transformer.ts';
-import { seededRandom } from './random.ts';
+import { seededRandom } from '../src/eval/random.ts';
 
 export const tinyConfig = (more: Partial<ModelConfig> = {}): ModelConfig => ({
   modelType: 'llama',

@@ -4,7 +4,7 @@ import type { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { openNaive } from '../../test/naive.ts';
 import { pieces as seen } from '../../test/pieces.ts';
-import { seededRandom } from '../../test/random.ts';
+import { seededRandom } from '../eval/random.ts';
 import { CASES, type KernelCase } from '../kernels/cases.ts';
 import { rowBytes, type TensorType } from '../tensorTypes.ts';
 import type { Backend, Tensor } from './backend.ts';

@@ -1,15 +1,16 @@
 #!/usr/bin/env node
 /** The command line. The only file that ends the process; errors a user can mend are one line, without a stack. */
-import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { PACKAGE } from '../bundled.ts';
 import { FormatError, UnsupportedError } from '../index.ts';
 import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
+import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
 import { runCommand } from './run.ts';
 import { note } from './terminal.ts';
 
-const { version, description } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+const { version, description } = PACKAGE;
 
 const program = new Command('dualchunk')
   .description(description)
@@ -19,6 +20,7 @@ const program = new Command('dualchunk')
   .addCommand(chatCommand())
   .addCommand(inspectCommand())
   .addCommand(demoCommand())
+  .addCommand(evalCommand())
   .addHelpText(
     'after',
     `
@@ -27,6 +29,7 @@ Examples:
   $ dualchunk run model.gguf -f book.txt --take 12k -p "Who keeps a journal in this text?"
   $ dualchunk chat model.gguf
   $ dualchunk inspect model.gguf --context 64k
+  $ dualchunk eval perplexity --model model.gguf --text book.txt --lengths 1k,4k,16k --methods none,ntk,dca
   $ dualchunk help run`,
   );
 

@@ -31,19 +31,23 @@ export const OPTIONAL_MODEL_ARGUMENT = new Argument('[model]', 'a .gguf file or 
   'the bundled books-16m',
 );
 
-export interface ModelFlags {
-  context?: number;
-  method?: string;
-  scale?: Scale;
+/** Flags that say how fast and how exactly a model computes. */
+export interface SpeedFlags {
   threads?: number;
   backend?: 'wasm' | 'reference';
   precision?: LoadOptions['precision'];
   kvType?: LoadOptions['kvType'];
 }
 
+export interface ModelFlags extends SpeedFlags {
+  context?: number;
+  method?: string;
+  scale?: Scale;
+}
+
 /** Flags that say how a model is loaded. */
 export const addModelFlags = (command: Command): Command =>
-  command
+  addSpeedFlags(command)
     .option('-c, --context <tokens>', 'tokens that prompt and answer may have together', parseSize)
     .option('-m, --method <method>', `${METHOD_HELP} (default: none within the trained window, dca beyond)`)
     .addOption(
@@ -52,7 +56,10 @@ export const addModelFlags = (command: Command): Command =>
         'yarn',
         'logn',
       ]),
-    )
+    );
+
+export const addSpeedFlags = (command: Command): Command =>
+  command
     .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
     .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'))
     .addOption(

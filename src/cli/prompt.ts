@@ -8,7 +8,7 @@ import { count } from './terminal.ts';
 const MAX_TEXT_BYTES = 256 * 2 ** 20;
 
 /** Text of a file, or of standard input for `-`. @throws FormatError when it is missing, too large or not UTF-8. */
-async function readText(path: string): Promise<string> {
+export async function readText(path: string): Promise<string> {
   const name = path === '-' ? 'standard input' : path;
   const bytes = path === '-' ? await readStdin() : await readBounded(path);
   try {

@@ -42,6 +42,16 @@ export function progressBar(title: string, describe: (done: number, total: numbe
   };
 }
 
+/** Of tokens in all samples of an evaluation. The third number says what is being read. */
+export function evaluatingBar() {
+  let now = '';
+  const bar = progressBar('evaluating', () => now);
+  return (done: number, total: number, what: string): void => {
+    now = what;
+    bar(done, total);
+  };
+}
+
 export const loadingBar = () => progressBar('loading', (done, total) => `${size(done)} of ${size(total)}`);
 
 export const readingBar = (title = 'reading') =>

@@ -11,6 +11,8 @@ export interface SampleRecord {
   depth?: number;
   sample: string;
   seed: number;
+  /** What samples were made of besides, in words: texts, filler, form of the prompt, precision. */
+  setup: string;
   /** `accuracy` 0 to 1; of perplexity `nll`, nats of all tokens together, and `tokens`. */
   scores: Record<string, number>;
   /** Of perplexity: nats and tokens by position, `[first position, nats, squares of nats, tokens]`. */

@@ -30,6 +30,8 @@ export interface Making {
   texts: readonly NamedText[];
   /** What things are hidden in: repeated sentences, or `texts`. */
   filler: 'sentences' | 'book';
+  /** A text to continue, or a message in a chat, whose answer may begin with words of its own. */
+  form: 'raw' | 'chat';
 }
 
 /** One prompt, or one window of a text. */

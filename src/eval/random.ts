@@ -1,10 +1,12 @@
-/** Random numbers for tests, the same on every machine for the same seed. */
+/** Random numbers, the same on every machine for the same seed. */
 export interface Random {
   /** In [0, 1). */
   uniform(): number;
   /** Whole number from `min` to `max`, both included. */
   integer(min: number, max: number): number;
   pick<T>(items: readonly T[]): T;
+  shuffled<T>(items: readonly T[]): T[];
+  uuid(): string;
   /** Normal numbers, exact in float32. */
   normals(count: number, deviation?: number): Float32Array;
 }
@@ -24,6 +26,18 @@ export function seededRandom(seed: string): Random {
     uniform,
     integer,
     pick: (items) => items[integer(0, items.length - 1)],
+    shuffled(items) {
+      const order = [...items]; // Fisher and Yates
+      for (let at = order.length - 1; at > 0; at--) {
+        const other = integer(0, at);
+        [order[at], order[other]] = [order[other], order[at]];
+      }
+      return order;
+    },
+    uuid: () =>
+      'xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx'.replace(/[xy]/g, (digit) =>
+        (digit === 'x' ? integer(0, 15) : integer(8, 11)).toString(16),
+      ),
     normals: (count, deviation = 1) => Float32Array.from({ length: count }, () => deviation * normal()),
   };
 }

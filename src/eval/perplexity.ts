@@ -1,0 +1,74 @@
+/**
+ * Perplexity: how well a model foresees books. Windows of one length tile the same stretch of every text at every length,
+ * so that figures compare the same tokens; or they slide, a stride apart, as the paper's do (arXiv 2402.17463, appendix).
+ * Either way a window counts whole, its early tokens too.
+ */
+import { UnsupportedError } from '../errors.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { NamedText, Sample, Task } from './task.ts';
+
+export interface PerplexityOptions {
+  /** Tokens from one window to the next, at most `samples` windows a text; absent: windows tile the stretch. */
+  stride?: number;
+  /** Tokens of the longest window of the evaluation. The stretch is `samples` times as long. */
+  longest: number;
+}
+
+/** Title pages and tables of contents stand in this share of a text, and are left out where the rest suffices. */
+const SKIPPED = 0.1;
+/** Stretches of positions that losses are reported by. */
+const BUCKETS = 16;
+
+export function perplexityTask({ stride, longest }: PerplexityOptions): Task<Float64Array> {
+  return {
+    name: 'perplexity',
+    *makeSamples({ tokenizer, frame: { before }, length, samples, texts }) {
+      const step = stride ?? length;
+      const nTokens = stride === undefined ? longest * samples : (samples - 1) * stride + length;
+      const nWindows = stride === undefined ? Math.floor(nTokens / length) : samples;
+      for (const text of texts) {
+        const ids = stretchOf(tokenizer, text, nTokens);
+        for (let start = 0, n = 0; n < nWindows; start += step, n++) {
+          const window = [...before, ...ids.slice(start, start + length - before.length)];
+          const sample: Sample = { id: `${text.name} from ${start}`, length, ids: window, maxTokens: 0, answers: [] };
+          yield sample;
+        }
+      }
+    },
+    score: (losses) => ({ nll: losses.reduce((sum, loss) => sum + loss, 0), tokens: losses.length }),
+  };
+}
+
+/** Losses by position, in equal stretches: first position, nats, squares of nats, tokens. Loss `i` is of token `i + 1`. */
+export function byPosition(losses: Float64Array): [from: number, sum: number, squares: number, tokens: number][] {
+  const width = Math.ceil((losses.length + 1) / BUCKETS);
+  return Array.from({ length: Math.ceil((losses.length + 1) / width) }, (_, bucket) => {
+    const from = bucket * width;
+    const part = losses.subarray(Math.max(0, from - 1), from + width - 1);
+    const squares = part.reduce((sum, loss) => sum + loss * loss, 0);
+    return [from, part.reduce((sum, loss) => sum + loss, 0), squares, part.length];
+  });
+}
+
+// --- internal ---
+
+/** The last stretch asked of a text; every length of an evaluation asks for the same. */
+const stretches = new WeakMap<NamedText, { tokenizer: Tokenizer; ids: readonly number[] }>();
+
+function stretchOf(tokenizer: Tokenizer, named: NamedText, nTokens: number): readonly number[] {
+  const { name, text } = named;
+  const known = stretches.get(named);
+  if (known?.tokenizer === tokenizer && known.ids.length >= nTokens) return known.ids;
+  const skipped = text.indexOf('\n', Math.floor(SKIPPED * text.length)) + 1;
+  const options = { addSpecialTokens: false, allowSpecial: false };
+  let { ids } = tokenizer.encodePrefix(text.slice(skipped), nTokens, options);
+  if (ids.length < nTokens) ids = tokenizer.encode(text, options).slice(-nTokens); // nothing can be spared
+  if (ids.length < nTokens) {
+    throw new UnsupportedError(
+      `${name} has ${ids.length} tokens, but this evaluation reads ${nTokens} of them; ` +
+        'give a longer text, shorter --lengths or fewer --samples',
+    );
+  }
+  stretches.set(named, { tokenizer, ids });
+  return ids;
+}
