@@ -43,6 +43,9 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
     ['backends/backend', 'transformer'],
   ],
 
+  ['eval/results', [], ['eval/records']],
+  ['eval/report*', ['eval/chartLibrary', 'eval/report/*', 'eval/results'], ['eval/records']],
+
   ['model', LIBRARY],
   ['index', LIBRARY],
   ['cli/*', ['cli/*', 'index', 'bundled', 'commander', 'cli-progress', NODE]],
