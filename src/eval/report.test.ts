@@ -78,6 +78,14 @@ describe('the page', () => {
     expect(sectionsOf(reportHtml([], FACTS))).toEqual([]);
   });
 
+  it('shows the loss by position at the longest length of each model', () => {
+    const short = readings('perplexity').filter(({ length }) => length === 1024);
+    const records = [...readings('perplexity'), ...short.map((record) => ({ ...record, model: 'other' }))];
+    const positions: { model: string; length: number }[] = embedded(reportHtml(records, FACTS), 'data').positions;
+    const lengths = new Set(positions.map(({ model, length }) => `${model} ${length}`));
+    expect([...lengths]).toEqual(['small 2048', 'other 1024']);
+  });
+
   it('tells how far methods hold', () => {
     const page = reportHtml(readings('limit perplexity'), FACTS);
     const [plain, dca] = ['none', 'dca:paper:none'].map((method) => page.indexOf(`</svg>${method}</span>`));

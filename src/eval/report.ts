@@ -25,8 +25,8 @@ export function tablesOf(records: readonly SampleRecord[]): Tables {
   const isSweep = ({ task }: Result) => task.startsWith('sweep ');
   const ruler = all.filter(({ task }) => isRuler(task));
   const results = all.filter((result) => !ruler.includes(result) && !isLimit(result) && !isSweep(result));
-  const longest = Math.max(...results.filter(({ perplexity }) => perplexity).map(({ length }) => length));
-  const isLongest = ({ length }: Position) => length === longest;
+  const isLongest = ({ model, length }: Position) =>
+    !results.some((other) => other.perplexity !== undefined && other.model === model && other.length > length);
   const isOwn = ({ task }: SampleRecord) => results.some((result) => result.task === task);
   return {
     results,
