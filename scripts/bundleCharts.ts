@@ -21,6 +21,9 @@ const library = [
 
 writeFileSync(
   'src/eval/chartLibrary.ts',
-  `// Made by scripts/bundleCharts.ts from Vega and Vega-Lite.\nexport const CHART_LIBRARY: string = ${JSON.stringify(library)};\n`,
+  [
+    '// Made by scripts/bundleCharts.ts from Vega and Vega-Lite.',
+    `export const CHART_LIBRARY: string = ${JSON.stringify(library)};\n`,
+  ].join('\n'),
 );
 console.log(`charts: ${library.length} characters`);

@@ -1,6 +1,6 @@
 /**
- * The report of an evaluation: one HTML file that needs no network. Each figure says which rows it shows; the page draws
- * them, and hands them out, from the one copy it embeds.
+ * The report of an evaluation: one HTML file that needs no network. Each figure says which rows it shows; the page
+ * draws them, and hands them out, from the one copy it embeds.
  */
 import { CHART_LIBRARY } from './chartLibrary.ts';
 import type { Result, RunFacts, SampleRecord } from './records.ts';
@@ -128,10 +128,10 @@ function drawFigure({ caption, chart, below }: Figure, index: number, fileName: 
     (method) =>
       html`<button type="button" aria-pressed="false" data-method="${method}">${nameOf(method, looks)}</button>\n`,
   );
-  const boxes = panels.map(
-    ({ title }) =>
-      html`<div>${title && html`<h4>${title}</h4>`}<div class="chart" role="img" aria-label="${title ?? caption}"></div></div>\n`,
-  );
+  const boxes = panels.map(({ title }) => {
+    const box = html`<div class="chart" role="img" aria-label="${title ?? caption}"></div>`;
+    return html`<div>${title && html`<h4>${title}</h4>`}${box}</div>\n`;
+  });
   const link = (kind: string) => html`<a download="${fileName}.${kind}">${kind.toUpperCase()}</a>`;
   return html`<figure id="figure-${index}">
 <div class="${panels.length > 1 ? '' : 'drawing'}">

@@ -79,9 +79,9 @@ function accuracyOf(records: readonly SampleRecord[]) {
 }
 
 /**
- * Perplexity is exp(nats of all tokens / tokens). Its standard error is that of the mean loss times the perplexity (delta
- * method). The loss varies across windows, of which there must be two; of one window, the loss of its tokens is taken as
- * if each were drawn on its own, which is a lower bound.
+ * Perplexity is exp(nats of all tokens / tokens). Its standard error is that of the mean loss times the perplexity
+ * (delta method). The loss varies across windows, of which there must be two; of one window, the loss of its tokens is
+ * taken as if each were drawn on its own, which is a lower bound.
  */
 function perplexityOf(records: readonly SampleRecord[]) {
   const nats = sum(records.map(({ scores }) => scores.nll));

@@ -1,6 +1,6 @@
 /**
- * The report's charts as Vega-Lite specifications over a table named `rows`, which the page fills. Colours are variables
- * of the page's style sheet, so that dark, light and paper need no second drawing.
+ * The report's charts as Vega-Lite specifications over a table named `rows`, which the page fills. Colours are
+ * variables of the page's style sheet, so that dark, light and paper need no second drawing.
  */
 import type { Result } from '../records.ts';
 import type { Position, SweepCell } from '../results.ts';
@@ -186,7 +186,8 @@ export function perplexityChart(rows: readonly Result[], looks: Looks, trainedWi
     hasErrors: true,
     derived: {
       shown: `min(datum.perplexity, ${cut})`,
-      low: 'datum.perplexity - datum.standardError',
+      // No perplexity is below 1, and a log scale needs it above 0.
+      low: 'max(1, datum.perplexity - datum.standardError)',
       high: 'datum.perplexity + datum.standardError',
       at: lengthLabel('length'),
       figure: "format(datum.perplexity, ',.3r') + ' ± ' + format(datum.standardError, ',.2r')",

@@ -21,7 +21,7 @@ export const html = (parts: TemplateStringsArray, ...pieces: Piece[]): Html => (
   html: String.raw({ raw: parts }, ...pieces.map(textOf)),
 });
 
-/** JSON that a script element can hold: nothing in it looks like a tag. Six digits are more than any figure is good for. */
+/** JSON that a script element can hold: nothing in it looks like a tag. Six digits are all that a figure is good for. */
 export function jsonOf(value: unknown): Html {
   const round = (_: string, field: unknown) =>
     typeof field === 'number' && !Number.isInteger(field) ? Number(field.toPrecision(6)) : field;
@@ -34,13 +34,15 @@ export const STYLE: Html = {
   color-scheme: light dark;
   --paper: #fff; --ink: #1d1d1b; --muted: #66665f; --rule: #dcdcd6; --heat: #0b5cad; --plain: #85857f;
   --dca-0: #0b5cad; --dca-1: #00876c; --dca-2: #6d3fb8; --dca-3: #b0187a;
-  --other-0: #c08000; --other-1: #a9623f; --other-2: #6e8a2f; --other-3: #a06a9a; --other-4: #4f8196; --other-5: #8f834a;
+  --other-0: #c08000; --other-1: #a9623f; --other-2: #6e8a2f; --other-3: #a06a9a; --other-4: #4f8196;
+  --other-5: #8f834a;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #161618; --ink: #e8e8e3; --muted: #a0a09a; --rule: #3a3a3e; --heat: #5aa9f5; --plain: #96968f;
     --dca-0: #5aa9f5; --dca-1: #35c9a6; --dca-2: #b392f5; --dca-3: #f06cb8;
-    --other-0: #d9a53a; --other-1: #cf8f6c; --other-2: #a3bf66; --other-3: #c79ac1; --other-4: #86b3c6; --other-5: #bdb17a;
+    --other-0: #d9a53a; --other-1: #cf8f6c; --other-2: #a3bf66; --other-3: #c79ac1; --other-4: #86b3c6;
+    --other-5: #bdb17a;
   }
 }
 * { box-sizing: border-box; }
@@ -64,7 +66,8 @@ figcaption { margin-bottom: .4rem; }
 .chart svg { display: block; max-width: 100%; height: auto; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); gap: 1.2rem 1.5rem; }
 .legend { display: flex; flex-wrap: wrap; gap: .1rem .4rem; margin-bottom: .6rem; }
-.legend button { all: unset; cursor: pointer; font-size: .85rem; padding: .1rem .5rem .1rem .2rem; border-radius: .3rem; }
+.legend button { all: unset; cursor: pointer; font-size: .85rem; padding: .1rem .5rem .1rem .2rem; }
+.legend button { border-radius: .3rem; }
 .legend button:focus-visible { outline: 2px solid var(--heat); }
 .legend button[aria-pressed=true] { background: var(--rule); }
 .method { white-space: nowrap; }
@@ -170,8 +173,8 @@ function csvOf(rows) {
 for (const link of document.querySelectorAll('.data a')) {
   const rows = rowsOf(figures[link.closest('figure').id.slice(7)]);
   const isCsv = link.download.endsWith('.csv');
-  const blob = new Blob([isCsv ? csvOf(rows) : JSON.stringify(rows, null, 1)], { type: isCsv ? 'text/csv' : 'application/json' });
-  link.href = URL.createObjectURL(blob);
+  const [text, type] = isCsv ? [csvOf(rows), 'text/csv'] : [JSON.stringify(rows, null, 1), 'application/json'];
+  link.href = URL.createObjectURL(new Blob([text], { type }));
 }
 
 let closed = [];

@@ -247,9 +247,9 @@ const effectiveCell = (means: readonly Result[]): Cell => heldCell(means, effect
 const RULER: Section = {
   id: 'ruler',
   title: 'RULER',
-  intro: `Tasks of retrieval, tracing and counting (arXiv 2404.06654). The effective length is the longest up to which the
-mean stays at ${RULER_THRESHOLD * 100}% or above, what Llama2-7B reaches at 4k; "<" where not even the shortest tried did,
-"≥" where the longest tried did.`,
+  intro: `Tasks of retrieval, tracing and counting (arXiv 2404.06654). The effective length is the longest up to which
+the mean stays at ${RULER_THRESHOLD * 100}% or above, what Llama2-7B reaches at 4k; "<" where not even the shortest tried
+did, "≥" where the longest tried did.`,
   figures({ model, tables, looks }) {
     const means = byMethod(tables.rulerMeans, looks);
     if (means.length === 0) return [];
@@ -306,8 +306,8 @@ const LIMIT: Section = {
   id: 'limit',
   title: 'How far it holds',
   intro: `The longest length that held, as all shorter ones did: perplexity at most ${MOST_PERPLEXITY} times that of the
-shortest text; at least ${LEAST_FOUND * 100}% of the pass keys found. "<" where not even the shortest tried held, "≥" where the
-longest tried did.`,
+shortest text; at least ${LEAST_FOUND * 100}% of the pass keys found. "<" where not even the shortest tried held, "≥"
+where the longest tried did.`,
   figures({ model, tables, looks }) {
     const [perplexities, keys] = ['limit perplexity', 'limit passkey'].map((task) => ofTask(tables.limit, task));
     const groups = byMethod([...perplexities, ...keys], looks);
