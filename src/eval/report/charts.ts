@@ -23,6 +23,7 @@ const DASHES = [
   [7, 3],
   [2, 2],
   [7, 3, 2, 3],
+  [4, 4],
 ];
 
 /** DCA in strong solid lines, plain RoPE in grey, all others in thin dashed ones. */

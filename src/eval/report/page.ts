@@ -21,7 +21,7 @@ export const html = (parts: TemplateStringsArray, ...pieces: Piece[]): Html => (
   html: String.raw({ raw: parts }, ...pieces.map(textOf)),
 });
 
-/** JSON that a script element can hold: nothing in it looks like a tag. Six digits are all that a figure is good for. */
+/** JSON that a script element can hold: nothing in it looks like a tag. Six digits are all a figure is good for. */
 export function jsonOf(value: unknown): Html {
   const round = (_: string, field: unknown) =>
     typeof field === 'number' && !Number.isInteger(field) ? Number(field.toPrecision(6)) : field;
@@ -35,14 +35,14 @@ export const STYLE: Html = {
   --paper: #fff; --ink: #1d1d1b; --muted: #66665f; --rule: #dcdcd6; --heat: #0b5cad; --plain: #85857f;
   --dca-0: #0b5cad; --dca-1: #00876c; --dca-2: #6d3fb8; --dca-3: #b0187a;
   --other-0: #c08000; --other-1: #a9623f; --other-2: #6e8a2f; --other-3: #a06a9a; --other-4: #4f8196;
-  --other-5: #8f834a;
+  --other-5: #b5566f;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --paper: #161618; --ink: #e8e8e3; --muted: #a0a09a; --rule: #3a3a3e; --heat: #5aa9f5; --plain: #96968f;
     --dca-0: #5aa9f5; --dca-1: #35c9a6; --dca-2: #b392f5; --dca-3: #f06cb8;
     --other-0: #d9a53a; --other-1: #cf8f6c; --other-2: #a3bf66; --other-3: #c79ac1; --other-4: #86b3c6;
-    --other-5: #bdb17a;
+    --other-5: #e08ba0;
   }
 }
 * { box-sizing: border-box; }

@@ -248,8 +248,8 @@ const RULER: Section = {
   id: 'ruler',
   title: 'RULER',
   intro: `Tasks of retrieval, tracing and counting (arXiv 2404.06654). The effective length is the longest up to which
-the mean stays at ${RULER_THRESHOLD * 100}% or above, what Llama2-7B reaches at 4k; "<" where not even the shortest tried
-did, "≥" where the longest tried did.`,
+the mean stays at ${RULER_THRESHOLD * 100}% or above, what Llama2-7B reaches at 4k; "<" where not even the shortest
+tried did, "≥" where the longest tried did.`,
   figures({ model, tables, looks }) {
     const means = byMethod(tables.rulerMeans, looks);
     if (means.length === 0) return [];
