@@ -24,6 +24,8 @@ const DASHES = [
   [2, 2],
   [7, 3, 2, 3],
   [4, 4],
+  [12, 3],
+  [9, 3, 2, 3, 2, 3],
 ];
 
 /** DCA in strong solid lines, plain RoPE in grey, all others in thin dashed ones. */
