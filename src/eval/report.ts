@@ -19,7 +19,7 @@ import {
 } from './results.ts';
 
 /** What the page embeds. Tasks named `limit …` and `sweep …`, and RULER's, stay apart from those of the same kind. */
-export function tablesOf(records: readonly SampleRecord[]): Tables {
+function tablesOf(records: readonly SampleRecord[]): Tables {
   const all = resultsByLength(records);
   const isLimit = ({ task }: Result) => task.startsWith('limit ');
   const isSweep = ({ task }: Result) => task.startsWith('sweep ');

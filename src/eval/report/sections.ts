@@ -44,7 +44,7 @@ export interface Tables {
 }
 
 /** Fields of a row and what they must be. */
-export type Where = Record<string, string | number>;
+type Where = Record<string, string | number>;
 
 export interface Figure {
   caption: string;

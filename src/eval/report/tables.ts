@@ -32,7 +32,7 @@ export function figureCell(result: Result | undefined): Cell {
   return { text: formatPerplexity(perplexity), title: `± ${Number(standardError.toPrecision(2))}, ${counted}` };
 }
 
-export interface Row {
+interface Row {
   head: Html | string;
   cells: readonly Cell[];
   isMean?: boolean;
@@ -58,7 +58,7 @@ export const drawFacts = (rows: readonly (readonly [name: string, text: string])
 ${rows.map(([name, text]) => html`<tr><th scope="row">${name}</th><td>${text}</td></tr>\n`)}</table></div>`;
 
 /** Results of one row. */
-export interface Group {
+interface Group {
   head: Html | string;
   results: readonly Result[];
   /** Behind the lengths. */
