@@ -1,5 +1,4 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { seededRandom } from './eval/random.ts';
 import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../test/tinyModel.ts';
 import { openReference } from './backends/reference.ts';
 import { openWasm } from './backends/wasm.ts';
@@ -7,6 +6,7 @@ import { reRope, selfExtend, streaming, string, windowed } from './distanceBands
 import { type DualChunk, dualChunk, PLAIN } from './dualChunk.ts';
 import type { Engine, GeneratedToken, GenerateOptions } from './engine.ts';
 import { UnsupportedError } from './errors.ts';
+import { seededRandom } from './eval/random.ts';
 import type { Placement } from './placement.ts';
 import { logSumExp } from './sampler.ts';
 

@@ -1,9 +1,9 @@
 /** Every way of reading, against what it means pair by pair, in float64. */
 import { describe, expect, it } from 'vitest';
-import { seededRandom } from './eval/random.ts';
 import { openReference } from './backends/reference.ts';
 import { reRope, selfExtend, streaming, string, windowed } from './distanceBands.ts';
 import { type DualChunk, dualChunk, type Parts, PLAIN } from './dualChunk.ts';
+import { seededRandom } from './eval/random.ts';
 import { attentionScale, type Bands, type Placement, piecesOf, relativePosition, type Scale } from './placement.ts';
 
 const SCALES: readonly Scale[] = ['none', 'yarn', 'logn'];

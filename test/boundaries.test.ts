@@ -45,6 +45,9 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
     ['backends/backend', 'transformer'],
   ],
 
+  ['eval/results', [], ['eval/records']],
+  ['eval/report*', ['eval/chartLibrary', 'eval/report/*', 'eval/results'], ['eval/records']],
+
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['model', LIBRARY],
   ['index', LIBRARY],

@@ -3,11 +3,11 @@ import type { Backend } from '../src/backends/backend.ts';
 import type { ModelConfig } from '../src/config.ts';
 import { PLAIN } from '../src/dualChunk.ts';
 import { Engine, type EngineParts } from '../src/engine.ts';
+import { seededRandom } from '../src/eval/random.ts';
 import { allocKvCache } from '../src/kvCache.ts';
 import type { Placement } from '../src/placement.ts';
 import { ropeFrequencies } from '../src/rope.ts';
 import { type Layer, type Linear, makeTransformer, type Weights } from '../src/transformer.ts';
-import { seededRandom } from '../src/eval/random.ts';
 
 export const tinyConfig = (more: Partial<ModelConfig> = {}): ModelConfig => ({
   modelType: 'llama',

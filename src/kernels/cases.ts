@@ -3,8 +3,8 @@
  * name alone repeats it. Numbers are exact in float32 and stored types are random blocks, so all backends see the same.
  */
 import { pieces } from '../../test/pieces.ts';
-import { type Random, seededRandom } from '../eval/random.ts';
 import type { Backend, Tensor } from '../backends/backend.ts';
+import { type Random, seededRandom } from '../eval/random.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 
 export interface KernelCall {

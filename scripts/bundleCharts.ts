@@ -1,0 +1,29 @@
+/**
+ * Puts Vega and Vega-Lite, minified, as text into `src/eval/chartLibrary.ts`, so that a report draws its charts in any
+ * browser without a network. Their licences travel along.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+
+/** D3, of many packages with one licence, and the others below are inside Vega. */
+const LICENSED = ['vega', 'vega-lite', 'd3-array', 'topojson-client', 'delaunator', 'robust-predicates'];
+
+const read = (file: string) => readFileSync(`node_modules/${file}`, 'utf8').trim();
+const licences = LICENSED.map((name) => `${name}\n\n${read(`${name}/LICENSE`)}`).join('\n\n');
+const library = [
+  `/*! ${licences.replaceAll('*/', '* /')} */`,
+  read('vega/build/vega.min.js'),
+  read('vega-lite/build/vega-lite.min.js'),
+]
+  .join('\n')
+  .replace(/^\/\/# sourceMappingURL=.*$/gm, '')
+  // A script element ends at the first of these, wherever it stands.
+  .replace(/<(?=\/script|!--)/gi, '\\x3c');
+
+writeFileSync(
+  'src/eval/chartLibrary.ts',
+  [
+    '// Made by scripts/bundleCharts.ts from Vega and Vega-Lite.',
+    `export const CHART_LIBRARY: string = ${JSON.stringify(library)};\n`,
+  ].join('\n'),
+);
+console.log(`charts: ${library.length} characters`);

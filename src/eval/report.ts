@@ -1,0 +1,146 @@
+/**
+ * The report of an evaluation: one HTML file that needs no network. Each figure says which rows it shows; the page
+ * draws them, and hands them out, from the one copy it embeds.
+ */
+import { CHART_LIBRARY } from './chartLibrary.ts';
+import type { Result, RunFacts, SampleRecord } from './records.ts';
+import { type Looks, looksOf } from './report/charts.ts';
+import { type Html, html, jsonOf, SCRIPT, STYLE } from './report/page.ts';
+import { type Figure, sectionsFor, type Tables } from './report/sections.ts';
+import { drawFacts, nameOf } from './report/tables.ts';
+import {
+  isRuler,
+  lossByPosition,
+  type Position,
+  resultsByLength,
+  resultsOf,
+  rulerMeans,
+  sweepCells,
+} from './results.ts';
+
+/** What the page embeds. Tasks named `limit …` and `sweep …`, and RULER's, stay apart from those of the same kind. */
+function tablesOf(records: readonly SampleRecord[]): Tables {
+  const all = resultsByLength(records);
+  const isLimit = ({ task }: Result) => task.startsWith('limit ');
+  const isSweep = ({ task }: Result) => task.startsWith('sweep ');
+  const ruler = all.filter(({ task }) => isRuler(task));
+  const results = all.filter((result) => !ruler.includes(result) && !isLimit(result) && !isSweep(result));
+  const isLongest = ({ model, length }: Position) =>
+    !results.some((other) => other.perplexity !== undefined && other.model === model && other.length > length);
+  const isOwn = ({ task }: SampleRecord) => results.some((result) => result.task === task);
+  return {
+    results,
+    depths: resultsOf(records.filter((record) => record.depth !== undefined && isOwn(record))),
+    positions: lossByPosition(records.filter(isOwn)).filter(isLongest),
+    ruler,
+    rulerMeans: rulerMeans(ruler),
+    limit: all.filter(isLimit),
+    sweep: sweepCells(all.filter(isSweep)),
+  };
+}
+
+/** Rows of one model. */
+const tablesOfModel = (tables: Tables, model: string) =>
+  Object.fromEntries(
+    Object.entries(tables).map(([name, rows]) => [name, rows.filter((row: { model: string }) => row.model === model)]),
+  ) as unknown as Tables;
+
+/**
+ * @param facts `trained window` among a model's facts, a number of tokens, is drawn into charts; the others are listed.
+ * @returns A whole document.
+ */
+export function reportHtml(records: readonly SampleRecord[], facts: RunFacts): string {
+  const tables = tablesOf(records);
+  const measured = [...tables.results, ...tables.ruler, ...tables.limit].map(({ method }) => method);
+  const looks = looksOf(unique([...Object.keys(facts.methods).filter((name) => measured.includes(name)), ...measured]));
+  const models = unique(records.map(({ model }) => model)).map((model) => ({
+    ...{ model, looks, tables: tablesOfModel(tables, model) },
+    trainedWindow: Number(facts.models[model]?.['trained window']) || undefined,
+  }));
+
+  const figures: Figure[] = [];
+  const sections = sectionsFor(tables).flatMap(({ id, title, intro, ...section }) => {
+    const parts = models.flatMap((one) => {
+      const own = section.figures(one);
+      const first = figures.push(...own) - own.length;
+      const drawn = own.map((figure, at) => drawFigure(figure, first + at, `${id}-${first + at}`, looks));
+      return own.length === 0 ? [] : [html`${models.length > 1 ? html`<h3>${one.model}</h3>\n` : ''}${drawn}`];
+    });
+    const drawn = html`<section id="${id}">\n<h2>${title}</h2>\n<p>${intro}</p>\n${parts}</section>\n`;
+    return parts.length === 0 ? [] : [{ id, title, drawn }];
+  });
+  const names = models.map(({ model }) => model).join(', ');
+  const shown = figures.map(({ table, where, chart }) => ({ table, where, ...chart }));
+
+  return html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${names}: reading past the trained window</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<header>
+<h1>Reading past the trained window</h1>
+<p class="quiet">${names}. ${facts.date}, ${facts.hardware}, ${facts.runtime}, dualchunk ${facts.dualchunk}.</p>
+${drawRun(facts)}
+<nav>${sections.map(({ id, title }) => html`<a href="#${id}">${title}</a> `)}</nav>
+</header>
+<main>
+<noscript><p>Charts and downloads need JavaScript; the tables do not.</p></noscript>
+${sections.map(({ drawn }) => drawn)}</main>
+<div id="tip" hidden></div>
+<script type="application/json" id="data">${jsonOf(tables)}</script>
+<script type="application/json" id="figures">${jsonOf(shown)}</script>
+<script>${{ html: CHART_LIBRARY }}</script>
+<script type="module">${SCRIPT}</script>
+</body>
+</html>
+`.html;
+}
+
+const unique = <T>(values: readonly T[]): T[] => [...new Set(values)];
+
+/** How the figures came to be. */
+function drawRun({ models, methods, tasks, seed }: RunFacts): Html {
+  const inWords = (facts: Record<string, Record<string, string | number>>) =>
+    Object.entries(facts).map(([name, settings]): [string, string] => [
+      name,
+      Object.entries(settings)
+        .map(([key, value]) => `${key}: ${typeof value === 'number' ? value.toLocaleString('en') : value}`)
+        .join(' · '),
+    ]);
+  return html`<details><summary>How this was measured</summary>
+<h3>Models</h3>
+${drawFacts(inWords(models))}
+<h3>Methods</h3>
+${drawFacts(Object.entries(methods))}
+<h3>Tasks</h3>
+${drawFacts([...inWords(tasks), ['all', `seed: ${seed}`]])}
+</details>`;
+}
+
+/** @param fileName Of its data, when saved. */
+function drawFigure({ caption, chart, below }: Figure, index: number, fileName: string, looks: Looks): Html {
+  const { legend = [], panels = [] } = chart ?? {};
+  const buttons = legend.map(
+    (method) =>
+      html`<button type="button" aria-pressed="false" data-method="${method}">${nameOf(method, looks)}</button>\n`,
+  );
+  const boxes = panels.map(({ title }) => {
+    const box = html`<div class="chart" role="img" aria-label="${title ?? caption}"></div>`;
+    return html`<div>${title && html`<h4>${title}</h4>`}${box}</div>\n`;
+  });
+  const link = (kind: string) => html`<a download="${fileName}.${kind}">${kind.toUpperCase()}</a>`;
+  return html`<figure id="figure-${index}">
+<div class="${panels.length > 1 ? '' : 'drawing'}">
+<figcaption>${caption}</figcaption>
+${legend.length > 0 ? html`<div class="legend">${buttons}</div>` : ''}
+${panels.length > 1 ? html`<div class="panels">${boxes}</div>` : boxes}
+</div>
+${below}
+<p class="data">data: ${link('json')}, ${link('csv')}</p>
+</figure>
+`;
+}
