@@ -11,8 +11,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BUNDLED_MODEL } from '../src/bundled.ts';
 import { parseSize } from '../src/cli/options.ts';
-import { loadModel, type Model } from '../src/index.ts';
 import { seededRandom } from '../src/eval/random.ts';
+import { loadModel, type Model } from '../src/index.ts';
 
 const { values } = parseArgs({
   options: {

@@ -51,7 +51,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['model', LIBRARY],
   ['index', LIBRARY],
-  ['cli/*', ['cli/*', 'index', 'bundled', 'commander', 'cli-progress', NODE]],
+  ['cli/*', ['cli/*', 'eval/*', 'index', 'bundled', 'errors', 'commander', 'cli-progress', 'openai', NODE]],
 ];
 
 /** `*` stands for anything. */

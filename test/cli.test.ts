@@ -167,7 +167,7 @@ describe('what is wrong is said in one line, with exit code 1 and nothing on std
     [
       'an unknown method',
       () => ['run', MODEL, '-p', 'x', '--method', 'magic'],
-      /unknown method "magic"; wanted none, pi\|ntk/,
+      /unknown method "magic"; wanted none, window/,
     ],
     ['impossible chunks', () => ['run', MODEL, '-p', 'x', '--method', 'dca:9/6'], /chunkLen 9 with maxDistance 6/],
     ['a sampling option out of range', () => ['run', MODEL, '-p', 'x', '--top-p', '2'], /topP is 2; wanted/],

@@ -34,7 +34,7 @@ describe('accuracy', () => {
     // mean 3/4; variance (3 * 1/16 + 9/16) / 3 = 1/4; error sqrt(1/4 / 4)
     const [row, ...others] = resultsOf([1, 1, 0, 1].map((accuracy) => answered(accuracy)));
     expect(others).toEqual([]);
-    const { sample: _, seed: __, ...shared } = base;
+    const { sample: _, seed: __, setup: ___, ...shared } = base;
     expect(row).toEqual({ ...shared, accuracy: 0.75, standardError: 0.25, samples: 4, seconds: 8 });
   });
 
