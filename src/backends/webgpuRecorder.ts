@@ -66,6 +66,7 @@ export function openRecorder(device: GPUDevice): Recorder {
   const ready: GPUCommandBuffer[] = [];
   let running: Promise<void> = Promise.resolve();
   let nBytes = 0;
+  const allocations: Promise<GPUError | null>[] = []; // since the last submission
 
   let fault: Error | undefined;
   let isClosing = false;
@@ -74,11 +75,16 @@ export function openRecorder(device: GPUDevice): Recorder {
       fault = new UnsupportedError(`the GPU was lost (${message || 'no reason given'}); open the model again`);
   });
   device.addEventListener('uncapturederror', ({ error }) => {
-    const isMemory = error.constructor.name === 'GPUOutOfMemoryError';
-    fault ??= isMemory
-      ? new UnsupportedError(`the GPU has no ${gib(nBytes)} free; use a shorter context or a smaller model`)
-      : new Error(`WebGPU: ${error.message}`);
+    fault ??= new Error(`WebGPU: ${error.message}`);
   });
+  /** Throws what went wrong until now. */
+  async function check(): Promise<void> {
+    const errors = await Promise.all(allocations.splice(0));
+    if (errors.some((error) => error !== null)) {
+      fault ??= new UnsupportedError(`the GPU has no ${gib(nBytes)} free; use a shorter context or a smaller model`);
+    }
+    if (fault) throw fault;
+  }
 
   const makeBuffer = (size: number, usage: number) => device.createBuffer({ size, usage });
 
@@ -196,7 +202,9 @@ export function openRecorder(device: GPUDevice): Recorder {
           `${what} takes ${gib(size)}, but this GPU binds ${gib(most)} at most; use a shorter context or a smaller model`,
         );
       }
+      device.pushErrorScope('out-of-memory');
       const buffer = makeBuffer(size, STORAGE | COPY_SRC | COPY_DST);
+      allocations.push(device.popErrorScope());
       numberOf.set(buffer, nBuffers++);
       nBytes += size;
       return buffer;
@@ -240,23 +248,19 @@ export function openRecorder(device: GPUDevice): Recorder {
       running = device.queue.onSubmittedWorkDone();
       running.catch(() => {}); // a lost device is told of by `fault`
       await before.catch(() => {});
-      if (fault) throw fault;
+      await check();
     },
     async read(buffer, byteOffset, nBytes) {
       const index = readBacks.findIndex(({ size }) => size >= nBytes);
       const readBack =
         index < 0 ? makeBuffer(Math.max(SLOT, nBytes), MAP_READ | COPY_DST) : readBacks.splice(index, 1)[0];
       flush((encoder) => encoder.copyBufferToBuffer(buffer, byteOffset, readBack, 0, nBytes));
-      try {
-        await readBack.mapAsync(1, 0, nBytes); // GPUMapMode.READ
-      } catch (error) {
-        await device.queue.onSubmittedWorkDone().catch(() => {});
-        throw fault ?? error;
-      }
+      const failure = await readBack.mapAsync(1, 0, nBytes).catch((error) => error); // GPUMapMode.READ
+      await check();
+      if (failure) throw failure;
       const bytes = readBack.getMappedRange(0, nBytes).slice(0);
       readBack.unmap();
       readBacks.push(readBack);
-      if (fault) throw fault;
       return bytes;
     },
     async destroy() {

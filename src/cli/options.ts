@@ -36,10 +36,13 @@ export interface ModelFlags {
   method?: string;
   scale?: Scale;
   threads?: number;
-  backend?: 'wasm' | 'reference';
+  backend?: LoadOptions['backend'];
   precision?: LoadOptions['precision'];
   kvType?: LoadOptions['kvType'];
 }
+
+export const backendOption = (): Option =>
+  new Option('--backend <backend>', 'where to compute').choices(['wasm', 'webgpu', 'reference']).default('wasm');
 
 /** Flags that say how a model is loaded. */
 export const addModelFlags = (command: Command): Command =>
@@ -54,7 +57,7 @@ export const addModelFlags = (command: Command): Command =>
       ]),
     )
     .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
-    .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'))
+    .addOption(backendOption())
     .addOption(
       new Option(
         '--precision <precision>',
