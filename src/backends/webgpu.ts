@@ -6,10 +6,12 @@ import { UnsupportedError } from '../errors.ts';
 import { APPENDED, append } from '../kernels/append.wgsl.ts';
 import { attend, tileSizes } from '../kernels/attend.wgsl.ts';
 import { attendFew, MOST_QUERIES, mergeSplits, RUN } from '../kernels/attendFew.wgsl.ts';
+import { attendMatrix, fitsMatrix, queriesOf } from '../kernels/attendMatrix.wgsl.ts';
 import { layoutOf } from '../kernels/dequantize.wgsl.ts';
 import { add, copy, ELEMENTS, swiglu } from '../kernels/elementwise.wgsl.ts';
 import { GATHERED, gatherRows } from '../kernels/gatherRows.wgsl.ts';
 import { MATMUL_TILE, MATVEC_ROWS, matmul, matvec } from '../kernels/matmul.wgsl.ts';
+import { HALVED, halve, MATRIX_DEPTH, MATRIX_TILE, matmulMatrix } from '../kernels/matmulMatrix.wgsl.ts';
 import { rmsNorm } from '../kernels/rmsNorm.wgsl.ts';
 import { PAIRS, rotate } from '../kernels/rotate.wgsl.ts';
 import { gridOf, type WgslKernel } from '../kernels/wgsl.ts';
@@ -52,11 +54,12 @@ const at = (tensor: Tensor) => (tensor as WebGpuTensor).at;
 /** Opens the WebGPU backend. @throws UnsupportedError where there is no adapter. */
 export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> {
   const gpu = await openGpu(options);
-  const { device, hasF16, hasTensorCores } = gpu;
+  const { device, hasF16, hasTensorCores, isChecked } = gpu;
   const recorder = openRecorder(device);
   const { maxBufferSize, maxStorageBufferBindingSize, maxComputeWorkgroupStorageSize } = device.limits;
   const maxBytes = Math.min(maxBufferSize, maxStorageBufferBindingSize);
   const number = hasF16 ? 'f16' : 'f32';
+  const subgroups = isChecked && maxComputeWorkgroupStorageSize >= 48 * 1024 ? 8 : 4; // fewer reads, fewer checks of them
   const kernels = new Map<string, WgslKernel>();
   /** Texts are made once. */
   const kernel = (key: string, make: () => WgslKernel): WgslKernel => {
@@ -65,12 +68,16 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     return known;
   };
 
-  /** Room for the splits of `attendFew`; grows with what is asked of it. */
-  let splits: GPUBuffer | undefined;
-  function roomForSplits(nBytes: number): GPUBuffer {
-    if (!splits || splits.size < nBytes) splits = recorder.alloc(2 * nBytes, 'attention over so many keys');
-    return splits;
+  /** A buffer that one call fills and the next reads; grows with what is asked of it. */
+  function makeRoom(what: string) {
+    let room: GPUBuffer | undefined;
+    return (nBytes: number): GPUBuffer => {
+      if (!room || room.size < nBytes) room = recorder.alloc(Math.max(nBytes, 2 * (room?.size ?? 0)), what);
+      return room;
+    };
   }
+  const roomForSplits = makeRoom('attention over so many keys');
+  const roomForHalves = makeRoom('a block of tokens');
 
   function put(buffer: GPUBuffer, byteOffset: number, bytes: Uint8Array): void {
     device.queue.writeBuffer(buffer, byteOffset, bytes as Uint8Array<ArrayBuffer>, 0, bytes.length);
@@ -86,6 +93,19 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       params[`${name}At`] = at(tensor);
     }
     recorder.record({ kernel: made, buffers, params, groups: gridOf(Math.ceil(length / ELEMENTS)) });
+  }
+
+  /** `x` in half precision, in whole tiles of rows of `stride` vectors. */
+  function halved(x: Tensor, stride: number): GPUBuffer {
+    const length = Math.ceil(x.rows / MATRIX_TILE) * MATRIX_TILE * stride;
+    const out = roomForHalves(16 * length);
+    recorder.record({
+      kernel: halve,
+      buffers: { out, x: bufferOf(x) },
+      params: { length, n: x.rows, K: x.cols, stride, xAt: at(x) },
+      groups: gridOf(Math.ceil(length / HALVED)),
+    });
+    return out;
   }
 
   function attendPiece(out: Tensor, q: Bands<Tensor>, kv: WebGpuKv, { row, nRows, bands }: Piece): void {
@@ -125,16 +145,21 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       });
       return;
     }
+    const usesMatrices = hasTensorCores && fitsMatrix(headDim);
     const sizes = tileSizes(form, maxComputeWorkgroupStorageSize);
-    const nTiles = Math.ceil((nRows * group) / sizes.M);
-    const workOfTile = 4 * sizes.M * nKeys * headDim * nKvHeads;
+    const M = usesMatrices ? queriesOf(subgroups) : sizes.M;
+    const made = usesMatrices
+      ? kernel(`attendMatrix ${headDim}`, () => attendMatrix(headDim, subgroups))
+      : kernel(`attend ${headDim}`, () => attend(form, sizes));
+    const nTiles = Math.ceil((nRows * group) / M);
+    const workOfTile = 4 * M * nKeys * headDim * nKvHeads;
     const tilesAtOnce = Math.max(1, Math.floor(TILE_WORK / workOfTile));
     for (let firstTile = 0; firstTile < nTiles; firstTile += tilesAtOnce) {
       const tiles = Math.min(tilesAtOnce, nTiles - firstTile);
       recorder.record({
-        kernel: kernel(`attend ${headDim}`, () => attend(form, sizes)),
+        kernel: made,
         buffers: { out: bufferOf(out), ...buffers },
-        params: { ...params, outAt: at(out), firstTile },
+        params: { ...params, outAt: at(out), firstTile, nTiles },
         groups: [tiles, nKvHeads],
         work: tiles * workOfTile,
       });
@@ -227,27 +252,27 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const { type, rows: N, cols: K } = weight;
       const n = x.rows;
       const isVector = n <= MATVEC_TOKENS;
-      const isRagged =
-        K % 4 !== 0 ||
-        at(x) % 4 !== 0 ||
-        at(weight) % 4 !== 0 ||
-        partsOf(weight)[0].buffer === bufferOf(out) ||
-        bufferOf(x) === bufferOf(out);
+      const usesMatrices = hasTensorCores && !isVector && type !== 'F32';
+      const isShared = [bufferOf(x), bufferOf(weight)].includes(bufferOf(out));
+      const isRagged = isShared || K % 4 !== 0 || at(x) % 4 !== 0 || at(weight) % 4 !== 0;
       const form = { type, hasBias: bias !== undefined, isRagged };
-      const made = kernel(`matmul ${isVector} ${type} ${form.hasBias} ${isRagged}`, () =>
-        (isVector ? matvec : matmul)(form),
-      );
+      const made = usesMatrices
+        ? kernel(`matmulMatrix ${type} ${form.hasBias}`, () => matmulMatrix(type, form.hasBias))
+        : kernel(`matmul ${isVector} ${type} ${form.hasBias} ${isRagged}`, () => (isVector ? matvec : matmul)(form));
+      const tile = usesMatrices ? MATRIX_TILE : MATMUL_TILE;
+      const xStride = (Math.ceil(K / MATRIX_DEPTH) * MATRIX_DEPTH) / 8; // of halves, in vectors
+      const input = usesMatrices ? halved(x, xStride) : bufferOf(x);
       for (const { buffer, firstRow, nRows } of partsOf(weight)) {
         recorder.record({
           kernel: made,
-          buffers: { out: bufferOf(out), x: bufferOf(x), weight: buffer, ...(bias && { bias: bufferOf(bias) }) },
+          buffers: { out: bufferOf(out), x: input, weight: buffer, ...(bias && { bias: bufferOf(bias) }) },
           params: {
-            ...{ n, N, K, firstRow, nRows, outAt: at(out), xAt: at(x), weightAt: at(weight) },
+            ...{ n, N, K, firstRow, nRows, outAt: at(out), xAt: at(x), xStride, weightAt: at(weight) },
             biasAt: bias ? at(bias) : 0,
           },
           groups: isVector
             ? [...gridOf(Math.ceil(nRows / MATVEC_ROWS)), n]
-            : [Math.ceil(nRows / MATMUL_TILE), Math.ceil(n / MATMUL_TILE)],
+            : [Math.ceil(nRows / tile), Math.ceil(n / tile)],
           work: 2 * n * nRows * K,
         });
       }

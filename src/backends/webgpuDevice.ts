@@ -16,6 +16,8 @@ export interface Gpu {
   readonly adapter: string;
   readonly hasF16: boolean;
   readonly hasTensorCores: boolean;
+  /** Whether every index in a shader is checked. */
+  readonly isChecked: boolean;
   /** Kept reachable: where the entry point is collected, Dawn goes with it. */
   readonly entry: GPU;
 }
@@ -31,7 +33,8 @@ const LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxComputeWorkg
 
 /** @throws UnsupportedError where there is no WebGPU or no adapter. */
 export async function openGpu({ f16 = true, tensorCores = true, robust = false }: WebGpuOptions): Promise<Gpu> {
-  const entry = globalThis.navigator?.gpu ?? (await openDawn(robust));
+  const own = globalThis.navigator?.gpu;
+  const entry = own ?? (await openDawn(robust));
   const adapter = await entry.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter) {
     throw new UnsupportedError(
@@ -49,7 +52,7 @@ export async function openGpu({ f16 = true, tensorCores = true, robust = false }
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
   const { vendor, architecture, description } = adapter.info;
   const name = [vendor, architecture].filter(Boolean).join(' ') || description || 'adapter without a name';
-  return { device, adapter: name, hasF16, hasTensorCores, entry };
+  return { device, adapter: name, hasF16, hasTensorCores, isChecked: robust || own !== undefined, entry };
 }
 
 /** Whether subgroups of 32 multiply 16 x 16 x 16 numbers of half precision into float32, as NVIDIA's do. */

@@ -2,7 +2,7 @@
  * Attention that runs on every device; definition in `attend.ts`. A workgroup has a tile of queries of one key-value head,
  * rows and query heads counted together, and walks the keys they see, band by band, with one online softmax.
  */
-import { main, type WgslKernel } from './wgsl.ts';
+import { main, times, type WgslKernel } from './wgsl.ts';
 
 /** What a kernel of attention is made for. */
 export interface AttendForm {
@@ -59,9 +59,6 @@ export function tileSizes({ headDim, number }: AttendForm, bytes: number): TileS
 
 /** Threads of a row of the tile. Each has keys `c, c + 8, …` of scores and vectors `c, c + 8, …` of output for four rows. */
 const COLUMNS = 8;
-
-const times = (count: number, text: (i: number) => string) =>
-  Array.from({ length: count }, (_, i) => text(i)).join('\n');
 
 /** Tiles of queries are the grid's `x`, key-value heads its `y`. */
 export function attend(form: AttendForm, { M, N }: TileSizes): WgslKernel {

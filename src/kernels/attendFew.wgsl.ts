@@ -3,16 +3,13 @@
  * and weighted values of it; `mergeSplits` joins the runs. Keys count through the bands, a run of 64 lies in one of them.
  */
 import { ATTEND_PARAMS, type AttendForm, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
-import { main, reduce, type WgslKernel } from './wgsl.ts';
+import { main, reduce, times, type WgslKernel } from './wgsl.ts';
 
 /** Keys of a run: one for each thread. */
 export const RUN = 64;
 
 /** Most queries (rows times query heads of a key-value head) that a workgroup takes; more are the grid's `z`. */
 export const MOST_QUERIES = 8;
-
-const times = (count: number, text: (i: number) => string) =>
-  Array.from({ length: count }, (_, i) => text(i)).join('\n');
 
 /** Most vectors of a key in workgroup memory; 64 times 16 bytes each where the cache is float32. */
 const KEY_VECTORS = 16;

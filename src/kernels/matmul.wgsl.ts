@@ -1,7 +1,7 @@
 /** Products that run on every device; definition in `matmul.ts`. Weights are decoded on the way to the multipliers. */
 import type { TensorType } from '../tensorTypes.ts';
 import { decoderOf } from './dequantize.wgsl.ts';
-import { main, type WgslKernel } from './wgsl.ts';
+import { main, times, type WgslKernel } from './wgsl.ts';
 
 export interface MatmulForm {
   type: TensorType;
@@ -42,9 +42,6 @@ ${text(hasBias ? `${bias}[p.biasAt + p.firstRow + row]` : '0', decoder.unit, nam
 /** Weight rows a workgroup of `matvec` takes: 4 sets of 32 threads with 4 each, so that `x` is read once for 4. */
 export const MATVEC_ROWS = 16;
 const LANES = 32;
-
-const times = (count: number, text: (i: number) => string) =>
-  Array.from({ length: count }, (_, i) => text(i)).join('\n');
 
 /** For a token or a few: threads of a set share out the rows' units, then join their sums. Tokens are the grid's `z`. */
 export const matvec = (form: MatmulForm): WgslKernel =>

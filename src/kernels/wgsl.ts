@@ -24,13 +24,39 @@ export interface WgslKernel {
   text(names: Readonly<Record<string, string>>): string;
 }
 
+/** `text(0)` to `text(count - 1)`: loops that must be unrolled, so that what they index stays in registers. */
+export const times = (count: number, text: (i: number) => string): string =>
+  Array.from({ length: count }, (_, i) => text(i)).join('\n');
+
 /** The entry point: `group` counts workgroups along the grid, `t` is the thread's number in its own. */
-export const main = (threads: number, body: string): string => `
+export const main = (threads: number, body: string, more = ''): string => `
 @compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) groupId: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+fn main(@builtin(workgroup_id) groupId: vec3<u32>, @builtin(local_invocation_index) t: u32${more}) {
   let group = groupId.x + groupId.y * ${GRID_WIDTH}u;
 ${body}
 }`;
+
+/** What kernels for matrix units begin with: they take 16 x 16 x 16 numbers of half precision a subgroup of 32. */
+export const MATRIX_DIRECTIVES = `enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+diagnostic(off, chromium.subgroup_matrix_uniformity);`;
+
+/** Names the subgroup's number, for `main`. */
+export const SUBGROUP = ', @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32';
+
+type Operand = 'left' | 'right';
+/** Loads an operand from vectors of 8 halves; `at` and `stride` count vectors. */
+export const loadMatrix = (
+  operand: Operand,
+  order: 'row' | 'col',
+  source: string,
+  at: string,
+  stride: number,
+): string =>
+  `subgroupMatrixLoad<subgroup_matrix_${operand}<f16, 16, 16>, ${order}_major>(&${source}, ${at}, ${stride}u)`;
+
+export const RESULT = 'subgroup_matrix_result<f32, 16, 16>';
 
 /** Joins what `combine` makes of `values[0..threads]` (a workgroup array) into `values[0]`, and waits. */
 export const reduce = (values: string, threads: number, combine: (a: string, b: string) => string): string => `
