@@ -143,7 +143,7 @@ async function decodeAttention(nHeads: number, nKvHeads: number, headDim: number
   const q = normal(1, nHeads * headDim, 1 / Math.sqrt(headDim));
   const out = b.alloc('F32', 1, nHeads * headDim);
   const pieces = piecesOf(DCA, LENGTH - 1, 1);
-  const ms = await time((i) => b.attend(out, { inter: q, succ: q, intra: q }, kvs[i % 2], pieces), 40);
+  const ms = await time((i) => b.attend(out, { inter: q, succ: q, intra: q }, kvs[i % 2], pieces), 200);
   const bytes = 2 * LENGTH * nKvHeads * headDim * (has16Bits ? 2 : 4);
   report(`decode attention ${LENGTH}, ${nHeads}/${nKvHeads} heads of ${headDim}`, ms, bytes, 'GB/s');
 }
@@ -152,7 +152,7 @@ async function matmul(type: TensorType, n: number, N: number, K: number) {
   const nWeights = n === 1 ? 8 : 1; // more than caches hold
   const weights = Array.from({ length: nWeights }, () => stored(type, N, K));
   const [x, out] = [normal(n, K), b.alloc('F32', n, N)];
-  const ms = await time((i) => b.matmul(out, x, weights[i % nWeights]), n === 1 ? 48 : 10);
+  const ms = await time((i) => b.matmul(out, x, weights[i % nWeights]), n === 1 ? 400 : 20);
   const name = `${n === 1 ? 'matvec' : 'matmul'} ${type} ${n} x ${N} x ${K}`;
   if (n === 1) report(name, ms, N * rowBytes(type, K), 'GB/s');
   else report(name, ms, 2 * n * N * K, 'TFLOP/s');

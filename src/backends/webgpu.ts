@@ -45,7 +45,6 @@ const FEW_QUERIES = 16; // rows times query heads of a key-value head; more are 
 const MOST_IDS = 2 ** 16; // of a call of gatherRows
 const MAX_HEAD_DIM = 256;
 const SPLIT_KEYS = 4096; // keys from which on a split takes two runs, from twice as many four
-const TILE_WORK = 2 ** 36; // floating-point operations of one dispatch of attention
 
 const partsOf = (tensor: Tensor) => (tensor as WebGpuTensor).parts;
 const bufferOf = (tensor: Tensor) => (tensor as WebGpuTensor).parts[0].buffer;
@@ -153,7 +152,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       : kernel(`attend ${headDim}`, () => attend(form, sizes));
     const nTiles = Math.ceil((nRows * group) / M);
     const workOfTile = 4 * M * nKeys * headDim * nKvHeads;
-    const tilesAtOnce = Math.max(1, Math.floor(TILE_WORK / workOfTile));
+    const tilesAtOnce = Math.max(1, Math.floor(recorder.mostWork / workOfTile));
     for (let firstTile = 0; firstTile < nTiles; firstTile += tilesAtOnce) {
       const tiles = Math.min(tilesAtOnce, nTiles - firstTile);
       recorder.record({

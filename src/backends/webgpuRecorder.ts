@@ -15,8 +15,11 @@ const STORAGE = 0x80;
 
 const SLOT = 256; // bytes; least alignment of dynamic offsets on every device
 const PAGE = 4096 * SLOT;
-/** Floating-point operations of a submission: half a second on a slow integrated GPU. */
-const SUBMISSION_WORK = 2 ** 37;
+/** Seconds a submission may take: a page stays responsive, and watchdogs wait for two and more. */
+const SUBMISSION_SECONDS = 0.2;
+/** Floating-point operations a second before any were timed: those of a slow integrated GPU. */
+const FIRST_SPEED = 2e11;
+const TIMED_WORK = 2 ** 32; // less says nothing of speed
 
 export interface Call {
   kernel: WgslKernel;
@@ -29,6 +32,8 @@ export interface Call {
 
 export interface Recorder {
   readonly nBytes: number;
+  /** Floating-point operations that one submission, and so one call, should not exceed; as the GPU turns out to be fast. */
+  readonly mostWork: number;
   /** A zeroed buffer. @throws UnsupportedError where the device cannot bind as many bytes. */
   alloc(nBytes: number, what: string): GPUBuffer;
   record(call: Call): void;
@@ -62,7 +67,10 @@ export function openRecorder(device: GPUDevice): Recorder {
   let used = 0; // bytes of the pages, one after the other
   let encoder: GPUCommandEncoder | undefined;
   let pass: GPUComputePassEncoder | undefined;
-  let work = 0;
+  let work = 0; // of the submission that is recorded
+  let allWork = 0; // and of all since the last flush
+  let speed = FIRST_SPEED;
+  let doneAt = 0; // when the GPU was last seen to be done, milliseconds
   const ready: GPUCommandBuffer[] = [];
   let running: Promise<void> = Promise.resolve();
   let nBytes = 0;
@@ -186,12 +194,23 @@ export function openRecorder(device: GPUDevice): Recorder {
     }
     used = 0;
     for (const commands of ready.splice(0)) device.queue.submit([commands]);
+    const [timed, startedAt] = [allWork, performance.now()];
+    allWork = 0;
+    running = device.queue.onSubmittedWorkDone().then(() => {
+      const seconds = (performance.now() - Math.max(startedAt, doneAt)) / 1000;
+      doneAt = performance.now();
+      if (timed > TIMED_WORK && seconds > 0) speed = Math.max(FIRST_SPEED / 10, timed / seconds);
+    });
+    running.catch(() => {}); // a lost device is told of by `fault`
   }
 
   const readBacks: GPUBuffer[] = []; // not in use
   return {
     get nBytes() {
       return nBytes;
+    },
+    get mostWork() {
+      return SUBMISSION_SECONDS * speed;
     },
     alloc(wanted, what) {
       const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
@@ -224,8 +243,9 @@ export function openRecorder(device: GPUDevice): Recorder {
       made.fields.forEach((field, i) => {
         (made.isFloat[i] ? page.floats : page.words)[at + i] = params[field];
       });
-      if (work + more > SUBMISSION_WORK) endPass();
+      if (work + more > SUBMISSION_SECONDS * speed) endPass();
       work += more;
+      allWork += more;
       encoder ??= device.createCommandEncoder();
       pass ??= encoder.beginComputePass();
       pass.setPipeline(made.pipeline);
@@ -243,10 +263,8 @@ export function openRecorder(device: GPUDevice): Recorder {
       return [page.buffer, at];
     },
     async submit() {
-      flush();
       const before = running;
-      running = device.queue.onSubmittedWorkDone();
-      running.catch(() => {}); // a lost device is told of by `fault`
+      flush();
       await before.catch(() => {});
       await check();
     },

@@ -11,6 +11,9 @@ export const RUN = 64;
 /** Most queries (rows times query heads of a key-value head) that a workgroup takes; more are the grid's `z`. */
 export const MOST_QUERIES = 8;
 
+/** Threads that join the splits of a query. */
+const MERGE = 256;
+
 /** Most vectors of a key in workgroup memory; 64 times 16 bytes each where the cache is float32. */
 const KEY_VECTORS = 16;
 
@@ -29,7 +32,8 @@ fn runsOf(band: u32) -> u32 {
 export function attendFew({ headDim, number }: AttendForm, M: number, runs: number): WgslKernel {
   const D4 = headDim / 4;
   const vector = `vec4<${number}>`;
-  const chunk = Math.ceil(D4 / Math.ceil(D4 / KEY_VECTORS)); // vectors of a key that are looked at together
+  // vectors of a key that are looked at together: a whole number of chunks
+  const chunk = Array.from({ length: KEY_VECTORS }, (_, i) => KEY_VECTORS - i).find((c) => D4 % c === 0) as number;
   const slices = Math.floor(RUN / D4); // threads that share out the keys of a vector of the output
   return {
     name: `attendFew ${number} ${headDim} ${M} ${runs}`,
@@ -71,21 +75,31 @@ ${main(
     }
     let at = (head * p.capacity + j0) * ${D4};
     ${times(M, (m) => `var s${m} = 0.0;`)}
-    for (var d0 = 0u; d0 < ${D4}; d0 += ${chunk}) {
-      let nVectors = min(${chunk}u, ${D4} - d0);
-      for (var i = t; i < nSeen * nVectors; i += ${RUN}) {
-        let key = i / nVectors;
-        let d = i % nVectors;
-        // a key's vectors turned by its number, so that threads with a key each read other banks
-        let place = key * ${chunk} + (d + key) % ${chunk};
-        let k = at + key * ${D4} + d0 + d;
-        if (band == 0) { tile[place] = ${names.interKeys}[k]; } else { tile[place] = ${names.keys}[k]; }
+    for (var begin = 0u; begin < ${D4}; begin += ${chunk}) {
+      // behind the last key the last one again; keys turned by their number, so that threads with one each read other banks
+      ${times(
+        chunk,
+        (i) => `
+      let key${i} = (t + ${RUN * i}) / ${chunk};
+      let d${i} = (t + ${RUN * i}) % ${chunk};
+      let at${i} = at + min(key${i}, nSeen - 1) * ${D4} + begin + d${i};`,
+      )}
+      ${times(chunk, (i) => `var v${i}: ${vector};`)}
+      if (band == 0) {
+        ${times(chunk, (i) => `v${i} = ${names.interKeys}[at${i}];`)}
+      } else {
+        ${times(chunk, (i) => `v${i} = ${names.keys}[at${i}];`)}
       }
+      ${times(chunk, (i) => `tile[key${i} * ${chunk} + (d${i} + key${i}) % ${chunk}] = v${i};`)}
       workgroupBarrier();
-      for (var d = 0u; d < nVectors; d++) {
-        let key = vec4<f32>(tile[t * ${chunk} + (d + t) % ${chunk}]);
-        ${times(M, (m) => `s${m} += dot(queries[${m * D4} + d0 + d], key);`)}
-      }
+      ${times(
+        chunk,
+        (d) => `
+      {
+        let key = vec4<f32>(tile[t * ${chunk} + (${d} + t) % ${chunk}]);
+        ${times(M, (m) => `s${m} += dot(queries[${m * D4 + d} + begin], key);`)}
+      }`,
+      )}
       workgroupBarrier();
     }
     let j = j0 + t;
@@ -131,9 +145,17 @@ ${main(
       while (run >= runsOf(band)) { run -= runsOf(band); band++; }
       let j0 = fromOf(band, 0) + run * ${RUN};
       let nSeen = min(${RUN}u, toOf(band, p.nRows - 1) - j0);
-      for (var j = slice; j < nSeen; j += ${slices}) {
-        let value = vec4<f32>(${names.values}[(head * p.capacity + j0 + j) * ${D4} + d]);
-        ${times(M, (m) => `o${m} += weights[(${m} * ${runs} + i) * ${RUN} + j] * value;`)}
+      let at = (head * p.capacity + j0) * ${D4} + d;
+      // four at a time; what is behind the last key weighs nothing
+      for (var j = slice; j < nSeen; j += ${4 * slices}) {
+        ${times(4, (n) => `let value${n} = vec4<f32>(${names.values}[at + min(j + ${n * slices}, nSeen - 1) * ${D4}]);`)}
+        ${times(4, (n) =>
+          times(
+            M,
+            (m) =>
+              `if (j + ${n * slices} < nSeen) { o${m} += weights[(${m} * ${runs} + i) * ${RUN} + j + ${n * slices}] * value${n}; }`,
+          ),
+        )}
       }
     }
     ${times(
@@ -158,34 +180,53 @@ ${main(
 /** Joins the splits of a query by their maxima and sums. Queries are the grid. */
 export function mergeSplits(headDim: number): WgslKernel {
   const D4 = headDim / 4;
+  const slices = Math.floor(MERGE / D4); // threads that share out the splits of a vector of the output
+  const stats = (parts: string, s: string) => `${parts}[at + (${s}) * ${D4 + 1} + ${D4}]`;
   return {
     name: `mergeSplits ${headDim}`,
     buffers: { out: 'vec4<f32>', parts: 'vec4<f32>' },
     nWritten: 1,
     params: ['nQueries', 'nSplits', 'outAt'],
     text: ({ parts }) => `
-var<workgroup> maxima: array<f32, ${RUN}>;
+var<workgroup> maxima: array<f32, ${MERGE}>;
+var<workgroup> totals: array<vec4<f32>, ${MERGE}>;
+var<workgroup> sums: array<f32, ${MERGE}>;
 ${main(
-  RUN,
+  MERGE,
   `
   if (group >= p.nQueries) { return; }
   let at = group * p.nSplits * ${D4 + 1};
   var most = -3e38;
-  for (var s = t; s < p.nSplits; s += ${RUN}) { most = max(most, ${parts}[at + s * ${D4 + 1} + ${D4}].x); }
+  for (var s = t; s < p.nSplits; s += ${MERGE}) { most = max(most, ${stats(parts, 's')}.x); }
   maxima[t] = most;
-  ${reduce('maxima', RUN, (a, b) => `max(${a}, ${b})`)}
+  ${reduce('maxima', MERGE, (a, b) => `max(${a}, ${b})`)}
   most = maxima[0];
-  for (var d = t; d < ${D4}; d += ${RUN}) {
-    var total: vec4<f32>;
-    var sum = 0.0;
-    for (var s = 0u; s < p.nSplits; s++) {
-      let stats = ${parts}[at + s * ${D4 + 1} + ${D4}];
-      let factor = exp(stats.x - most);
-      total += factor * ${parts}[at + s * ${D4 + 1} + d];
-      sum += factor * stats.y;
+  let d = t % ${D4};
+  let slice = t / ${D4};
+  var total: vec4<f32>;
+  var sum = 0.0;
+  if (slice < ${slices}) {
+    for (var s = slice; s < p.nSplits; s += ${2 * slices}) {
+      let second = min(s + ${slices}, p.nSplits - 1);
+      let stats0 = ${stats(parts, 's')};
+      let stats1 = ${stats(parts, 'second')};
+      let part0 = ${parts}[at + s * ${D4 + 1} + d];
+      let part1 = ${parts}[at + second * ${D4 + 1} + d];
+      let factor0 = exp(stats0.x - most);
+      let factor1 = select(0, exp(stats1.x - most), s + ${slices} < p.nSplits);
+      total += factor0 * part0 + factor1 * part1;
+      sum += factor0 * stats0.y + factor1 * stats1.y;
     }
-    out[p.outAt / 4 + group * ${D4} + d] = total / sum;
-  }`,
+  }
+  totals[t] = total;
+  sums[t] = sum;
+  workgroupBarrier();
+  if (slice > 0) { return; }
+  for (var s = 1u; s < ${slices}; s++) {
+    total += totals[s * ${D4} + d];
+    sum += sums[s * ${D4} + d];
+  }
+  out[p.outAt / 4 + group * ${D4} + d] = total / sum;`,
 )}`,
   };
 }

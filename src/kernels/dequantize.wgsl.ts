@@ -3,6 +3,7 @@
  * go to planes: all blocks' quants first, in vectors of 16 bytes, scales behind them in words. So every read is aligned.
  */
 import { TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
+import { times } from './wgsl.ts';
 
 /** Bytes `at..at + size` of a stored block. On the GPU each takes `stride` bytes. */
 export interface Plane {
@@ -67,22 +68,20 @@ fn bytesOf(w: u32) -> vec4<f32> { return vec4<f32>((vec4(w) >> vec4(0, 8, 16, 24
 fn signedBytesOf(w: u32) -> vec4<f32> { return vec4<f32>((vec4<i32>(bitcast<i32>(w)) << vec4(24, 16, 8, 0)) >> vec4(24u)); }`;
 
 /** Body of `decode` for blocks of 32: what a half of a block is made of, from bytes `q` of nibbles. */
-const block32 = (weight: string, setUp: string, number: (nibbles: string, i: string) => string): string => `${BYTES}
+const block32 = (weight: string, setUp: string, number: (nibbles: string, i: number) => string): string => `${BYTES}
 fn decode(row: u32, u: u32) -> array<vec4<f32>, 8> {
   let nBlocks = p.nRows * (p.K / 32);
   let block = row * (p.K / 32) + u;
   let q = ${weight}[block];
   ${setUp}
   var numbers: array<vec4<f32>, 8>;
-  for (var i = 0u; i < 4; i++) {
-    numbers[i] = ${number('bytesOf(q[i] & 0x0f0f0f0fu)', 'i')};
-    numbers[i + 4] = ${number('bytesOf((q[i] >> 4) & 0x0f0f0f0fu)', '(i + 4)')};
-  }
+  ${times(4, (i) => `numbers[${i}] = ${number(`bytesOf(q[${i}] & 0x0f0f0f0fu)`, i)};`)}
+  ${times(4, (i) => `numbers[${i + 4}] = ${number(`bytesOf((q[${i}] >> 4) & 0x0f0f0f0fu)`, i + 4)};`)}
   return numbers;
 }`;
 
 /** The fifth bits of weights `4i..4i + 4`, at their place. */
-const FIFTH = (i: string) => `vec4<f32>((vec4(high >> (4 * ${i})) << vec4(4u, 3u, 2u, 1u)) & vec4(16))`;
+const FIFTH = (i: number) => `vec4<f32>((vec4(high >> ${4 * i}u) << vec4(4u, 3u, 2u, 1u)) & vec4(16))`;
 
 /** Scale and minimum `s` of 8 in the 12 bytes of a K block, the words `dm.yzw`: six bits each. */
 const K_SCALES = `
@@ -163,9 +162,10 @@ fn decode(row: u32, u: u32) -> array<vec4<f32>, 8> {
   let nBlocks = p.nRows * (p.K / 32);
   let block = row * (p.K / 32) + u;
   let d = unpack2x16float(${word(weight, 8, 'block')}).x;
-  let q = array(${weight}[2 * block], ${weight}[2 * block + 1]);
+  let q0 = ${weight}[2 * block];
+  let q1 = ${weight}[2 * block + 1];
   var numbers: array<vec4<f32>, 8>;
-  for (var i = 0u; i < 8; i++) { numbers[i] = d * signedBytesOf(q[i / 4][i % 4]); }
+  ${times(8, (i) => `numbers[${i}] = d * signedBytesOf(q${i >> 2}[${i & 3}]);`)}
   return numbers;
 }`,
   ),
@@ -174,10 +174,9 @@ fn decode(row: u32, u: u32) -> array<vec4<f32>, 8> {
 fn decode(row: u32, u: u32) -> array<vec4<f32>, 8> {${kBlock(9)}
   let scale = scaleAndMin(${weight}[at], s);
   var numbers: array<vec4<f32>, 8>;
-  for (var i = 0u; i < 8; i++) {
-    let q = (${weight}[at + 1 + 2 * (s / 2) + i / 4][i % 4] >> (4 * (s & 1))) & 0x0f0f0f0fu;
-    numbers[i] = scale.x * bytesOf(q) - scale.y;
-  }
+  let q0 = (${weight}[at + 1 + 2 * (s / 2)] >> vec4(4 * (s & 1))) & vec4(0x0f0f0f0fu);
+  let q1 = (${weight}[at + 2 + 2 * (s / 2)] >> vec4(4 * (s & 1))) & vec4(0x0f0f0f0fu);
+  ${times(8, (i) => `numbers[${i}] = scale.x * bytesOf(q${i >> 2}[${i & 3}]) - scale.y;`)}
   return numbers;
 }`,
   ),
@@ -186,11 +185,14 @@ fn decode(row: u32, u: u32) -> array<vec4<f32>, 8> {${kBlock(9)}
 fn decode(row: u32, u: u32) -> array<vec4<f32>, 8> {${kBlock(11)}
   let scale = scaleAndMin(${weight}[at], s);
   var numbers: array<vec4<f32>, 8>;
-  for (var i = 0u; i < 8; i++) {
-    let low = (${weight}[at + 3 + 2 * (s / 2) + i / 4][i % 4] >> (4 * (s & 1))) & 0x0f0f0f0fu;
-    let high = (${weight}[at + 1 + i / 4][i % 4] >> s) & 0x01010101u;
-    numbers[i] = scale.x * bytesOf(low | (high << 4)) - scale.y;
-  }
+  ${times(
+    2,
+    (h) => `
+  let low${h} = (${weight}[at + ${3 + h} + 2 * (s / 2)] >> vec4(4 * (s & 1))) & vec4(0x0f0f0f0fu);
+  let high${h} = (${weight}[at + ${1 + h}] >> vec4(s)) & vec4(0x01010101u);
+  let q${h} = low${h} | (high${h} << vec4(4u));`,
+  )}
+  ${times(8, (i) => `numbers[${i}] = scale.x * bytesOf(q${i >> 2}[${i & 3}]) - scale.y;`)}
   return numbers;
 }`,
   ),
@@ -202,11 +204,15 @@ fn decode(row: u32, u: u32) -> array<vec4<f32>, 8> {${kBlock(13)}
   let d = unpack2x16float(${word(weight, 52, 'at / 13')}).x;
   let scales = signedBytesOf(${weight}[at + 12][s / 2]);
   var numbers: array<vec4<f32>, 8>;
-  for (var i = 0u; i < 8; i++) {
-    let low = (${weight}[at + 4 * (s / 4) + 2 * (s & 1) + i / 4][i % 4] >> (2 * (s & 2))) & 0x0f0f0f0fu;
-    let high = (${weight}[at + 8 + 2 * (s / 4) + i / 4][i % 4] >> (2 * (s & 3))) & 0x03030303u;
-    numbers[i] = d * scales[2 * (s & 1) + i / 4] * (bytesOf(low | (high << 4)) - 32);
-  }
+  ${times(
+    2,
+    (h) => `
+  let low${h} = (${weight}[at + 4 * (s / 4) + 2 * (s & 1) + ${h}] >> vec4(2 * (s & 2))) & vec4(0x0f0f0f0fu);
+  let high${h} = (${weight}[at + 8 + 2 * (s / 4) + ${h}] >> vec4(2 * (s & 3))) & vec4(0x03030303u);
+  let q${h} = low${h} | (high${h} << vec4(4u));
+  let scale${h} = d * scales[2 * (s & 1) + ${h}];`,
+  )}
+  ${times(8, (i) => `numbers[${i}] = scale${i >> 2} * (bytesOf(q${i >> 2}[${i & 3}]) - 32);`)}
   return numbers;
 }`,
   ),
