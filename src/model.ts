@@ -170,6 +170,16 @@ async function openBackend(kind: string, { threads, precision, kvType }: LoadOpt
   throw new UnsupportedError(`unknown backend "${kind}"; wanted wasm, webgpu or reference`);
 }
 
+/**
+ * What a backend would compute on, such as `webgpu (nvidia, tensor cores, f16 cache)`.
+ * @throws UnsupportedError where it cannot be opened.
+ */
+export async function backendName(kind: BackendKind, options: LoadOptions = {}): Promise<string> {
+  const backend = await openBackend(kind, options);
+  await backend.dispose();
+  return backend.name;
+}
+
 interface ModelParts {
   config: ModelConfig;
   tokenizer: Tokenizer;

@@ -58,7 +58,6 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   const { maxBufferSize, maxStorageBufferBindingSize, maxComputeWorkgroupStorageSize } = device.limits;
   const maxBytes = Math.min(maxBufferSize, maxStorageBufferBindingSize);
   const number = hasF16 ? 'f16' : 'f32';
-  const subgroups = isChecked && maxComputeWorkgroupStorageSize >= 48 * 1024 ? 8 : 4; // fewer reads, fewer checks of them
   const kernels = new Map<string, WgslKernel>();
   /** Texts are made once. */
   const kernel = (key: string, make: () => WgslKernel): WgslKernel => {
@@ -145,6 +144,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       return;
     }
     const usesMatrices = hasTensorCores && fitsMatrix(headDim);
+    const subgroups = headDim > 64 && maxComputeWorkgroupStorageSize >= 48 * 1024 ? 8 : 4; // more share a tile of keys
     const sizes = tileSizes(form, maxComputeWorkgroupStorageSize);
     const M = usesMatrices ? queriesOf(subgroups) : sizes.M;
     const made = usesMatrices
@@ -166,7 +166,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   }
 
   return {
-    name: `webgpu (${gpu.adapter}, ${hasTensorCores ? 'tensor cores' : number}, ${number} cache)`,
+    name: `webgpu (${gpu.adapter}, ${hasTensorCores ? 'tensor cores' : 'plain'}, ${number} cache${isChecked ? ', checked' : ''})`,
     get nBytes() {
       return recorder.nBytes;
     },

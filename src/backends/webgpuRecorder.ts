@@ -199,7 +199,8 @@ export function openRecorder(device: GPUDevice): Recorder {
     running = device.queue.onSubmittedWorkDone().then(() => {
       const seconds = (performance.now() - Math.max(startedAt, doneAt)) / 1000;
       doneAt = performance.now();
-      if (timed > TIMED_WORK && seconds > 0) speed = Math.max(FIRST_SPEED / 10, timed / seconds);
+      // one slow measurement, of a GPU that was waking up or waited for, is not believed at once
+      if (timed > TIMED_WORK && seconds > 0) speed = Math.max(FIRST_SPEED / 10, speed / 2, timed / seconds);
     });
     running.catch(() => {}); // a lost device is told of by `fault`
   }

@@ -4,10 +4,21 @@
  * maximum that exponentials are taken from lags behind: only where a row's grows by more than 2^8 is the output rescaled.
  */
 import { ATTEND_PARAMS, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
-import { loadMatrix, MATRIX_DIRECTIVES, main, RESULT, SUBGROUP, times, type WgslKernel } from './wgsl.ts';
+import {
+  loadMatrix,
+  loadResult,
+  MATRIX_DIRECTIVES,
+  main,
+  RESULT,
+  SUBGROUP,
+  storeResult,
+  times,
+  type WgslKernel,
+} from './wgsl.ts';
 
 /** Keys of a tile. */
 const N = 32;
+const ROW = N / 4 + 1; // vectors of a row of scores: one of padding, so that a quarter of a subgroup reads all banks
 const LAG = 8; // powers of two; weights stay below 2^8, sums of them far inside half precision's 65504
 
 /** Whether heads of so many dimensions fit: output and queries of a subgroup stay in registers. */
@@ -24,21 +35,6 @@ export function attendMatrix(headDim: number, subgroups: 4 | 8): WgslKernel {
   const D8 = headDim / 8;
   const stride = D8 + 1; // an odd number of vectors: neighbouring rows lie in other banks
   const loads = Math.ceil((N * D8) / threads); // of keys, and of values, for a thread
-  const load = `
-      ${times(
-        loads,
-        (i) => `
-      {
-        let v = t + ${threads * i};
-        nextK${i} = vec4<u32>(); // zeros behind the keys: a weight of 0 does not undo NaN
-        nextV${i} = vec4<u32>();
-        if (v < min(${N}u, end - j0) * ${D8}) {
-          let at = (head * p.capacity + j0) * ${D8} + v;
-          if (band == 0) { nextK${i} = INTER_KEYS[at]; } else { nextK${i} = KEYS[at]; }
-          nextV${i} = VALUES[at];
-        }
-      }`,
-      )}`;
   return {
     name: `attendMatrix ${headDim} ${subgroups}`,
     buffers: { out: 'vec4<f32>', ...attendBuffers('vec4<u32>') },
@@ -46,13 +42,9 @@ export function attendMatrix(headDim: number, subgroups: 4 | 8): WgslKernel {
     params: [...ATTEND_PARAMS, 'outAt', 'firstTile', 'nTiles'],
     directives: MATRIX_DIRECTIVES,
     text: (names) => {
-      const next = load
-        .replaceAll('INTER_KEYS', names.interKeys)
-        .replaceAll('VALUES', names.values)
-        .replaceAll('KEYS', names.keys);
       return `${BANDS}${reads(names, headDim / 4)}
 var<workgroup> tile: array<vec4<u32>, ${2 * N * stride}>; // keys, then values
-var<workgroup> scores: array<f32, ${M * (N + 4)}>;
+var<workgroup> scores: array<vec4<f32>, ${M * ROW}>;
 var<workgroup> weights: array<vec4<u32>, ${M * 5}>; // rows of 32 halves and a vector of padding
 var<workgroup> grows: vec4<u32>;
 ${main(
@@ -70,7 +62,6 @@ ${main(
   var most = -3e38; // what exponentials are taken from, in powers of two
   var sum = 0.0;
   ${times(D16, (d) => `var q${d}: subgroup_matrix_left<f16, 16, 16>; var o${d} = ${RESULT}();`)}
-  ${times(loads, (i) => `var nextK${i}: vec4<u32>; var nextV${i}: vec4<u32>;`)}
   for (var band = 0u; band < 3; band++) {
     let begin = fromOf(band, firstRow);
     let end = toOf(band, lastRow);
@@ -92,27 +83,30 @@ ${main(
     }
     let lo = fromOf(band, row);
     let hi = toOf(band, row);
-    var j0 = begin;
-    ${next}
-    for (; j0 < end; ) {
+    for (var j0 = begin; j0 < end; j0 += ${N}) {
       workgroupBarrier();
+      let nVectors = min(${N}u, end - j0) * ${D8};
+      let at = (head * p.capacity + j0) * ${D8};
+      ${times(loads, (i) => `let v${i} = t + ${threads * i}; var key${i}: vec4<u32>; var value${i}: vec4<u32>;`)}
+      // zeros behind the keys: a weight of 0 does not undo NaN
+      if (band == 0) {
+        ${times(loads, (i) => `if (v${i} < nVectors) { key${i} = ${names.interKeys}[at + v${i}]; }`)}
+      } else {
+        ${times(loads, (i) => `if (v${i} < nVectors) { key${i} = ${names.keys}[at + v${i}]; }`)}
+      }
+      ${times(loads, (i) => `if (v${i} < nVectors) { value${i} = ${names.values}[at + v${i}]; }`)}
       ${times(
         loads,
         (i) => `
-      {
-        let v = t + ${threads * i};
-        if (v < ${N * D8}) {
-          tile[v / ${D8} * ${stride} + v % ${D8}] = nextK${i};
-          tile[${N * stride} + v / ${D8} * ${stride} + v % ${D8}] = nextV${i};
-        }
+      if (v${i} < ${N * D8}) {
+        tile[v${i} / ${D8} * ${stride} + v${i} % ${D8}] = key${i};
+        tile[${N * stride} + v${i} / ${D8} * ${stride} + v${i} % ${D8}] = value${i};
       }`,
       )}
       if (t == 0) { grows = vec4<u32>(); }
       workgroupBarrier();
       let j = j0 + side;
-      j0 += ${N};
-      if (j0 < end) {${next}
-      }
+      let isWhole = j0 >= fromOf(band, lastRow) && j0 + ${N} <= toOf(band, firstRow); // every query sees the tile
       {
         ${times(2, (h) => `var s${h} = ${RESULT}();`)}
         ${times(D16, (d) =>
@@ -122,17 +116,20 @@ ${main(
               `s${h} = subgroupMatrixMultiplyAccumulate(q${d}, ${loadMatrix('right', 'col', 'tile', `${16 * h * stride + 2 * d}u`, stride)}, s${h});`,
           ),
         )}
-        ${times(2, (h) => `subgroupMatrixStore(&scores, subgroup * ${16 * (N + 4)} + ${16 * h}, s${h}, false, ${N + 4});`)}
+        ${times(2, (h) => storeResult(`s${h}`, 'scores', `subgroup * ${16 * ROW} + ${4 * h}`, ROW))}
       }
       workgroupBarrier();
       var tileMost = -3e38;
+      ${times(4, (v) => `let row${v} = scores[mine * ${ROW} + side / 4 + ${v}] * 1.44269504;`)}
       ${times(
         16,
         (i) => `
-      var s${i} = scores[mine * ${N + 4} + side + ${i}] * 1.44269504;
-      if (j + ${i} < lo || j + ${i} >= hi) { s${i} = -3e38; }
-      tileMost = max(tileMost, s${i});`,
+      var s${i} = row${i >> 2}[${i & 3}];`,
       )}
+      if (!isWhole) {
+        ${times(16, (i) => `if (j + ${i} < lo || j + ${i} >= hi) { s${i} = -3e38; }`)}
+      }
+      ${times(16, (i) => `tileMost = max(tileMost, s${i});`)}
       tileMost = max(tileMost, subgroupShuffleXor(tileMost, 1));
       let isGrown = tileMost > most + ${LAG};
       if (isGrown) { grows.x = 1; }
@@ -145,14 +142,15 @@ ${main(
           D16,
           (d) => `
         workgroupBarrier();
-        subgroupMatrixStore(&scores, subgroup * ${16 * (N + 4)}, o${d}, false, ${N + 4});
+        ${storeResult(`o${d}`, 'scores', `subgroup * ${16 * ROW}`, ROW)}
         workgroupBarrier();
-        for (var i = 0u; i < 8; i++) { scores[mine * ${N + 4} + side / 2 + i] *= factor; }
+        for (var v = 0u; v < 2; v++) { scores[mine * ${ROW} + side / 8 + v] *= factor; }
         workgroupBarrier();
-        o${d} = subgroupMatrixLoad<${RESULT}>(&scores, subgroup * ${16 * (N + 4)}, false, ${N + 4});`,
+        o${d} = ${loadResult('scores', `subgroup * ${16 * ROW}`, ROW)};`,
         )}
       }
-      ${times(16, (i) => `let w${i} = select(exp2(s${i} - most), 0.0, s${i} < -2e38);`)}
+      let base = max(most, -1e38); // so that hidden keys weigh nothing even where all are
+      ${times(16, (i) => `let w${i} = exp2(s${i} - base);`)}
       sum += ${Array.from({ length: 16 }, (_, i) => `w${i}`).join(' + ')};
       ${times(2, (v) => {
         const pairs = Array.from(
@@ -183,13 +181,10 @@ ${main(
     D16,
     (d) => `
   workgroupBarrier();
-  subgroupMatrixStore(&scores, subgroup * ${16 * (N + 4)}, o${d}, false, ${N + 4});
+  ${storeResult(`o${d}`, 'scores', `subgroup * ${16 * ROW}`, ROW)}
   workgroupBarrier();
   if (mine < nQueries) {
-    for (var v = 0u; v < 2; v++) {
-      let at = mine * ${N + 4} + side / 2 + 4 * v;
-      out[to + ${4 * d} + side / 8 + v] = vec4(scores[at], scores[at + 1], scores[at + 2], scores[at + 3]) / sum;
-    }
+    for (var v = 0u; v < 2; v++) { out[to + ${4 * d} + side / 8 + v] = scores[mine * ${ROW} + side / 8 + v] / sum; }
   }`,
   )}`,
   SUBGROUP,

@@ -1,6 +1,6 @@
 /**
  * Products on matrix units, float32 sums of products of half precision; definition in `matmul.ts`. Tiles of 128 tokens and
- * 128 weight rows, 32 numbers deep; eight subgroups have 64 x 32 sums each. While a tile is multiplied, the next one is
+ * 128 weight rows, 32 numbers deep; four subgroups have 64 x 64 sums each. While a tile is multiplied, the next one is
  * on its way in registers.
  */
 import type { TensorType } from '../tensorTypes.ts';
@@ -11,6 +11,12 @@ import { loadMatrix, MATRIX_DIRECTIVES, main, RESULT, SUBGROUP, times, type Wgsl
 export const MATRIX_TILE = 128;
 /** Numbers of a tile's depth: rows of halves are padded to as many. */
 export const MATRIX_DEPTH = 32;
+
+/** Each has 64 tokens and `COLUMNS` times 16 weight rows of the tile. */
+const SUBGROUPS = 4;
+const THREADS = 32 * SUBGROUPS;
+const COLUMNS = MATRIX_TILE / 16 / (SUBGROUPS / 2);
+const X_LOADS = (4 * MATRIX_TILE) / THREADS; // vectors of a tile of x for a thread
 
 const STRIDE = 5; // vectors of 8 halves: 4 and one of padding, so that neighbouring rows lie in other banks
 
@@ -77,17 +83,17 @@ export function matmulMatrix(type: TensorType, hasBias: boolean): WgslKernel {
       const { unit, text } = halvesOf(type, weight);
       const unitsPerRow = 32 / unit;
       const vectors = unit / 8;
-      const loads = Math.ceil((MATRIX_TILE * unitsPerRow) / 256);
-      const busy = Math.min(256, MATRIX_TILE * unitsPerRow);
-      const ifBusy = busy < 256 ? `if (t < ${busy}) ` : '';
+      const loads = Math.ceil((MATRIX_TILE * unitsPerRow) / THREADS);
+      const busy = Math.min(THREADS, MATRIX_TILE * unitsPerRow);
+      const ifBusy = busy < THREADS ? `if (t < ${busy}) ` : '';
       const load = `
-      ${times(2, (i) => `nextX${i} = ${x}[(firstToken + t / 4 + ${64 * i}) * p.xStride + k / 8 + t % 4];`)}
+      ${times(X_LOADS, (i) => `nextX${i} = ${x}[(firstToken + t / 4 + ${(THREADS / 4) * i}) * p.xStride + k / 8 + t % 4];`)}
       ${ifBusy}{
         ${times(
           loads,
           (i) => `
         {
-          let row = min(firstRow + (t + ${256 * i}) / ${unitsPerRow}, p.nRows - 1);
+          let row = min(firstRow + (t + ${THREADS * i}) / ${unitsPerRow}, p.nRows - 1);
           let u = k / ${unit} + t % ${unitsPerRow};
           if (u < nUnits) { nextW${i} = halves(row, u); } else { nextW${i} = array<vec4<u32>, ${vectors}>(); }
         }`,
@@ -96,29 +102,29 @@ export function matmulMatrix(type: TensorType, hasBias: boolean): WgslKernel {
       return `${text}
 var<workgroup> xs: array<vec4<u32>, ${MATRIX_TILE * STRIDE}>;
 var<workgroup> ws: array<vec4<u32>, ${MATRIX_TILE * STRIDE}>;
-var<workgroup> sums: array<f32, 2048>; // 16 x 16 for each subgroup
+var<workgroup> sums: array<f32, ${256 * SUBGROUPS}>; // 16 x 16 for each subgroup
 ${main(
-  256,
+  THREADS,
   `
   let firstToken = groupId.y * ${MATRIX_TILE};
   let firstRow = groupId.x * ${MATRIX_TILE};
   let nUnits = (p.K + ${unit - 1}) / ${unit};
   let m0 = subgroup % 2 * 64;
-  let n0 = subgroup / 2 * 32;
-  ${times(2, (i) => `var nextX${i}: vec4<u32>;`)}
+  let n0 = subgroup / 2 * ${16 * COLUMNS};
+  ${times(X_LOADS, (i) => `var nextX${i}: vec4<u32>;`)}
   ${times(loads, (i) => `var nextW${i}: array<vec4<u32>, ${vectors}>;`)}
-  ${times(4, (i) => times(2, (j) => `var c${i}_${j} = ${RESULT}();`))}
+  ${times(4, (i) => times(COLUMNS, (j) => `var c${i}_${j} = ${RESULT}();`))}
   var k = 0u;
   ${load}
   for (k = 0u; k < p.K; ) {
     workgroupBarrier();
-    ${times(2, (i) => `xs[(t / 4 + ${64 * i}) * ${STRIDE} + t % 4] = nextX${i};`)}
+    ${times(X_LOADS, (i) => `xs[(t / 4 + ${(THREADS / 4) * i}) * ${STRIDE} + t % 4] = nextX${i};`)}
     ${ifBusy}{
       ${times(loads, (i) =>
         times(
           vectors,
           (v) =>
-            `ws[(t + ${256 * i}) / ${unitsPerRow} * ${STRIDE} + t % ${unitsPerRow} * ${vectors} + ${v}] = nextW${i}[${v}];`,
+            `ws[(t + ${THREADS * i}) / ${unitsPerRow} * ${STRIDE} + t % ${unitsPerRow} * ${vectors} + ${v}] = nextW${i}[${v}];`,
         ),
       )}
     }
@@ -130,19 +136,19 @@ ${main(
       2,
       (step) => `
     {
-      ${times(2, (j) => `let b${j} = ${loadMatrix('right', 'col', 'ws', `(n0 + ${16 * j}) * ${STRIDE} + ${2 * step}`, STRIDE)};`)}
+      ${times(COLUMNS, (j) => `let b${j} = ${loadMatrix('right', 'col', 'ws', `(n0 + ${16 * j}) * ${STRIDE} + ${2 * step}`, STRIDE)};`)}
       ${times(
         4,
         (i) => `
       let a${i} = ${loadMatrix('left', 'row', 'xs', `(m0 + ${16 * i}) * ${STRIDE} + ${2 * step}`, STRIDE)};
-      ${times(2, (j) => `c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, c${i}_${j});`)}`,
+      ${times(COLUMNS, (j) => `c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, c${i}_${j});`)}`,
       )}
     }`,
     )}
   }
   ${times(4, (i) =>
     times(
-      2,
+      COLUMNS,
       (j) => `
   workgroupBarrier();
   subgroupMatrixStore(&sums, subgroup * 256, c${i}_${j}, false, 16);

@@ -58,6 +58,12 @@ export const loadMatrix = (
 
 export const RESULT = 'subgroup_matrix_result<f32, 16, 16>';
 
+/** To and from vectors of 4 float32 in workgroup memory; `at` and `stride` count vectors. */
+export const storeResult = (result: string, target: string, at: string, stride: number): string =>
+  `subgroupMatrixStore<row_major>(&${target}, ${at}, ${result}, ${stride}u);`;
+export const loadResult = (source: string, at: string, stride: number): string =>
+  `subgroupMatrixLoad<${RESULT}, row_major>(&${source}, ${at}, ${stride}u)`;
+
 /** Joins what `combine` makes of `values[0..threads]` (a workgroup array) into `values[0]`, and waits. */
 export const reduce = (values: string, threads: number, combine: (a: string, b: string) => string): string => `
   workgroupBarrier();
