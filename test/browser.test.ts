@@ -1,4 +1,7 @@
-/** The same WGSL through `navigator.gpu` of headless Chromium. Skipped without it, or failed where REQUIRE_WEBGPU is set. */
+/**
+ * The same WGSL through `navigator.gpu` of headless Chromium. Skipped without it, or failed where REQUIRE_WEBGPU is
+ * set.
+ */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';

@@ -1,4 +1,7 @@
-/** Runs in a browser (`browser.test.ts`): a case of every kernel and a model on `navigator.gpu`, beside the float64 backend. */
+/**
+ * Runs in a browser (`browser.test.ts`): a case of every kernel and a model on `navigator.gpu`, beside the float64
+ * backend.
+ */
 import type { Backend } from '../src/backends/backend.ts';
 import { openReference } from '../src/backends/reference.ts';
 import { openWebGpu } from '../src/backends/webgpu.ts';

@@ -29,5 +29,8 @@ const found = await find();
 
 export const hasWebGpu = found !== undefined;
 
-/** One backend for a whole file, since every new one compiles its kernels anew, which the software driver takes seconds for. */
+/**
+ * One backend for a whole file, since every new one compiles its kernels anew, which the software driver takes seconds
+ * for.
+ */
 export const sharedWebGpu = (): Backend => ({ ...(found as Backend), dispose: async () => {} });

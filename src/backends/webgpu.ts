@@ -7,7 +7,7 @@ import { APPENDED, append } from '../kernels/append.wgsl.ts';
 import { attend, tileSizes } from '../kernels/attend.wgsl.ts';
 import { attendFew, MOST_QUERIES, mergeSplits, RUN } from '../kernels/attendFew.wgsl.ts';
 import { attendMatrix, fitsMatrix, queriesOf } from '../kernels/attendMatrix.wgsl.ts';
-import { layoutOf } from '../kernels/dequantize.wgsl.ts';
+import { decoderOf, layoutOf } from '../kernels/dequantize.wgsl.ts';
 import { add, copy, ELEMENTS, swiglu } from '../kernels/elementwise.wgsl.ts';
 import { GATHERED, gatherRows } from '../kernels/gatherRows.wgsl.ts';
 import { MATMUL_TILE, MATVEC_ROWS, matmul, matvec } from '../kernels/matmul.wgsl.ts';
@@ -220,8 +220,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     gatherRows(out, table, ids) {
       const { type, cols } = table;
       const made = kernel(`gatherRows ${type}`, () => gatherRows(type));
-      const unit = { F32: 4, F16: 8, BF16: 8 }[type as string] ?? 32;
-      const nUnits = Math.ceil(cols / unit);
+      const nUnits = Math.ceil(cols / decoderOf(type, true).unit);
       for (let row = 0; row < ids.length; row += MOST_IDS) {
         const some = Array.prototype.slice.call(ids, row, row + MOST_IDS);
         const [kept, idsAt] = recorder.keep(some);

@@ -12,6 +12,7 @@ const COPY_SRC = 0x4;
 const COPY_DST = 0x8;
 const UNIFORM = 0x40;
 const STORAGE = 0x80;
+const COMPUTE = 0x4; // GPUShaderStage
 
 const SLOT = 256; // bytes; least alignment of dynamic offsets on every device
 const PAGE = 4096 * SLOT;
@@ -32,12 +33,16 @@ export interface Call {
 
 export interface Recorder {
   readonly nBytes: number;
-  /** Floating-point operations that one submission, and so one call, should not exceed; as the GPU turns out to be fast. */
+  /**
+   * Floating-point operations that one submission, and so one call, should not exceed; as the GPU turns out to be fast.
+   */
   readonly mostWork: number;
   /** A zeroed buffer. @throws UnsupportedError where the device cannot bind as many bytes. */
   alloc(nBytes: number, what: string): GPUBuffer;
   record(call: Call): void;
-  /** Keeps whole numbers for the calls recorded until the next submission; a buffer of them and where they begin in it. */
+  /**
+   * Keeps whole numbers for the calls recorded until the next submission; a buffer of them and where they begin in it.
+   */
   keep(values: ArrayLike<number>): [ids: GPUBuffer, at: number];
   /** Runs what was recorded. Resolves when what was submitted before is done, so that the GPU never waits. */
   submit(): Promise<void>;
@@ -97,7 +102,7 @@ export function openRecorder(device: GPUDevice): Recorder {
   const makeBuffer = (size: number, usage: number) => device.createBuffer({ size, usage });
 
   const paramsLayout = device.createBindGroupLayout({
-    entries: [{ binding: 0, visibility: 4, buffer: { type: 'uniform', hasDynamicOffset: true } }],
+    entries: [{ binding: 0, visibility: COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true } }],
   });
 
   /** The page with room for `nBytes` more at `used`, which moves on to it. */
@@ -140,7 +145,7 @@ export function openRecorder(device: GPUDevice): Recorder {
     const layout = device.createBindGroupLayout({
       entries: bound.map((name, binding) => ({
         binding,
-        visibility: 4, // GPUShaderStage.COMPUTE
+        visibility: COMPUTE,
         buffer: { type: isWritten(name) ? 'storage' : 'read-only-storage' },
       })),
     });

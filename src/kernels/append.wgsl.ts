@@ -1,4 +1,6 @@
-/** Rotated keys and values into the cache, `[nKvHeads, capacity, headDim]`: a head's lie together. A thread a number. */
+/**
+ * Rotated keys and values into the cache, `[nKvHeads, capacity, headDim]`: a head's lie together. A thread a number.
+ */
 import { main, type WgslKernel } from './wgsl.ts';
 
 /** Numbers a workgroup takes. */

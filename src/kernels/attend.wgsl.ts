@@ -1,5 +1,6 @@
 /**
- * Attention that runs on every device; definition in `attend.ts`. A workgroup has a tile of queries of one key-value head,
+ * Attention that runs on every device; definition in `attend.ts`. A workgroup has a tile of queries of one key-value
+ * head,
  * rows and query heads counted together, and walks the keys they see, band by band, with one online softmax.
  */
 import { main, times, type WgslKernel } from './wgsl.ts';
@@ -57,7 +58,10 @@ export function tileSizes({ headDim, number }: AttendForm, bytes: number): TileS
   return sizes.find((tile) => taken(tile) <= bytes) ?? { M: 8, N: 8 };
 }
 
-/** Threads of a row of the tile. Each has keys `c, c + 8, …` of scores and vectors `c, c + 8, …` of output for four rows. */
+/**
+ * Threads of a row of the tile. Each has keys `c, c + 8, …` of scores and vectors `c, c + 8, …` of output for four
+ * rows.
+ */
 const COLUMNS = 8;
 
 /** Tiles of queries are the grid's `x`, key-value heads its `y`. */

@@ -1,6 +1,8 @@
 /**
- * Attention of few queries, as when decoding: a workgroup has a run of keys of one key-value head and leaves maximum, sum
- * and weighted values of it; `mergeSplits` joins the runs. Keys count through the bands, a run of 64 lies in one of them.
+ * Attention of few queries, as when decoding: a workgroup has a run of keys of one key-value head and leaves maximum,
+ * sum
+ * and weighted values of it; `mergeSplits` joins the runs. Keys count through the bands, a run of 64 lies in one of
+ * them.
  */
 import { ATTEND_PARAMS, type AttendForm, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
 import { main, reduce, times, type WgslKernel } from './wgsl.ts';
@@ -76,7 +78,8 @@ ${main(
     let at = (head * p.capacity + j0) * ${D4};
     ${times(M, (m) => `var s${m} = 0.0;`)}
     for (var begin = 0u; begin < ${D4}; begin += ${chunk}) {
-      // behind the last key the last one again; keys turned by their number, so that threads with one each read other banks
+      // behind the last key the last one again; keys turned by their number, so that threads with one each read other
+      // banks
       ${times(
         chunk,
         (i) => `

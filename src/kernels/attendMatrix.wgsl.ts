@@ -1,7 +1,9 @@
 /**
- * Attention on matrix units; definition in `attend.ts`, plan as in `attend.wgsl.ts`. A subgroup has 16 queries in registers,
+ * Attention on matrix units; definition in `attend.ts`, plan as in `attend.wgsl.ts`. A subgroup has 16 queries in
+ * registers,
  * and their output. Keys and values come 32 at a time through workgroup memory, scores and their exponentials too. The
- * maximum that exponentials are taken from lags behind: only where a row's grows by more than 2^8 is the output rescaled.
+ * maximum that exponentials are taken from lags behind: only where a row's grows by more than 2^8 is the output
+ * rescaled.
  */
 import { ATTEND_PARAMS, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
 import {

@@ -1,6 +1,8 @@
 /**
- * Stored blocks to numbers; definition in `dequantize.ts`. Weights stay quantised, but on the way in the parts of a block
- * go to planes: all blocks' quants first, in vectors of 16 bytes, scales behind them in words. So every read is aligned.
+ * Stored blocks to numbers; definition in `dequantize.ts`. Weights stay quantised, but on the way in the parts of a
+ * block
+ * go to planes: all blocks' quants first, in vectors of 16 bytes, scales behind them in words. So every read is
+ * aligned.
  */
 import { TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import { times } from './wgsl.ts';
@@ -50,7 +52,8 @@ export interface Decoder {
   /** Numbers decoded at once. */
   readonly unit: number;
   /**
-   * `fn decode(row: u32, u: u32) -> array<vec4<f32>, unit / 4>`: unit `u` of a row, zeros behind the row's end. Uses `p.K`,
+   * `fn decode(row: u32, u: u32) -> array<vec4<f32>, unit / 4>`: unit `u` of a row, zeros behind the row's end. Uses
+   * `p.K`,
    * the numbers in a row, and `p.nRows`, the rows in the buffer; F32 also `p.weightAt`.
    */
   text(weight: string): string;

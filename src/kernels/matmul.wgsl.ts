@@ -43,7 +43,9 @@ ${text(hasBias ? `${bias}[p.biasAt + p.firstRow + row]` : '0', decoder.unit, nam
 export const MATVEC_ROWS = 16;
 const LANES = 32;
 
-/** For a token or a few: threads of a set share out the rows' units, then join their sums. Tokens are the grid's `z`. */
+/**
+ * For a token or a few: threads of a set share out the rows' units, then join their sums. Tokens are the grid's `z`.
+ */
 export const matvec = (form: MatmulForm): WgslKernel =>
   kernelOf(
     'matvec',

@@ -1,5 +1,6 @@
 /**
- * Products on matrix units, float32 sums of products of half precision; definition in `matmul.ts`. Tiles of 128 tokens and
+ * Products on matrix units, float32 sums of products of half precision; definition in `matmul.ts`. Tiles of 128 tokens
+ * and
  * 128 weight rows, 32 numbers deep; four subgroups have 64 x 64 sums each. While a tile is multiplied, the next one is
  * on its way in registers.
  */
