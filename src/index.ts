@@ -8,7 +8,7 @@ export type { MemoryPlan } from './memoryPlan.ts';
 export type { Method } from './method.ts';
 export { METHOD_HELP, resolveMethod } from './method.ts';
 export type { LoadOptions, Model, ModelFile, Piece, Prompt, TextOptions } from './model.ts';
-export { loadModel, openModel } from './model.ts';
+export { backendName, loadModel, openModel } from './model.ts';
 export type { Scale } from './placement.ts';
 export type { SamplingOptions } from './sampler.ts';
 export type { Message, Tokenizer } from './tokenizer/tokenizer.ts';

@@ -18,11 +18,18 @@ export interface MemoryPlan {
 }
 
 /** Tokens read at a time. Larger blocks decode weights less often and take more scratch memory. */
-export const BLOCK_LEN = 512;
+const BLOCK_LEN = 512;
 /** Rows of logits computed at once when a text is scored. */
 export const MAX_LOGIT_ROWS = 32;
 /** A wasm32 memory, less a sixteenth for what kernels take: quantised activations, and a few MiB for every thread. */
 const STAGE_BYTES = (15 / 16) * 2 ** 32;
+
+/** By backend: bytes that a stage holds at most, and tokens read at a time, of which a GPU wants more to be busy. */
+export const MEMORY = {
+  wasm: { stageLimit: STAGE_BYTES, blockLen: BLOCK_LEN },
+  webgpu: { stageLimit: Infinity, blockLen: 4 * BLOCK_LEN },
+  reference: { stageLimit: STAGE_BYTES, blockLen: BLOCK_LEN },
+} as const;
 
 /**
  * Fills one stage after the other.
@@ -30,17 +37,19 @@ const STAGE_BYTES = (15 / 16) * 2 ** 32;
  * @param context Tokens.
  * @param stageLimit Bytes.
  * @param keyForms 2 where keys are kept at two positions.
+ * @param blockLen Tokens read at a time.
  */
 export function memoryPlan(
   config: ModelConfig,
   weights: WeightBytes,
   context: number,
   kvType: KvType,
-  stageLimit = STAGE_BYTES,
+  stageLimit: number = STAGE_BYTES,
   keyForms: 1 | 2 = 1,
+  blockLen: number = BLOCK_LEN,
 ): MemoryPlan {
   const kvLayer = kvLayerBytes(config, context, kvType, keyForms);
-  const scratch = scratchBytes(config, Math.min(BLOCK_LEN, context));
+  const scratch = scratchBytes(config, Math.min(blockLen, context));
   const logits = logitBytes(config, MAX_LOGIT_ROWS);
   const stageBytes = [weights.others + logits + scratch];
   const stageOf = weights.layers.map((layer) => {
@@ -65,8 +74,9 @@ export function memoryPlan(
 export function checkFits(
   planOf: (context: number) => MemoryPlan,
   context: number,
-  backend: 'wasm' | 'reference',
+  backend: keyof typeof MEMORY,
 ): void {
+  if (backend === 'webgpu') return; // a GPU does not tell what it has; it refuses what is too much
   // The reference backend keeps every float32 number in 8 bytes, and each tensor in memory of its own.
   const [width, stageLimit] = backend === 'reference' ? [2, Infinity] : [1, STAGE_BYTES];
   const available = globalThis.process?.availableMemory?.() ?? Infinity;

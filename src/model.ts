@@ -6,6 +6,7 @@ import type { Backend } from './backends/backend.ts';
 import { openReference } from './backends/reference.ts';
 import { openWasm } from './backends/wasm.ts';
 import type { Precision } from './backends/wasmStage.ts';
+import { openWebGpu } from './backends/webgpu.ts';
 import { openCheckpoint } from './checkpoint/open.ts';
 import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
@@ -13,12 +14,14 @@ import { Engine, type GeneratedToken, type GenerateOptions, type PrefillOptions 
 import { UnsupportedError } from './errors.ts';
 import { allocKvCache } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
-import { BLOCK_LEN, checkFits, MAX_LOGIT_ROWS, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
+import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
 import { type Method, resolveMethod } from './method.ts';
 import type { Placement, Scale } from './placement.ts';
 import { ropeFrequencies } from './rope.ts';
 import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
 import { makeTransformer } from './transformer.ts';
+
+export type BackendKind = 'wasm' | 'webgpu' | 'reference';
 
 export interface LoadOptions {
   /** Tokens that prompt and answer may have together; the KV cache is allocated for them. Default: the trained window, at most 8192. */
@@ -27,8 +30,8 @@ export interface LoadOptions {
   method?: string;
   /** Attention scale of DCA. Default `logn`, or what the model's own dual chunk config says. */
   scale?: Scale;
-  /** `wasm` is fast; `reference` is float64 and slow. Default `wasm`. */
-  backend?: 'wasm' | 'reference';
+  /** `wasm` runs everywhere, `webgpu` is for those with a GPU; `reference` is float64 and slow. Default `wasm`. */
+  backend?: BackendKind;
   /** Threads of the wasm backend. Default: as many as the machine has cores. */
   threads?: number;
   /**
@@ -52,7 +55,7 @@ export interface ModelFile {
   /** Stored tensors by type, bytes and count. */
   readonly tensorTypes: ReadonlyMap<string, { count: number; bytes: number }>;
   /** Bytes the model takes with a context of so many tokens. `kvType` is `bf16` by default; some methods keep keys twice. */
-  memoryPlan(context: number, kvType?: KvType, method?: Method): MemoryPlan;
+  memoryPlan(context: number, kvType?: KvType, method?: Method, backend?: BackendKind): MemoryPlan;
   /** @throws FormatError, UnsupportedError when the weights or the options do not work out. */
   load(options?: LoadOptions): Promise<Model>;
   close(): Promise<void>;
@@ -109,8 +112,11 @@ export async function openModel(path: string): Promise<ModelFile> {
       const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
       tensorTypes.set(type, { count: count + 1, bytes: bytes + nBytes });
     }
-    const plan = (context: number, kvType: KvType = DEFAULT_KV_TYPE, method?: Method) =>
-      memoryPlan(config, weightBytes(checkpoint), context, kvType, undefined, method && keyForms(method.placement));
+    const plan = (context: number, kvType: KvType = DEFAULT_KV_TYPE, method?: Method, kind: BackendKind = 'wasm') => {
+      const forms = method && keyForms(method.placement);
+      const { stageLimit, blockLen } = MEMORY[kind];
+      return memoryPlan(config, weightBytes(checkpoint), context, kvType, stageLimit, forms, blockLen);
+    };
     const { name, format } = checkpoint;
     return {
       ...{ name, format, config, tokenizer, tensorTypes },
@@ -122,17 +128,18 @@ export async function openModel(path: string): Promise<ModelFile> {
           throw new UnsupportedError(`context is ${context}; wanted a whole number of tokens above 0`);
         }
         const method = resolveMethod(options.method, options.scale, config, context);
-        const backend = openBackend(kind, options);
+        const backend = await openBackend(kind, options);
         try {
-          const planOf = (tokens: number) => plan(tokens, kind === 'reference' ? 'f32' : kvType, method);
+          const planOf = (tokens: number) => plan(tokens, kind === 'reference' ? 'f32' : kvType, method, kind);
           checkFits(planOf, context, kind);
           const { stageOf } = planOf(context);
-          const blockLen = Math.min(BLOCK_LEN, context);
+          const blockLen = Math.min(MEMORY[kind].blockLen, context);
           const weights = await loadWeights(checkpoint, backend, stageOf, options);
           const { placement, ropeScaling = config.ropeScaling, longest } = method;
           const rope = ropeFrequencies({ ...config, ropeScaling }, longest);
           const cache = allocKvCache(backend, config, context, stageOf, keyForms(placement));
           const transformer = makeTransformer(backend, config, weights, placement, rope, blockLen, MAX_LOGIT_ROWS);
+          await backend.submit(); // tells of memory that did not suffice
           const engine = new Engine({
             backend,
             transformer,
@@ -156,10 +163,21 @@ export async function openModel(path: string): Promise<ModelFile> {
 
 const keyForms = ({ interKeyPosition }: Placement) => (interKeyPosition ? 2 : 1);
 
-function openBackend(kind: string, { threads, precision, kvType }: LoadOptions): Backend {
+async function openBackend(kind: string, { threads, precision, kvType }: LoadOptions): Promise<Backend> {
   if (kind === 'wasm') return openWasm({ threads, precision, kvType });
+  if (kind === 'webgpu') return openWebGpu();
   if (kind === 'reference') return openReference();
-  throw new UnsupportedError(`unknown backend "${kind}"; wanted wasm or reference`);
+  throw new UnsupportedError(`unknown backend "${kind}"; wanted wasm, webgpu or reference`);
+}
+
+/**
+ * What a backend would compute on, such as `webgpu (nvidia, tensor cores, f16 cache)`.
+ * @throws UnsupportedError where it cannot be opened.
+ */
+export async function backendName(kind: BackendKind, options: LoadOptions = {}): Promise<string> {
+  const backend = await openBackend(kind, options);
+  await backend.dispose();
+  return backend.name;
 }
 
 interface ModelParts {

@@ -26,8 +26,10 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['method', ['config', 'distanceBands', 'dualChunk', 'errors', 'placement']],
 
   ['kernels/*.wasm', ['kernels/*.wasm']],
+  ['kernels/*.wgsl', ['kernels/wgsl', 'kernels/*.wgsl', 'tensorTypes']],
   ['kernels/*', [], ['placement', 'tensorTypes']],
   ['backends/wasm*', ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors', NODE]],
+  ['backends/webgpuDevice', ['errors', 'webgpu']],
   ['backends/*', ['backends/*', 'kernels/*', 'tensorTypes', 'errors'], ['placement']],
 
   ['kvCache', ['kvTypes'], ['backends/backend', 'config']],

@@ -173,7 +173,11 @@ describe('what is wrong is said in one line, with exit code 1 and nothing on std
     ['a sampling option out of range', () => ['run', MODEL, '-p', 'x', '--top-p', '2'], /topP is 2; wanted/],
     ['a size that is none', () => ['run', MODEL, '-p', 'x', '--take', 'many'], /Wanted a whole number above 0/],
     ['an unknown option', () => ['run', MODEL, '--speed'], /unknown option '--speed'/],
-    ['a choice that is none', () => ['run', MODEL, '--backend', 'abacus'], /Allowed choices are wasm, reference/],
+    [
+      'a choice that is none',
+      () => ['run', MODEL, '--backend', 'abacus'],
+      /Allowed choices are wasm, webgpu, reference/,
+    ],
   ];
   it.each(cases)('%s', (_what, args, message) => {
     const { status, stdout, stderr } = dualchunk(args());

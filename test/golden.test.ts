@@ -18,6 +18,7 @@ import type { Placement } from '../src/placement.ts';
 import { ropeFrequencies } from '../src/rope.ts';
 import { type Message, makeTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { makeTransformer, type Weights } from '../src/transformer.ts';
+import { hasWebGpu, sharedWebGpu } from './webgpu.ts';
 
 interface Case {
   name: string;
@@ -72,6 +73,9 @@ const BACKENDS = [
   { backend: 'wasm, int16, bf16 cache', open: () => openWasm({ threads: 2, precision: 'int16' }), bound: 1.5e-2 },
   { backend: 'wasm, int8, bf16 cache', open: () => openWasm({ threads: 2 }), bound: 6e-2 },
 ];
+
+/** On a software driver every kernel costs seconds to compile: one file of each model, and one memory, which is all a GPU has. */
+const WEBGPU = hasWebGpu ? [{ backend: 'webgpu', open: sharedWebGpu, bound: 3e-6 }] : [];
 
 interface Opened {
   checkpoint: Checkpoint;
@@ -138,7 +142,8 @@ async function expectCase(opened: Opened, one: Case, bound: number): Promise<voi
 }
 
 describe.each(FILES)('$path', ({ path, cases, expected: { greedy, nll, tokenizer: texts, chat } }) => {
-  describe.each(BACKENDS)('$backend', ({ open, bound }) => {
+  const backends = path.endsWith('.gguf') ? [...BACKENDS, ...WEBGPU] : BACKENDS;
+  describe.each(backends)('$backend', { timeout: 60_000 }, ({ open, bound }) => {
     let opened: Opened;
     beforeAll(async () => {
       opened = await openFile(path, open);
@@ -189,7 +194,7 @@ describe.each(FILES)('$path', ({ path, cases, expected: { greedy, nll, tokenizer
   });
 });
 
-describe.each(BACKENDS)('quantised, $backend', ({ open, bound }) => {
+describe.each([...BACKENDS, ...WEBGPU])('quantised, $backend', { timeout: 60_000 }, ({ open, bound }) => {
   it.each(QUANTISED)('$file: $name', async (one) => {
     const opened = await openFile(`llama/${one.file}`, open);
     onTestFinished(() => close(opened));

@@ -12,7 +12,7 @@ import { openReference } from './reference.ts';
 
 export interface Contract {
   name: string;
-  open: () => Backend;
+  open: () => Backend | Promise<Backend>;
   /** Worker threads that the backend starts. Default 0. */
   threads?: number;
   /** Errors beyond float32's that a kernel may have, relative to its largest output, where numbers are stored shorter. */
@@ -39,8 +39,8 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
 
   describe(`${name}: contract`, () => {
     let b: Backend;
-    beforeAll(() => {
-      b = open();
+    beforeAll(async () => {
+      b = await open();
     });
     afterAll(() => b.dispose());
 
@@ -300,7 +300,7 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       const onWorker = (worker: Worker) => workers.push(worker);
       process.on('worker', onWorker);
       onTestFinished(() => void process.off('worker', onWorker));
-      const backend = open();
+      const backend = await open();
       const x = backend.alloc('F32', 1, 4);
       backend.add(x, x);
       await backend.submit();

@@ -5,8 +5,8 @@
 import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { BUNDLED_BOOK, BUNDLED_MODEL } from '../bundled.ts';
-import { loadModel, type Model, type Tokenizer, trainedWindow, UnsupportedError } from '../index.ts';
-import { parseNumber, parseSize } from './options.ts';
+import { type LoadOptions, loadModel, type Model, type Tokenizer, trainedWindow, UnsupportedError } from '../index.ts';
+import { backendOption, parseNumber, parseSize } from './options.ts';
 import { count, readingBar } from './terminal.ts';
 
 interface DemoFlags {
@@ -14,6 +14,7 @@ interface DemoFlags {
   quick?: boolean;
   seed: number;
   threads?: number;
+  backend?: LoadOptions['backend'];
   json?: boolean;
 }
 
@@ -36,6 +37,7 @@ export const demoCommand = (): Command =>
     .option('--quick', `read ${QUICK_CONTEXT} tokens only`)
     .option('--seed <n>', 'other keys for another number', parseNumber, 1)
     .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
+    .addOption(backendOption())
     .option('--json', 'print one JSON object instead of the table')
     .addHelpText(
       'after',
@@ -65,14 +67,14 @@ interface Reading {
   seconds: number;
 }
 
-async function demo({ context: asked, quick, seed, threads, json }: DemoFlags): Promise<void> {
+async function demo({ context: asked, quick, seed, threads, backend, json }: DemoFlags): Promise<void> {
   const context = quick ? QUICK_CONTEXT : asked;
   const book = await readFile(BUNDLED_BOOK, 'utf8');
   const keys = makeKeys(seed);
   const readings: Reading[] = [];
   let window = 0;
   for (const method of METHODS) {
-    const model = await loadModel(BUNDLED_MODEL, { context, method, threads });
+    const model = await loadModel(BUNDLED_MODEL, { context, method, threads, backend });
     window = trainedWindow(model.config);
     const ids = hideKeys(model.tokenizer, book, keys, context - QUESTION_ROOM, 2 * window);
     const title = method === 'none' ? 'plain RoPE' : 'with DCA  ';

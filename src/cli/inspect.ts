@@ -1,6 +1,6 @@
 /** `dualchunk inspect`: what a checkpoint is, how it would be read, and what it would take. Loads no weights. */
 import { Command } from 'commander';
-import { type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
+import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
 import { addModelFlags, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
 import { count, size } from './terminal.ts';
 
@@ -28,7 +28,8 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
   const context = flags.context ?? window;
   const method = resolveMethod(flags.method, flags.scale, config, context);
   const { name, description, dca } = method;
-  const memory = file.memoryPlan(context, flags.kvType, method);
+  const backend = await backendName(flags.backend ?? 'wasm', flags);
+  const memory = file.memoryPlan(context, flags.kvType, method, flags.backend);
   const tensors = Object.fromEntries(file.tensorTypes);
   await file.close();
 
@@ -41,7 +42,18 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
       chunks: chunksIn(context, chunkLen),
     };
     const hasChatTemplate = tokenizer.chatTemplate !== undefined;
-    const facts = { path, format, config, tensors, trainedWindow: window, hasChatTemplate, context, plan, memory };
+    const facts = {
+      path,
+      format,
+      config,
+      tensors,
+      trainedWindow: window,
+      hasChatTemplate,
+      context,
+      backend,
+      plan,
+      memory,
+    };
     process.stdout.write(`${JSON.stringify(facts)}\n`);
     return;
   }
@@ -70,6 +82,7 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
           ['exact across a border', `up to ${count(dca.maxDistance - dca.chunkLen)}`],
         ];
   section(`reading ${count(context)} tokens (trained window ${count(window)})`, [
+    ['backend', backend],
     ['method', name],
     ...chunkRows,
     ['weights', size(memory.weights)],

@@ -34,7 +34,7 @@ export const OPTIONAL_MODEL_ARGUMENT = new Argument('[model]', 'a .gguf file or 
 /** Flags that say how fast and how exactly a model computes. */
 export interface SpeedFlags {
   threads?: number;
-  backend?: 'wasm' | 'reference';
+  backend?: LoadOptions['backend'];
   precision?: LoadOptions['precision'];
   kvType?: LoadOptions['kvType'];
 }
@@ -44,6 +44,9 @@ export interface ModelFlags extends SpeedFlags {
   method?: string;
   scale?: Scale;
 }
+
+export const backendOption = (): Option =>
+  new Option('--backend <backend>', 'where to compute').choices(['wasm', 'webgpu', 'reference']).default('wasm');
 
 /** Flags that say how a model is loaded. */
 export const addModelFlags = (command: Command): Command =>
@@ -61,7 +64,7 @@ export const addModelFlags = (command: Command): Command =>
 export const addSpeedFlags = (command: Command): Command =>
   command
     .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
-    .addOption(new Option('--backend <backend>', 'where to compute').choices(['wasm', 'reference']).default('wasm'))
+    .addOption(backendOption())
     .addOption(
       new Option(
         '--precision <precision>',

@@ -1,0 +1,258 @@
+/**
+ * The WebGPU backend's speed. Every kernel is held to float64 on all its cases before anything is timed; beside each time
+ * stands the floor's measure: causal floating-point operations, or bytes that must be read.
+ *
+ *     npm run bench:webgpu -- [--only check,attention,decode,matmul,matvec,model] [--length 32768] [--robust] [--plain]
+ */
+import { parseArgs } from 'node:util';
+import type { Tensor } from '../src/backends/backend.ts';
+import { openReference } from '../src/backends/reference.ts';
+import { openWebGpu } from '../src/backends/webgpu.ts';
+import type { ModelConfig } from '../src/config.ts';
+import { dualChunk, PLAIN } from '../src/dualChunk.ts';
+import { CASES } from '../src/kernels/cases.ts';
+import { allocKvCache } from '../src/kvCache.ts';
+import { type Placement, piecesOf } from '../src/placement.ts';
+import { ropeFrequencies } from '../src/rope.ts';
+import { rowBytes, type TensorType } from '../src/tensorTypes.ts';
+import { type Layer, type Linear, makeTransformer } from '../src/transformer.ts';
+import { openNaive } from '../test/naive.ts';
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: 'check,attention,decode,matmul,matvec,model' },
+    length: { type: 'string', default: '32768' },
+    robust: { type: 'boolean', default: false },
+    plain: { type: 'boolean', default: false },
+  },
+});
+const LENGTH = Number(values.length);
+const BLOCK = 2048; // tokens read at a time
+const wants = (section: string) => values.only.split(',').includes(section);
+const b = await openWebGpu({ robust: values.robust, tensorCores: !values.plain });
+const has16Bits = b.name.includes('f16 cache');
+const facts: Record<string, number> = {};
+console.log(`${b.name}${values.robust ? ', robust' : ''}`);
+
+const DCA = dualChunk({ chunkLen: 6144, maxDistance: 8192, parts: 'full', scale: 'none', trainedLen: 8192 });
+
+function report(name: string, ms: number, amount: number, unit: 'TFLOP/s' | 'GB/s') {
+  const rate = unit === 'TFLOP/s' ? amount / ms / 1e9 : amount / ms / 1e6;
+  facts[name] = Number(rate.toPrecision(4));
+  const floor = unit === 'TFLOP/s' ? `${(amount / 1e12).toFixed(3)} TFLOP` : `${(amount / 1e9).toFixed(3)} GB`;
+  console.log(`${name.padEnd(56)} ${ms.toFixed(3).padStart(9)} ms  ${floor.padStart(14)}  ${rate.toFixed(1)} ${unit}`);
+}
+
+/** Median milliseconds of `record`, called `repeats` times a measurement. */
+async function time(record: (i: number) => void, repeats: number): Promise<number> {
+  const done = b.alloc('F32', 1, 4);
+  const times: number[] = [];
+  for (let round = 0, begunAt = performance.now(); times.length < 6; round++) {
+    await b.read(done);
+    const startedAt = performance.now();
+    for (let i = 0; i < repeats; i++) record(i);
+    await b.read(done);
+    const isAwake = round > 0 && startedAt - begunAt > 300; // milliseconds until clocks are up
+    if (isAwake) times.push((performance.now() - startedAt) / repeats);
+  }
+  return times.sort((a, b) => a - b)[3];
+}
+
+/** A few thousand normal numbers, again and again: enough to keep matrix units from resting on zeros. */
+const noise = Float32Array.from({ length: 4099 }, () => {
+  const angle = 2 * Math.PI * Math.random();
+  return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(angle);
+});
+function normal(rows: number, cols: number, deviation = 1): Tensor {
+  const tensor = b.alloc('F32', rows, cols);
+  b.write(
+    tensor,
+    Float32Array.from({ length: rows * cols }, (_, i) => deviation * noise[i % 4099]),
+  );
+  return tensor;
+}
+
+/** Random blocks whose scales are near 2^-6. */
+function stored(type: TensorType, rows: number, cols: number): Tensor {
+  const tensor = b.alloc(type, rows, cols);
+  const chunkRows = Math.max(1, Math.floor(2 ** 20 / rowBytes(type, cols)));
+  const bytes = new Uint8Array(chunkRows * rowBytes(type, cols));
+  const view = new DataView(bytes.buffer);
+  const half = () => (Math.random() < 0.5 ? 0x8000 : 0) | (0x2000 + Math.floor(0x1000 * Math.random()));
+  if (type === 'F16') for (let i = 0; i < bytes.length; i += 2) view.setUint16(i, half(), true);
+  else {
+    for (let i = 0; i < bytes.length; i++) bytes[i] = 256 * Math.random();
+    for (let i = 0; i < bytes.length; i += 34) view.setUint16(i, 0x1000, true); // Q8_0
+  }
+  for (let row = 0; row < rows; row += chunkRows) {
+    const n = Math.min(chunkRows, rows - row);
+    b.load(tensor, bytes.subarray(0, n * rowBytes(type, cols)), row * rowBytes(type, cols));
+  }
+  return tensor;
+}
+
+/** Errors beyond twice those of naive float32: half precision's. */
+const ROUNDING: Record<string, number> = has16Bits ? { matmul: 2e-3, attend: 1e-2 } : {};
+
+async function check() {
+  let nWrong = 0;
+  for (const { name, prepare } of CASES) {
+    const [truth, naive, found] = await Promise.all(
+      [openReference(), openNaive(), b].map((on) => {
+        const { out, record } = prepare(on);
+        record();
+        return on.read(out);
+      }),
+    );
+    const worst = (a: ArrayLike<number>) => Math.max(...Array.from(truth, (value, i) => Math.abs(value - a[i])));
+    const largest = Math.max(...Array.from(truth, Math.abs));
+    const bound = 2 * worst(naive) + (1e-6 + (ROUNDING[name.split(':')[0]] ?? 0)) * largest;
+    if (!(worst(found) <= bound)) {
+      nWrong++;
+      console.log(`WRONG ${name}: off by ${worst(found)} of ${largest}, bound ${bound}`);
+    }
+  }
+  console.log(`${CASES.length - nWrong} of ${CASES.length} cases right`);
+  if (nWrong > 0) process.exitCode = 1;
+}
+
+/** Pairs of a query and a key it sees, of a text of `length`. */
+const causalPairs = (length: number) => (length * (length + 1)) / 2;
+
+async function attention(nHeads: number, nKvHeads: number, headDim: number, name: string, placement: Placement) {
+  const kv = b.allocKv(LENGTH, nKvHeads, headDim);
+  const [k, v] = [normal(BLOCK, nKvHeads * headDim), normal(BLOCK, nKvHeads * headDim)];
+  for (let start = 0; start < LENGTH; start += BLOCK) b.append(kv, k, v, start);
+  const query = () => normal(BLOCK, nHeads * headDim, 1 / Math.sqrt(headDim));
+  const q = { inter: query(), succ: query(), intra: query() };
+  const out = b.alloc('F32', BLOCK, nHeads * headDim);
+  const ms = await time(() => {
+    for (let start = 0; start < LENGTH; start += BLOCK) b.attend(out, q, kv, piecesOf(placement, start, BLOCK));
+  }, 1);
+  report(
+    `attention ${LENGTH}, ${nHeads}/${nKvHeads} heads of ${headDim}, ${name}`,
+    ms,
+    4 * causalPairs(LENGTH) * nHeads * headDim,
+    'TFLOP/s',
+  );
+}
+
+async function decodeAttention(nHeads: number, nKvHeads: number, headDim: number) {
+  const kvs = [0, 1].map(() => b.allocKv(LENGTH, nKvHeads, headDim));
+  const [k, v] = [normal(BLOCK, nKvHeads * headDim), normal(BLOCK, nKvHeads * headDim)];
+  for (const kv of kvs) for (let start = 0; start < LENGTH; start += BLOCK) b.append(kv, k, v, start);
+  const q = normal(1, nHeads * headDim, 1 / Math.sqrt(headDim));
+  const out = b.alloc('F32', 1, nHeads * headDim);
+  const pieces = piecesOf(DCA, LENGTH - 1, 1);
+  const ms = await time((i) => b.attend(out, { inter: q, succ: q, intra: q }, kvs[i % 2], pieces), 200);
+  const bytes = 2 * LENGTH * nKvHeads * headDim * (has16Bits ? 2 : 4);
+  report(`decode attention ${LENGTH}, ${nHeads}/${nKvHeads} heads of ${headDim}`, ms, bytes, 'GB/s');
+}
+
+async function matmul(type: TensorType, n: number, N: number, K: number) {
+  const nWeights = n === 1 ? 8 : 1; // more than caches hold
+  const weights = Array.from({ length: nWeights }, () => stored(type, N, K));
+  const [x, out] = [normal(n, K), b.alloc('F32', n, N)];
+  const ms = await time((i) => b.matmul(out, x, weights[i % nWeights]), n === 1 ? 400 : 20);
+  const name = `${n === 1 ? 'matvec' : 'matmul'} ${type} ${n} x ${N} x ${K}`;
+  if (n === 1) report(name, ms, N * rowBytes(type, K), 'GB/s');
+  else report(name, ms, 2 * n * N * K, 'TFLOP/s');
+}
+
+/** A Llama of 1.24 billion parameters. */
+const CONFIG: ModelConfig = {
+  modelType: 'llama',
+  vocabSize: 128256,
+  hiddenSize: 2048,
+  intermediateSize: 8192,
+  numHiddenLayers: 16,
+  numAttentionHeads: 32,
+  numKeyValueHeads: 8,
+  headDim: 64,
+  rmsNormEps: 1e-5,
+  ropeTheta: 500000,
+  maxPositionEmbeddings: 8192,
+  tieWordEmbeddings: true,
+};
+
+async function model(type: TensorType) {
+  const { hiddenSize, intermediateSize, headDim, numAttentionHeads, numKeyValueHeads, vocabSize } = CONFIG;
+  const linear = (rows: number, cols: number): Linear => ({ weight: stored(type, rows, cols) });
+  const norm = () => normal(1, hiddenSize);
+  const layer = (): Layer => ({
+    inputLayernorm: norm(),
+    qProj: linear(numAttentionHeads * headDim, hiddenSize),
+    kProj: linear(numKeyValueHeads * headDim, hiddenSize),
+    vProj: linear(numKeyValueHeads * headDim, hiddenSize),
+    oProj: linear(hiddenSize, numAttentionHeads * headDim),
+    postAttentionLayernorm: norm(),
+    gateProj: linear(intermediateSize, hiddenSize),
+    upProj: linear(intermediateSize, hiddenSize),
+    downProj: linear(hiddenSize, intermediateSize),
+  });
+  const embedTokens = stored(type, vocabSize, hiddenSize);
+  const layers = Array.from({ length: CONFIG.numHiddenLayers }, layer);
+  const weights = { embedTokens, layers, norm: norm(), lmHead: { weight: embedTokens } };
+  const stageOf = layers.map(() => 0);
+  const cache = allocKvCache(b, CONFIG, LENGTH + 64, stageOf);
+  for (const [name, placement] of [
+    ['plain', PLAIN],
+    ['DCA', DCA],
+  ] as const) {
+    const transformer = makeTransformer(b, CONFIG, weights, placement, ropeFrequencies(CONFIG, LENGTH), BLOCK, 1);
+    const tokens = Array.from({ length: BLOCK }, (_, i) => (i * 7919) % vocabSize);
+    for (const round of ['warm', 'timed']) {
+      cache.length = 0;
+      const startedAt = performance.now();
+      for (let start = 0; start < LENGTH; start += BLOCK) {
+        transformer.forward(tokens, cache);
+        if (start + BLOCK < LENGTH) await b.submit();
+      }
+      await b.read(transformer.logits(BLOCK - 1, 1));
+      const seconds = (performance.now() - startedAt) / 1000;
+      if (round === 'timed') console.log(`${type} model, ${name}: prefill ${LENGTH} in ${seconds.toFixed(3)} s`);
+      if (round === 'timed') facts[`prefill ${type} ${name} s`] = seconds;
+    }
+    const times: number[] = [];
+    for (let n = 0; n < 30; n++) {
+      const startedAt = performance.now();
+      transformer.forward([n], cache);
+      await b.read(transformer.logits(0, 1));
+      times.push(performance.now() - startedAt);
+    }
+    const ms = times.sort((a, b) => a - b)[15];
+    facts[`decode ${type} ${name} ms`] = ms;
+    console.log(`${type} model, ${name}: ${ms.toFixed(2)} ms a token at ${LENGTH}`);
+  }
+}
+
+if (wants('check')) await check();
+if (wants('attention')) {
+  for (const [name, placement] of [
+    ['plain', PLAIN],
+    ['DCA', DCA],
+  ] as const) {
+    await attention(32, 32, 128, name, placement);
+    await attention(32, 8, 64, name, placement);
+  }
+}
+if (wants('decode')) {
+  await decodeAttention(32, 32, 128);
+  await decodeAttention(32, 8, 64);
+}
+if (wants('matmul')) {
+  for (const type of ['F16', 'Q8_0'] as const) {
+    await matmul(type, 4096, 4096, 4096);
+    await matmul(type, 2048, 8192, 2048);
+  }
+}
+if (wants('matvec')) {
+  for (const type of ['F16', 'Q8_0'] as const) {
+    await matmul(type, 1, 8192, 2048);
+    await matmul(type, 1, 2048, 2048);
+    await matmul(type, 1, 128256, 2048);
+  }
+}
+if (wants('model')) await model('F16');
+console.log(JSON.stringify({ backend: b.name, robust: values.robust, length: LENGTH, ...facts }));
+await b.dispose();

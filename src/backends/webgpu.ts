@@ -1,0 +1,341 @@
+/**
+ * WebGPU, in Node and in browsers: which kernel a call takes, and how tensors lie in the GPU's buffers. Weights stay as
+ * they are stored, in planes (`kernels/dequantize.wgsl.ts`); the cache is half precision where the adapter has it.
+ */
+import { UnsupportedError } from '../errors.ts';
+import { APPENDED, append } from '../kernels/append.wgsl.ts';
+import { attend, tileSizes } from '../kernels/attend.wgsl.ts';
+import { attendFew, MOST_QUERIES, mergeSplits, RUN } from '../kernels/attendFew.wgsl.ts';
+import { attendMatrix, fitsMatrix, queriesOf } from '../kernels/attendMatrix.wgsl.ts';
+import { decoderOf, layoutOf } from '../kernels/dequantize.wgsl.ts';
+import { add, copy, ELEMENTS, swiglu } from '../kernels/elementwise.wgsl.ts';
+import { GATHERED, gatherRows } from '../kernels/gatherRows.wgsl.ts';
+import { MATMUL_TILE, MATVEC_ROWS, matmul, matvec } from '../kernels/matmul.wgsl.ts';
+import { HALVED, halve, MATRIX_DEPTH, MATRIX_TILE, matmulMatrix } from '../kernels/matmulMatrix.wgsl.ts';
+import { rmsNorm } from '../kernels/rmsNorm.wgsl.ts';
+import { PAIRS, rotate } from '../kernels/rotate.wgsl.ts';
+import { gridOf, type WgslKernel } from '../kernels/wgsl.ts';
+import type { Band, Bands, Piece } from '../placement.ts';
+import type { Backend, KvLayer, Tensor } from './backend.ts';
+import { openGpu, type WebGpuOptions } from './webgpuDevice.ts';
+import { openRecorder } from './webgpuRecorder.ts';
+
+/** Rows of a tensor that lie in one buffer; a device binds no more than so many bytes. */
+interface Part {
+  readonly buffer: GPUBuffer;
+  readonly firstRow: number;
+  readonly nRows: number;
+}
+
+interface WebGpuTensor extends Tensor {
+  readonly parts: readonly Part[];
+  /** Where the tensor's first number is in its buffer; F32 alone. */
+  readonly at: number;
+}
+
+/** `[nKvHeads, capacity, headDim]` each. */
+interface WebGpuKv extends KvLayer {
+  readonly keys: GPUBuffer;
+  readonly interKeys: GPUBuffer; // the same as `keys` where there is one form
+  readonly values: GPUBuffer;
+}
+
+const MATVEC_TOKENS = 4; // more are a tile's work
+const FEW_QUERIES = 16; // rows times query heads of a key-value head; more are a tile's work
+const MOST_IDS = 2 ** 16; // of a call of gatherRows
+const MAX_HEAD_DIM = 256;
+const SPLIT_KEYS = 4096; // keys from which on a split takes two runs, from twice as many four
+
+const partsOf = (tensor: Tensor) => (tensor as WebGpuTensor).parts;
+const bufferOf = (tensor: Tensor) => (tensor as WebGpuTensor).parts[0].buffer;
+const at = (tensor: Tensor) => (tensor as WebGpuTensor).at;
+
+/** Opens the WebGPU backend. @throws UnsupportedError where there is no adapter. */
+export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> {
+  const gpu = await openGpu(options);
+  const { device, hasF16, hasTensorCores, isChecked } = gpu;
+  const recorder = openRecorder(device);
+  const { maxBufferSize, maxStorageBufferBindingSize, maxComputeWorkgroupStorageSize } = device.limits;
+  const maxBytes = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  const number = hasF16 ? 'f16' : 'f32';
+  const kernels = new Map<string, WgslKernel>();
+  /** Texts are made once. */
+  const kernel = (key: string, make: () => WgslKernel): WgslKernel => {
+    const known = kernels.get(key) ?? make();
+    kernels.set(key, known);
+    return known;
+  };
+
+  /** A buffer that one call fills and the next reads; grows with what is asked of it. */
+  function makeRoom(what: string) {
+    let room: GPUBuffer | undefined;
+    return (nBytes: number): GPUBuffer => {
+      if (!room || room.size < nBytes) room = recorder.alloc(Math.max(nBytes, 2 * (room?.size ?? 0)), what);
+      return room;
+    };
+  }
+  const roomForSplits = makeRoom('attention over so many keys');
+  const roomForHalves = makeRoom('a block of tokens');
+
+  function put(buffer: GPUBuffer, byteOffset: number, bytes: Uint8Array): void {
+    device.queue.writeBuffer(buffer, byteOffset, bytes as Uint8Array<ArrayBuffer>, 0, bytes.length);
+  }
+
+  /** Records a kernel that takes the numbers of its operands one by one. */
+  function each(made: WgslKernel, out: Tensor, inputs: Readonly<Record<string, Tensor>>): void {
+    const buffers: Record<string, GPUBuffer> = { out: bufferOf(out) };
+    const length = out.rows * out.cols;
+    const params: Record<string, number> = { length, outAt: at(out) };
+    for (const [name, tensor] of Object.entries(inputs)) {
+      buffers[name] = bufferOf(tensor);
+      params[`${name}At`] = at(tensor);
+    }
+    recorder.record({ kernel: made, buffers, params, groups: gridOf(Math.ceil(length / ELEMENTS)) });
+  }
+
+  /** `x` in half precision, in whole tiles of rows of `stride` vectors. */
+  function halved(x: Tensor, stride: number): GPUBuffer {
+    const length = Math.ceil(x.rows / MATRIX_TILE) * MATRIX_TILE * stride;
+    const out = roomForHalves(16 * length);
+    recorder.record({
+      kernel: halve,
+      buffers: { out, x: bufferOf(x) },
+      params: { length, n: x.rows, K: x.cols, stride, xAt: at(x) },
+      groups: gridOf(Math.ceil(length / HALVED)),
+    });
+    return out;
+  }
+
+  function attendPiece(out: Tensor, q: Bands<Tensor>, kv: WebGpuKv, { row, nRows, bands }: Piece): void {
+    const { headDim, nKvHeads, capacity, keys, interKeys, values } = kv;
+    const nHeads = out.cols / headDim;
+    const group = nHeads / nKvHeads;
+    const each = [bands.inter, bands.succ, bands.intra];
+    const [qInter, qSucc, qIntra] = [q.inter, q.succ, q.intra].map(bufferOf);
+    const buffers = { qInter, qSucc, qIntra, interKeys, keys, values };
+    const bits = each.flatMap(({ fromMoves, toMoves }) => [fromMoves, toMoves]);
+    const params = {
+      ...{ row, nRows, nHeads, group, capacity },
+      ...{ qAt0: at(q.inter), qAt1: at(q.succ), qAt2: at(q.intra) },
+      ...Object.fromEntries(each.flatMap(({ from, to }, b) => Object.entries({ [`from${b}`]: from, [`to${b}`]: to }))),
+      moves: bits.reduce((sum, isMoving, bit) => sum | (Number(isMoving) << bit), 0),
+    };
+    const form = { headDim, number } as const;
+    const reach = ({ from, to, toMoves }: Band) => Math.max(0, to + (toMoves ? nRows - 1 : 0) - from);
+    const nKeys = each.reduce((sum, band) => sum + reach(band), 0);
+    if (nRows * group <= FEW_QUERIES) {
+      const nRuns = each.reduce((sum, band) => sum + Math.ceil(reach(band) / RUN), 0);
+      const runs = nKeys < SPLIT_KEYS ? 1 : nKeys < 2 * SPLIT_KEYS ? 2 : 4;
+      const M = Math.min(nRows * group, MOST_QUERIES);
+      const nSplits = Math.ceil(nRuns / runs);
+      const parts = roomForSplits(4 * nRows * nHeads * nSplits * (headDim + 4));
+      recorder.record({
+        kernel: kernel(`attendFew ${headDim} ${M} ${runs}`, () => attendFew(form, M, runs)),
+        buffers: { parts, ...buffers },
+        params: { ...params, nSplits },
+        groups: [nSplits, nKvHeads, Math.ceil((nRows * group) / M)],
+      });
+      recorder.record({
+        kernel: kernel(`mergeSplits ${headDim}`, () => mergeSplits(headDim)),
+        buffers: { out: bufferOf(out), parts },
+        params: { nQueries: nRows * nHeads, nSplits, outAt: at(out) + row * out.cols },
+        groups: gridOf(nRows * nHeads),
+      });
+      return;
+    }
+    const usesMatrices = hasTensorCores && fitsMatrix(headDim);
+    const subgroups = headDim > 64 && maxComputeWorkgroupStorageSize >= 48 * 1024 ? 8 : 4; // more share a tile of keys
+    const sizes = tileSizes(form, maxComputeWorkgroupStorageSize);
+    const M = usesMatrices ? queriesOf(subgroups) : sizes.M;
+    const made = usesMatrices
+      ? kernel(`attendMatrix ${headDim}`, () => attendMatrix(headDim, subgroups))
+      : kernel(`attend ${headDim}`, () => attend(form, sizes));
+    const nTiles = Math.ceil((nRows * group) / M);
+    const workOfTile = 4 * M * nKeys * headDim * nKvHeads;
+    const tilesAtOnce = Math.max(1, Math.floor(recorder.mostWork / workOfTile));
+    for (let firstTile = 0; firstTile < nTiles; firstTile += tilesAtOnce) {
+      const tiles = Math.min(tilesAtOnce, nTiles - firstTile);
+      recorder.record({
+        kernel: made,
+        buffers: { out: bufferOf(out), ...buffers },
+        params: { ...params, outAt: at(out), firstTile, nTiles },
+        groups: [tiles, nKvHeads],
+        work: tiles * workOfTile,
+      });
+    }
+  }
+
+  return {
+    name: `webgpu (${gpu.adapter}, ${hasTensorCores ? 'tensor cores' : 'plain'}, ${number} cache${isChecked ? ', checked' : ''})`,
+    get nBytes() {
+      return recorder.nBytes;
+    },
+    alloc(type, rows, cols, stage = 0) {
+      const { unitsPerRow, planes } = layoutOf(type, cols);
+      const bytesOfRow = planes.reduce((sum, { stride }) => sum + stride, 0) * unitsPerRow;
+      const rowsOfPart = Math.max(1, Math.min(rows, Math.floor(maxBytes / bytesOfRow)));
+      const parts: Part[] = [];
+      for (let firstRow = 0; firstRow < rows; firstRow += rowsOfPart) {
+        const nRows = Math.min(rowsOfPart, rows - firstRow);
+        parts.push({ buffer: recorder.alloc(nRows * bytesOfRow, `a row of ${cols} numbers`), firstRow, nRows });
+      }
+      return { type, rows, cols, stage, parts, at: 0 } as WebGpuTensor;
+    },
+    allocKv(capacity, nKvHeads, headDim, stage = 0, keyForms = 1) {
+      if (headDim % 4 !== 0 || headDim > MAX_HEAD_DIM) {
+        throw new UnsupportedError(
+          `heads of ${headDim} dimensions do not run on webgpu; wanted a multiple of 4 up to ${MAX_HEAD_DIM}: use --backend wasm`,
+        );
+      }
+      const nBytes = capacity * nKvHeads * headDim * (hasF16 ? 2 : 4);
+      const room = () => recorder.alloc(nBytes, `a layer's cache of ${capacity} tokens`);
+      const [keys, values] = [room(), room()];
+      const interKeys = keyForms === 2 ? room() : keys;
+      return { capacity, nKvHeads, headDim, stage, keys, values, interKeys } as WebGpuKv;
+    },
+    view: (tensor, rows, cols, offset = 0) => ({ ...tensor, rows, cols, at: at(tensor) + offset }) as WebGpuTensor,
+    write: (tensor, values) => put(bufferOf(tensor), 4 * at(tensor), new Uint8Array(Float32Array.from(values).buffer)),
+    load(tensor, bytes, byteOffset) {
+      const { type, cols } = tensor;
+      const { unitBytes, unitsPerRow, planes } = layoutOf(type, cols);
+      const [first, end] = [byteOffset / unitBytes, (byteOffset + bytes.length) / unitBytes];
+      for (const { buffer, firstRow, nRows } of partsOf(tensor)) {
+        const begin = firstRow * unitsPerRow;
+        const [from, to] = [Math.max(first, begin), Math.min(end, begin + nRows * unitsPerRow)];
+        if (from >= to) continue;
+        const units = bytes.subarray((from - first) * unitBytes, (to - first) * unitBytes);
+        let planeAt = 0;
+        for (const { at, size, stride } of planes) {
+          const isWhole = size === unitBytes && stride === unitBytes;
+          put(
+            buffer,
+            planeAt + (from - begin) * stride,
+            isWhole ? units : gathered(units, unitBytes, at, size, stride),
+          );
+          planeAt += nRows * unitsPerRow * stride;
+        }
+      }
+    },
+
+    gatherRows(out, table, ids) {
+      const { type, cols } = table;
+      const made = kernel(`gatherRows ${type}`, () => gatherRows(type));
+      const nUnits = Math.ceil(cols / decoderOf(type, true).unit);
+      for (let row = 0; row < ids.length; row += MOST_IDS) {
+        const some = Array.prototype.slice.call(ids, row, row + MOST_IDS);
+        const [kept, idsAt] = recorder.keep(some);
+        const length = some.length * nUnits;
+        for (const { buffer, firstRow, nRows } of partsOf(table)) {
+          recorder.record({
+            kernel: made,
+            buffers: { out: bufferOf(out), table: buffer, ids: kept },
+            params: {
+              ...{ length, nUnits, K: cols, firstRow, nRows, idsAt },
+              ...{ outAt: at(out) + row * cols, weightAt: at(table) },
+            },
+            groups: gridOf(Math.ceil(length / GATHERED)),
+          });
+        }
+      }
+    },
+    rmsNorm(out, x, weight, eps) {
+      recorder.record({
+        kernel: kernel(`rmsNorm ${x.cols > 1024}`, () => rmsNorm(x.cols)),
+        buffers: { out: bufferOf(out), x: bufferOf(x), weight: bufferOf(weight) },
+        params: { rows: x.rows, cols: x.cols, outAt: at(out), xAt: at(x), weightAt: at(weight), eps },
+        groups: gridOf(x.rows),
+      });
+    },
+    matmul(out, x, weight, bias) {
+      const { type, rows: N, cols: K } = weight;
+      const n = x.rows;
+      const isVector = n <= MATVEC_TOKENS;
+      const usesMatrices = hasTensorCores && !isVector && type !== 'F32';
+      const isShared = [bufferOf(x), bufferOf(weight)].includes(bufferOf(out));
+      const isRagged = isShared || K % 4 !== 0 || at(x) % 4 !== 0 || at(weight) % 4 !== 0;
+      const form = { type, hasBias: bias !== undefined, isRagged };
+      const made = usesMatrices
+        ? kernel(`matmulMatrix ${type} ${form.hasBias}`, () => matmulMatrix(type, form.hasBias))
+        : kernel(`matmul ${isVector} ${type} ${form.hasBias} ${isRagged}`, () => (isVector ? matvec : matmul)(form));
+      const tile = usesMatrices ? MATRIX_TILE : MATMUL_TILE;
+      const xStride = (Math.ceil(K / MATRIX_DEPTH) * MATRIX_DEPTH) / 8; // of halves, in vectors
+      const input = usesMatrices ? halved(x, xStride) : bufferOf(x);
+      for (const { buffer, firstRow, nRows } of partsOf(weight)) {
+        recorder.record({
+          kernel: made,
+          buffers: { out: bufferOf(out), x: input, weight: buffer, ...(bias && { bias: bufferOf(bias) }) },
+          params: {
+            ...{ n, N, K, firstRow, nRows, outAt: at(out), xAt: at(x), xStride, weightAt: at(weight) },
+            biasAt: bias ? at(bias) : 0,
+          },
+          groups: isVector
+            ? [...gridOf(Math.ceil(nRows / MATVEC_ROWS)), n]
+            : [Math.ceil(nRows / tile), Math.ceil(n / tile)],
+          work: 2 * n * nRows * K,
+        });
+      }
+    },
+    rotate(out, x, cos, sin) {
+      const nPairs = (x.rows * x.cols) / 2;
+      recorder.record({
+        kernel: rotate,
+        buffers: { out: bufferOf(out), x: bufferOf(x), cosines: bufferOf(cos), sines: bufferOf(sin) },
+        params: {
+          ...{ nPairs, cols: x.cols, halfDim: cos.cols },
+          ...{ outAt: at(out), xAt: at(x), cosAt: at(cos), sinAt: at(sin) },
+        },
+        groups: gridOf(Math.ceil(nPairs / PAIRS)),
+      });
+    },
+    append(kv, k, v, start, kInter) {
+      const { keys, interKeys, values, headDim, capacity } = kv as WebGpuKv;
+      const length = k.rows * k.cols;
+      const forms = kInter ? 2 : 1;
+      recorder.record({
+        kernel: kernel(`append ${forms}`, () => append(number, forms)),
+        buffers: {
+          ...{ keys, values, k: bufferOf(k), v: bufferOf(v) },
+          ...(kInter && { interKeys, kInter: bufferOf(kInter) }),
+        },
+        params: {
+          ...{ length, cols: k.cols, headDim, capacity, start, kAt: at(k), vAt: at(v) },
+          kInterAt: kInter ? at(kInter) : 0,
+        },
+        groups: gridOf(Math.ceil(length / APPENDED)),
+      });
+    },
+    attend(out, q, kv, pieces) {
+      for (const piece of pieces) attendPiece(out, q, kv as WebGpuKv, piece);
+    },
+    swiglu: (out, gate, up) => each(swiglu, out, { gate, up }),
+    add: (x, y) => each(add, x, { y }),
+    copy: (out, x) => each(copy, out, { x }),
+
+    submit: () => recorder.submit(),
+    async read(tensor) {
+      const { rows, cols } = tensor;
+      return new Float32Array(await recorder.read(bufferOf(tensor), 4 * at(tensor), 4 * rows * cols));
+    },
+    async dispose() {
+      await recorder.destroy();
+      void gpu.entry; // kept until here
+    },
+  };
+}
+
+// --- internal ---
+
+/** Bytes `at..at + size` of every unit, `stride` bytes each. */
+function gathered(units: Uint8Array, unitBytes: number, at: number, size: number, stride: number): Uint8Array {
+  const nUnits = units.length / unitBytes;
+  const plane = new Uint8Array(nUnits * stride);
+  if (size < 64) {
+    for (let u = 0; u < nUnits; u++) {
+      for (let i = 0; i < size; i++) plane[u * stride + i] = units[u * unitBytes + at + i];
+    }
+  } else {
+    for (let u = 0; u < nUnits; u++)
+      plane.set(units.subarray(u * unitBytes + at, u * unitBytes + at + size), u * stride);
+  }
+  return plane;
+}

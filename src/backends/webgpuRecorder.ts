@@ -1,0 +1,298 @@
+/**
+ * Records calls of kernels and runs them: one compute pass that is cut where its work gets long, so that no driver's
+ * watchdog fires and a page stays responsive. Nothing is made for a call but its parameters, which go to pages of one
+ * buffer each; pipelines and bind groups are made once.
+ */
+import { UnsupportedError } from '../errors.ts';
+import type { WgslKernel } from '../kernels/wgsl.ts';
+
+// GPUBufferUsage, which Node has no global of
+const MAP_READ = 0x1;
+const COPY_SRC = 0x4;
+const COPY_DST = 0x8;
+const UNIFORM = 0x40;
+const STORAGE = 0x80;
+const COMPUTE = 0x4; // GPUShaderStage
+
+const SLOT = 256; // bytes; least alignment of dynamic offsets on every device
+const PAGE = 4096 * SLOT;
+/** Seconds a submission may take: a page stays responsive, and watchdogs wait for two and more. */
+const SUBMISSION_SECONDS = 0.2;
+/** Floating-point operations a second before any were timed: those of a slow integrated GPU. */
+const FIRST_SPEED = 2e11;
+const TIMED_WORK = 2 ** 32; // less says nothing of speed
+
+export interface Call {
+  kernel: WgslKernel;
+  buffers: Readonly<Record<string, GPUBuffer>>;
+  params: Readonly<Record<string, number>>;
+  groups: readonly [x: number, y?: number, z?: number];
+  /** Floating-point operations, where they are many. */
+  work?: number;
+}
+
+export interface Recorder {
+  readonly nBytes: number;
+  /**
+   * Floating-point operations that one submission, and so one call, should not exceed; as the GPU turns out to be fast.
+   */
+  readonly mostWork: number;
+  /** A zeroed buffer. @throws UnsupportedError where the device cannot bind as many bytes. */
+  alloc(nBytes: number, what: string): GPUBuffer;
+  record(call: Call): void;
+  /**
+   * Keeps whole numbers for the calls recorded until the next submission; a buffer of them and where they begin in it.
+   */
+  keep(values: ArrayLike<number>): [ids: GPUBuffer, at: number];
+  /** Runs what was recorded. Resolves when what was submitted before is done, so that the GPU never waits. */
+  submit(): Promise<void>;
+  /** Runs what was recorded, and reads bytes of a buffer. */
+  read(buffer: GPUBuffer, byteOffset: number, nBytes: number): Promise<ArrayBuffer>;
+  destroy(): Promise<void>;
+}
+
+/** Parameters on their way to the GPU. */
+interface Page {
+  readonly buffer: GPUBuffer;
+  readonly group: GPUBindGroup;
+  readonly words: Uint32Array;
+  readonly floats: Float32Array;
+}
+
+interface Pipeline {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  readonly bound: readonly string[]; // buffers in the order of their bindings
+  readonly isFloat: readonly boolean[]; // by parameter
+  readonly fields: readonly string[];
+}
+
+export function openRecorder(device: GPUDevice): Recorder {
+  const pages: Page[] = [];
+  let used = 0; // bytes of the pages, one after the other
+  let encoder: GPUCommandEncoder | undefined;
+  let pass: GPUComputePassEncoder | undefined;
+  let work = 0; // of the submission that is recorded
+  let allWork = 0; // and of all since the last flush
+  let speed = FIRST_SPEED;
+  let doneAt = 0; // when the GPU was last seen to be done, milliseconds
+  const ready: GPUCommandBuffer[] = [];
+  let running: Promise<void> = Promise.resolve();
+  let nBytes = 0;
+  const allocations: Promise<GPUError | null>[] = []; // since the last submission
+
+  let fault: Error | undefined;
+  let isClosing = false;
+  void device.lost.then(({ message }) => {
+    if (!isClosing)
+      fault = new UnsupportedError(`the GPU was lost (${message || 'no reason given'}); open the model again`);
+  });
+  device.addEventListener('uncapturederror', ({ error }) => {
+    fault ??= new Error(`WebGPU: ${error.message}`);
+  });
+  /** Throws what went wrong until now. */
+  async function check(): Promise<void> {
+    const errors = await Promise.all(allocations.splice(0));
+    if (errors.some((error) => error !== null)) {
+      fault ??= new UnsupportedError(`the GPU has no ${gib(nBytes)} free; use a shorter context or a smaller model`);
+    }
+    if (fault) throw fault;
+  }
+
+  const makeBuffer = (size: number, usage: number) => device.createBuffer({ size, usage });
+
+  const paramsLayout = device.createBindGroupLayout({
+    entries: [{ binding: 0, visibility: COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true } }],
+  });
+
+  /** The page with room for `nBytes` more at `used`, which moves on to it. */
+  function pageFor(nBytes: number): Page {
+    if ((used % PAGE) + nBytes > PAGE) used = Math.ceil(used / PAGE) * PAGE;
+    const index = Math.floor(used / PAGE);
+    if (index === pages.length) {
+      const buffer = makeBuffer(PAGE, UNIFORM | STORAGE | COPY_DST);
+      const group = device.createBindGroup({
+        layout: paramsLayout,
+        entries: [{ binding: 0, resource: { buffer, size: SLOT } }],
+      });
+      const bytes = new ArrayBuffer(PAGE);
+      pages.push({ buffer, group, words: new Uint32Array(bytes), floats: new Float32Array(bytes) });
+    }
+    return pages[index];
+  }
+
+  const pipelines = new Map<string, Pipeline>();
+  /** @param shared Buffers that are one with a written one, by the name of that. */
+  function pipelineOf(kernel: WgslKernel, shared: Readonly<Record<string, string>>): Pipeline {
+    const key = `${kernel.name} ${Object.entries(shared)}`;
+    const known = pipelines.get(key);
+    if (known) return known;
+    const names = Object.keys(kernel.buffers);
+    const bound = names.filter((name) => shared[name] === undefined);
+    const isWritten = (name: string) => names.indexOf(name) < kernel.nWritten;
+    const declarations = bound.map(
+      (name, at) =>
+        `@group(0) @binding(${at}) var<storage, ${isWritten(name) ? 'read_write' : 'read'}> ${name}: array<${kernel.buffers[name]}>;`,
+    );
+    const fields = kernel.params.map((param) => (param.includes(':') ? param : `${param}: u32`));
+    const code = [
+      kernel.directives ?? '',
+      `struct Params { ${fields.join(', ')} }`,
+      '@group(1) @binding(0) var<uniform> p: Params;',
+      ...declarations,
+      kernel.text({ ...Object.fromEntries(bound.map((name) => [name, name])), ...shared }),
+    ].join('\n');
+    const layout = device.createBindGroupLayout({
+      entries: bound.map((name, binding) => ({
+        binding,
+        visibility: COMPUTE,
+        buffer: { type: isWritten(name) ? 'storage' : 'read-only-storage' },
+      })),
+    });
+    const made: Pipeline = {
+      pipeline: device.createComputePipeline({
+        label: key,
+        layout: device.createPipelineLayout({ bindGroupLayouts: [layout, paramsLayout] }),
+        compute: { module: device.createShaderModule({ label: key, code }) },
+      }),
+      layout,
+      bound,
+      fields: fields.map((field) => field.split(':')[0]),
+      isFloat: fields.map((field) => field.endsWith('f32')),
+    };
+    pipelines.set(key, made);
+    return made;
+  }
+
+  const numberOf = new WeakMap<GPUBuffer, number>();
+  let nBuffers = 0;
+  const groups = new Map<string, GPUBindGroup>();
+  function groupOf(kernel: WgslKernel, { layout, bound }: Pipeline, buffers: Call['buffers']): GPUBindGroup {
+    let key = kernel.name;
+    for (const name of bound) key += ` ${numberOf.get(buffers[name])}`;
+    const known = groups.get(key);
+    if (known) return known;
+    const entries = bound.map((name, binding) => ({ binding, resource: { buffer: buffers[name] } }));
+    const made = device.createBindGroup({ layout, entries });
+    groups.set(key, made);
+    return made;
+  }
+
+  function endPass(): void {
+    pass?.end();
+    if (encoder) ready.push(encoder.finish());
+    [pass, encoder, work] = [undefined, undefined, 0];
+  }
+
+  /** Hands everything to the queue. */
+  function flush(copyOut?: (encoder: GPUCommandEncoder) => void): void {
+    if (copyOut) {
+      pass?.end();
+      pass = undefined;
+      encoder ??= device.createCommandEncoder();
+      copyOut(encoder);
+    }
+    endPass();
+    for (let page = 0; page * PAGE < used; page++) {
+      const { buffer, words } = pages[page];
+      device.queue.writeBuffer(buffer, 0, words, 0, Math.min(PAGE, used - page * PAGE) / 4);
+    }
+    used = 0;
+    for (const commands of ready.splice(0)) device.queue.submit([commands]);
+    const [timed, startedAt] = [allWork, performance.now()];
+    allWork = 0;
+    running = device.queue.onSubmittedWorkDone().then(() => {
+      const seconds = (performance.now() - Math.max(startedAt, doneAt)) / 1000;
+      doneAt = performance.now();
+      // one slow measurement, of a GPU that was waking up or waited for, is not believed at once
+      if (timed > TIMED_WORK && seconds > 0) speed = Math.max(FIRST_SPEED / 10, speed / 2, timed / seconds);
+    });
+    running.catch(() => {}); // a lost device is told of by `fault`
+  }
+
+  const readBacks: GPUBuffer[] = []; // not in use
+  return {
+    get nBytes() {
+      return nBytes;
+    },
+    get mostWork() {
+      return SUBMISSION_SECONDS * speed;
+    },
+    alloc(wanted, what) {
+      const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
+      const most = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+      const size = Math.max(16, Math.ceil(wanted / 16) * 16);
+      if (size > most) {
+        throw new UnsupportedError(
+          `${what} takes ${gib(size)}, but this GPU binds ${gib(most)} at most; use a shorter context or a smaller model`,
+        );
+      }
+      device.pushErrorScope('out-of-memory');
+      const buffer = makeBuffer(size, STORAGE | COPY_SRC | COPY_DST);
+      allocations.push(device.popErrorScope());
+      numberOf.set(buffer, nBuffers++);
+      nBytes += size;
+      return buffer;
+    },
+    record({ kernel, buffers, params, groups: [x, y = 1, z = 1], work: more = 0 }) {
+      if (x === 0) return;
+      const names = Object.keys(kernel.buffers);
+      const shared: Record<string, string> = {};
+      for (let r = kernel.nWritten; r < names.length; r++) {
+        for (let w = 0; w < kernel.nWritten; w++) {
+          if (buffers[names[r]] === buffers[names[w]]) shared[names[r]] = names[w];
+        }
+      }
+      const made = pipelineOf(kernel, shared);
+      const page = pageFor(SLOT);
+      const at = (used % PAGE) / 4;
+      made.fields.forEach((field, i) => {
+        (made.isFloat[i] ? page.floats : page.words)[at + i] = params[field];
+      });
+      if (work + more > SUBMISSION_SECONDS * speed) endPass();
+      work += more;
+      allWork += more;
+      encoder ??= device.createCommandEncoder();
+      pass ??= encoder.beginComputePass();
+      pass.setPipeline(made.pipeline);
+      pass.setBindGroup(0, groupOf(kernel, made, buffers));
+      pass.setBindGroup(1, page.group, [used % PAGE]);
+      pass.dispatchWorkgroups(x, y, z);
+      used += SLOT;
+    },
+    keep(values) {
+      const page = pageFor(4 * values.length);
+      if (numberOf.get(page.buffer) === undefined) numberOf.set(page.buffer, nBuffers++);
+      const at = (used % PAGE) / 4;
+      page.words.set(values, at);
+      used += Math.ceil((4 * values.length) / SLOT) * SLOT;
+      return [page.buffer, at];
+    },
+    async submit() {
+      const before = running;
+      flush();
+      await before.catch(() => {});
+      await check();
+    },
+    async read(buffer, byteOffset, nBytes) {
+      const index = readBacks.findIndex(({ size }) => size >= nBytes);
+      const readBack =
+        index < 0 ? makeBuffer(Math.max(SLOT, nBytes), MAP_READ | COPY_DST) : readBacks.splice(index, 1)[0];
+      flush((encoder) => encoder.copyBufferToBuffer(buffer, byteOffset, readBack, 0, nBytes));
+      const failure = await readBack.mapAsync(1, 0, nBytes).catch((error) => error); // GPUMapMode.READ
+      await check();
+      if (failure) throw failure;
+      const bytes = readBack.getMappedRange(0, nBytes).slice(0);
+      readBack.unmap();
+      readBacks.push(readBack);
+      return bytes;
+    },
+    async destroy() {
+      isClosing = true;
+      await device.queue.onSubmittedWorkDone().catch(() => {});
+      device.destroy();
+    },
+  };
+}
+
+const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;

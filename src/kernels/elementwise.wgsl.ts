@@ -1,0 +1,37 @@
+/** Kernels that take one number at a time; definitions in `elementwise.ts`. */
+import { main, type WgslKernel } from './wgsl.ts';
+
+/** Numbers a workgroup takes. */
+export const ELEMENTS = 256;
+
+const elementwise = (
+  name: string,
+  inputs: readonly string[],
+  body: (names: Readonly<Record<string, string>>) => string,
+): WgslKernel => ({
+  name,
+  buffers: { out: 'f32', ...Object.fromEntries(inputs.map((input) => [input, 'f32'])) },
+  nWritten: 1,
+  params: ['length', 'outAt', ...inputs.map((input) => `${input}At`)],
+  text: (names) =>
+    main(
+      ELEMENTS,
+      `
+  let i = group * ${ELEMENTS}u + t;
+  if (i >= p.length) { return; }
+  ${body(names)}`,
+    ),
+});
+
+export const add = elementwise('add', ['y'], ({ y }) => `out[p.outAt + i] += ${y}[p.yAt + i];`);
+
+export const copy = elementwise('copy', ['x'], ({ x }) => `out[p.outAt + i] = ${x}[p.xAt + i];`);
+
+/** Beyond 80 `exp` only has to be large: the quotient is 0 beside any number, and stays clear of infinity. */
+export const swiglu = elementwise(
+  'swiglu',
+  ['gate', 'up'],
+  ({ gate, up }) => `
+  let g = ${gate}[p.gateAt + i];
+  out[p.outAt + i] = g / (1 + exp(min(-g, 80))) * ${up}[p.upAt + i];`,
+);

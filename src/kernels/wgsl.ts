@@ -1,0 +1,73 @@
+/** How a WebGPU kernel is written down: its text as a function of what it is made for, and what it is bound to. */
+
+/** Most workgroups in a dimension that every WebGPU device takes; longer runs go on in `y`. */
+export const GRID_WIDTH = 65535;
+
+/** Groups in `x` and `y` that make at least `count`. */
+export const gridOf = (count: number): [x: number, y: number] => [
+  Math.min(count, GRID_WIDTH),
+  Math.ceil(count / GRID_WIDTH),
+];
+
+export interface WgslKernel {
+  /** Kernels of one name have one text. */
+  readonly name: string;
+  /** Element types of the buffers it is bound to, those it writes first. */
+  readonly buffers: Readonly<Record<string, string>>;
+  /** How many of `buffers` it writes. */
+  readonly nWritten: number;
+  /** Fields of the uniform `p`, `u32` unless named `field: f32`. */
+  readonly params: readonly string[];
+  /** `enable` and `diagnostic` lines. */
+  readonly directives?: string;
+  /** Text behind the declarations. `names` gives each buffer's: one buffer bound twice is declared once. */
+  text(names: Readonly<Record<string, string>>): string;
+}
+
+/** `text(0)` to `text(count - 1)`: loops that must be unrolled, so that what they index stays in registers. */
+export const times = (count: number, text: (i: number) => string): string =>
+  Array.from({ length: count }, (_, i) => text(i)).join('\n');
+
+/** The entry point: `group` counts workgroups along the grid, `t` is the thread's number in its own. */
+export const main = (threads: number, body: string, more = ''): string => `
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) groupId: vec3<u32>, @builtin(local_invocation_index) t: u32${more}) {
+  let group = groupId.x + groupId.y * ${GRID_WIDTH}u;
+${body}
+}`;
+
+/** What kernels for matrix units begin with: they take 16 x 16 x 16 numbers of half precision a subgroup of 32. */
+export const MATRIX_DIRECTIVES = `enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+diagnostic(off, chromium.subgroup_matrix_uniformity);`;
+
+/** Names the subgroup's number, for `main`. */
+export const SUBGROUP = ', @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32';
+
+type Operand = 'left' | 'right';
+/** Loads an operand from vectors of 8 halves; `at` and `stride` count vectors. */
+export const loadMatrix = (
+  operand: Operand,
+  order: 'row' | 'col',
+  source: string,
+  at: string,
+  stride: number,
+): string =>
+  `subgroupMatrixLoad<subgroup_matrix_${operand}<f16, 16, 16>, ${order}_major>(&${source}, ${at}, ${stride}u)`;
+
+export const RESULT = 'subgroup_matrix_result<f32, 16, 16>';
+
+/** To and from vectors of 4 float32 in workgroup memory; `at` and `stride` count vectors. */
+export const storeResult = (result: string, target: string, at: string, stride: number): string =>
+  `subgroupMatrixStore<row_major>(&${target}, ${at}, ${result}, ${stride}u);`;
+export const loadResult = (source: string, at: string, stride: number): string =>
+  `subgroupMatrixLoad<${RESULT}, row_major>(&${source}, ${at}, ${stride}u)`;
+
+/** Joins what `combine` makes of `values[0..threads]` (a workgroup array) into `values[0]`, and waits. */
+export const reduce = (values: string, threads: number, combine: (a: string, b: string) => string): string => `
+  workgroupBarrier();
+  for (var step = ${threads / 2}u; step > 0u; step /= 2u) {
+    if (t < step) { ${values}[t] = ${combine(`${values}[t]`, `${values}[t + step]`)}; }
+    workgroupBarrier();
+  }`;

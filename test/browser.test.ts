@@ -1,0 +1,77 @@
+/**
+ * The same WGSL through `navigator.gpu` of headless Chromium. Skipped without it, or failed where REQUIRE_WEBGPU is
+ * set.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it, onTestFinished } from 'vitest';
+import { createViteServer } from 'vitest/node';
+import type { BrowserResult } from './browserPage.ts';
+
+const CHROMIUM = '/usr/bin/chromium';
+const isMissing = !existsSync(CHROMIUM);
+if (isMissing && !process.env.REQUIRE_WEBGPU) console.warn(`skipped: ${CHROMIUM} is missing; apt-get install chromium`);
+
+async function textOf(request: IncomingMessage): Promise<string> {
+  let text = '';
+  for await (const chunk of request) text += chunk;
+  return text;
+}
+
+it.skipIf(isMissing && !process.env.REQUIRE_WEBGPU)('computes in a browser', { timeout: 120_000 }, async () => {
+  let resolve: (result: BrowserResult & { fault?: string }) => void;
+  const posted = new Promise<BrowserResult & { fault?: string }>((resolved) => {
+    resolve = resolved;
+  });
+  const server = await createViteServer({
+    root: join(import.meta.dirname, '..'),
+    configFile: false,
+    logLevel: 'error',
+    server: { host: 'localhost', hmr: false, watch: null },
+    optimizeDeps: { noDiscovery: true },
+    plugins: [
+      {
+        name: 'page',
+        configureServer({ middlewares }) {
+          middlewares.use('/page', (_, response) => {
+            response.setHeader('content-type', 'text/html');
+            response.end('<!doctype html><script type="module" src="/test/browserPage.ts"></script>');
+          });
+          middlewares.use('/result', async (request, response) => {
+            response.end();
+            resolve(JSON.parse(await textOf(request)));
+          });
+        },
+      },
+    ],
+  });
+  onTestFinished(() => server.close());
+  await server.listen(0);
+  const profile = mkdtempSync(join(tmpdir(), 'dualchunk-'));
+  const chromium = spawn(
+    CHROMIUM,
+    [
+      ...['--headless=new', '--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
+      ...[`--user-data-dir=${profile}`, new URL('page', server.resolvedUrls?.local[0]).href],
+    ],
+    { stdio: 'ignore' },
+  );
+  const ended = new Promise((resolve) => chromium.once('exit', resolve));
+  onTestFinished(async () => {
+    chromium.kill();
+    await ended;
+    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  });
+
+  const { fault, name, cases, tokens } = await posted;
+  expect(fault).toBeUndefined();
+  expect(name).toMatch(/^webgpu/);
+  expect(cases.map((one) => one.name.split(':')[0]).sort()).toEqual([
+    ...['add', 'attend', 'gatherRows', 'matmul', 'rmsNorm', 'rotate', 'swiglu'],
+  ]);
+  for (const one of cases) expect(one.error, one.name).toBeLessThan(1e-5);
+  expect(tokens[0]).toEqual(tokens[1]);
+});
