@@ -15,7 +15,7 @@ import { resultsOf } from '../eval/results.ts';
 import { type Job, keyOf, type MethodRun, runEvaluation } from '../eval/run.ts';
 import type { Frame, Making, NamedText } from '../eval/task.ts';
 import { RULER, TASKS, taskNamed } from '../eval/tasks.ts';
-import { type ModelFile, openModel, resolveMethod, trainedWindow, UnsupportedError } from '../index.ts';
+import { backendName, type ModelFile, openModel, resolveMethod, trainedWindow, UnsupportedError } from '../index.ts';
 import { type EvalFolder, openFolder } from './evalFolder.ts';
 import { addSpeedFlags, collect, parseNumber, parseSize, type SpeedFlags } from './options.ts';
 import { readText } from './prompt.ts';
@@ -363,7 +363,7 @@ async function openAll(flags: EvalFlags): Promise<Opened> {
   const { threads, backend, precision, kvType } = flags;
   const setup = [
     texts.map(({ name, text }) => `${name} (${hash(text)})`).join(', '),
-    server ? `lengths by the tokenizer of ${basename(flags.model)}` : `${backend}, ${precision}, ${kvType} cache`,
+    server ? `lengths by the tokenizer of ${basename(flags.model)}` : await computing(flags),
   ].join('; ');
   const folder = openFolder(flags.out ?? join('dualchunk-eval', `${modelName}-${hash(setup)}`));
   const facts: Opened['facts'] = {
@@ -441,6 +441,10 @@ async function readBooks(paths: readonly string[]): Promise<NamedText[]> {
   for (const path of paths) books.push({ name: basename(path), text: await readText(path) });
   return books;
 }
+
+/** What rounds a model's figures. */
+const computing = async ({ backend = 'wasm', precision, kvType }: SpeedFlags): Promise<string> =>
+  backend === 'wasm' ? `wasm, ${precision}, ${kvType} cache` : backendName(backend);
 
 const hash = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 8);
 
