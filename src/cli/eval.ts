@@ -260,7 +260,7 @@ async function evaluate(command: string, flags: EvalFlags, planner: Planner): Pr
   const plan = planner(opened.window, flags);
   const specs = plan.methods ?? flags.methods;
   const results = await put(opened, flags, plan, specs);
-  finish(command, opened, flags, plan.jobs, results);
+  await finish(command, opened, flags, plan.jobs, results);
 }
 
 /** Puts jobs to methods, and returns what came of them, with what was finished before. */
@@ -335,11 +335,18 @@ async function limit(flags: EvalFlags): Promise<void> {
       }
     }
   }
-  finish('limit', opened, flags, jobs, results);
+  await finish('limit', opened, flags, jobs, results);
 }
 
-function finish(command: string, opened: Opened, flags: EvalFlags, jobs: readonly Job[], results: Result[]): void {
-  const { folder, modelName: model, making, setup, facts } = opened;
+async function finish(
+  command: string,
+  opened: Opened,
+  flags: EvalFlags,
+  jobs: readonly Job[],
+  results: Result[],
+): Promise<void> {
+  const { file, folder, modelName: model, making, setup, facts } = opened;
+  await file.close();
   const tasks = Object.fromEntries(
     jobs.map(({ task, ...job }) => [
       task,

@@ -6,7 +6,7 @@
  */
 import type { TensorType } from '../tensorTypes.ts';
 import { decoderOf } from './dequantize.wgsl.ts';
-import { loadMatrix, MATRIX_DIRECTIVES, main, RESULT, SUBGROUP, times, type WgslKernel } from './wgsl.ts';
+import { loadMatrix, MATRIX_DIRECTIVES, main, RESULT, SUBGROUP, storeResult, times, type WgslKernel } from './wgsl.ts';
 
 /** Tokens and weight rows of a tile. */
 export const MATRIX_TILE = 128;
@@ -152,7 +152,7 @@ ${main(
       COLUMNS,
       (j) => `
   workgroupBarrier();
-  subgroupMatrixStore(&sums, subgroup * 256, c${i}_${j}, false, 16);
+  ${storeResult(`c${i}_${j}`, 'sums', 'subgroup * 256', 16)}
   workgroupBarrier();
   for (var e = lane; e < 256; e += 32) {
     let token = firstToken + m0 + ${16 * i} + e / 16;

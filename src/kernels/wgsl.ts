@@ -58,7 +58,7 @@ export const loadMatrix = (
 
 export const RESULT = 'subgroup_matrix_result<f32, 16, 16>';
 
-/** To and from vectors of 4 float32 in workgroup memory; `at` and `stride` count vectors. */
+/** To and from float32, or vectors of 4, in workgroup memory; `at` and `stride` count elements of its array. */
 export const storeResult = (result: string, target: string, at: string, stride: number): string =>
   `subgroupMatrixStore<row_major>(&${target}, ${at}, ${result}, ${stride}u);`;
 export const loadResult = (source: string, at: string, stride: number): string =>
