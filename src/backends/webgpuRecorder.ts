@@ -122,7 +122,7 @@ export function openRecorder(device: GPUDevice): Recorder {
   }
 
   const pipelines = new Map<string, Pipeline>();
-  /** @param shared Buffers that are one with a written one, by the name of that. */
+  /** @param shared Buffers that are one with another, by the name of that: one bound twice is declared once. */
   function pipelineOf(kernel: WgslKernel, shared: Readonly<Record<string, string>>): Pipeline {
     const key = `${kernel.name} ${Object.entries(shared)}`;
     const known = pipelines.get(key);
@@ -238,11 +238,12 @@ export function openRecorder(device: GPUDevice): Recorder {
       if (x === 0) return;
       const names = Object.keys(kernel.buffers);
       const shared: Record<string, string> = {};
-      for (let r = kernel.nWritten; r < names.length; r++) {
-        for (let w = 0; w < kernel.nWritten; w++) {
-          if (buffers[names[r]] === buffers[names[w]]) shared[names[r]] = names[w];
+      names.forEach((name, i) => {
+        const first = names.findIndex((other) => buffers[other] === buffers[name]);
+        if (first < i && (first < kernel.nWritten || kernel.buffers[names[first]] === kernel.buffers[name])) {
+          shared[name] = names[first];
         }
-      }
+      });
       const made = pipelineOf(kernel, shared);
       const page = pageFor(SLOT);
       const at = (used % PAGE) / 4;

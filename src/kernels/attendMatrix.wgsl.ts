@@ -1,9 +1,8 @@
 /**
- * Attention on matrix units; definition in `attend.ts`, plan as in `attend.wgsl.ts`. A subgroup has 16 queries in
- * registers,
- * and their output. Keys and values come 32 at a time through workgroup memory, scores and their exponentials too. The
- * maximum that exponentials are taken from lags behind: only where a row's grows by more than 2^8 is the output
- * rescaled.
+ * Attention on matrix units; definition in `attend.ts`, plan as in `attend.wgsl.ts`. Tiles of 32 keys take two phases: all
+ * subgroups multiply (the last tile's weights by its values, then queries by this tile's keys), then every query's threads
+ * turn its scores into weights, while the next tile comes from storage through registers. The maximum that exponentials
+ * are taken from lags behind: only where a row's grows by more than 2^8 is the output rescaled.
  */
 import { ATTEND_PARAMS, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
 import {
@@ -20,7 +19,8 @@ import {
 
 /** Keys of a tile. */
 const N = 32;
-const ROW = N / 4 + 1; // vectors of a row of scores: one of padding, so that a quarter of a subgroup reads all banks
+const ROW = N / 4 + 1; // vectors of a row of scores: one of padding, so that neighbouring rows lie in other banks
+const WEIGHT_ROW = N / 8 + 1;
 const LAG = 8; // powers of two; weights stay below 2^8, sums of them far inside half precision's 65504
 
 /** Whether heads of so many dimensions fit: output and queries of a subgroup stay in registers. */
@@ -31,12 +31,23 @@ export const queriesOf = (subgroups: number): number => 16 * subgroups;
 
 /** Tiles of queries are the grid's `x`, from the last, which see most, to the first; key-value heads its `y`. */
 export function attendMatrix(headDim: number, subgroups: 4 | 8): WgslKernel {
-  const M = 16 * subgroups;
+  const M = queriesOf(subgroups);
   const threads = 32 * subgroups;
-  const D16 = headDim / 16;
   const D8 = headDim / 8;
-  const stride = D8 + 1; // an odd number of vectors: neighbouring rows lie in other banks
+  const stride = D8 + 1; // of a key or value, an odd number of vectors
   const loads = Math.ceil((N * D8) / threads); // of keys, and of values, for a thread
+  // Two subgroups share 32 queries: each has their scores with half of the keys, and half of their output's columns, so
+  // that what it reads of keys and values is used twice. Where columns cannot be halved, each has 16 queries.
+  const shared = headDim % 32 === 0 ? 2 : 1;
+  const keyParts = N / 16 / shared; // of 16
+  const columnParts = headDim / 16 / shared;
+  const eachQuery = (text: (r: number) => string) => times(shared, text);
+  const eachDim = (text: (d: number) => string) => times(headDim / 16, text);
+  const eachScore = (text: (r: number, h: number) => string) => eachQuery((r) => times(keyParts, (h) => text(r, h)));
+  const eachOutput = (text: (r: number, d: number) => string) =>
+    eachQuery((r) => times(columnParts, (d) => text(r, d)));
+  const eachLoad = (text: (i: number) => string) => times(loads, text);
+  const ifOfTile = (i: number) => ((i + 1) * threads > N * D8 ? `if (t < ${N * D8 - i * threads}) ` : '');
   return {
     name: `attendMatrix ${headDim} ${subgroups}`,
     buffers: { out: 'vec4<f32>', ...attendBuffers('vec4<u32>') },
@@ -44,11 +55,59 @@ export function attendMatrix(headDim: number, subgroups: 4 | 8): WgslKernel {
     params: [...ATTEND_PARAMS, 'outAt', 'firstTile', 'nTiles'],
     directives: MATRIX_DIRECTIVES,
     text: (names) => {
+      // behind the last key comes something of it: hidden as a key, weighed 0 as a value
+      const load = (buffer: string, to: string) =>
+        eachLoad((i) => `${to}${i} = ${buffer}[min(at + ${threads * i}, last)];`);
+      const loadKeys =
+        names.interKeys === names.keys
+          ? load(names.keys, 'key')
+          : `if (band == 0) { ${load(names.interKeys, 'key')} } else { ${load(names.keys, 'key')} }`;
+      const rescale = eachOutput(
+        // through workgroup memory, since a matrix does not tell which numbers a thread has
+        (r, d) => `
+        ${storeResult(`o${r}_${d}`, 'scores', 'subgroup * 64', 4)}
+        workgroupBarrier();
+        for (var v = 0u; v < 2; v++) {
+          scores[subgroup * 64 + lane * 2 + v] *= factors[(first16 + ${r}) * 16 + lane / 2];
+        }
+        workgroupBarrier();
+        o${r}_${d} = ${loadResult('scores', 'subgroup * 64', 4)};
+        workgroupBarrier();`,
+      );
+      const addValues = times(
+        N / 16,
+        (h) => `
+        {
+          ${eachQuery((r) => `let w${r} = ${loadMatrix('left', 'row', 'weights', `(first16 + ${r}) * ${16 * WEIGHT_ROW} + ${2 * h}`, WEIGHT_ROW)};`)}
+          ${times(
+            columnParts,
+            (d) => `
+          {
+            let v = ${loadMatrix('right', 'row', 'tile', `${(N + 16 * h) * stride} + (part * ${columnParts} + ${d}) * 2`, stride)};
+            ${eachQuery((r) => `o${r}_${d} = subgroupMatrixMultiplyAccumulate(w${r}, v, o${r}_${d});`)}
+          }`,
+          )}
+        }`,
+      );
+      const score = `
+      ${eachScore((r, h) => `var s${r}_${h} = ${RESULT}();`)}
+      ${eachDim((d) =>
+        times(
+          keyParts,
+          (h) => `
+      {
+        let k = ${loadMatrix('right', 'col', 'tile', `(part * ${keyParts} + ${h}) * ${16 * stride} + ${2 * d}`, stride)};
+        ${eachQuery((r) => `s${r}_${h} = subgroupMatrixMultiplyAccumulate(q${r}_${d}, k, s${r}_${h});`)}
+      }`,
+        ),
+      )}
+      ${eachScore((r, h) => storeResult(`s${r}_${h}`, 'scores', `(first16 + ${r}) * ${16 * ROW} + (part * ${keyParts} + ${h}) * 4`, ROW))}`;
       return `${BANDS}${reads(names, headDim / 4)}
 var<workgroup> tile: array<vec4<u32>, ${2 * N * stride}>; // keys, then values
 var<workgroup> scores: array<vec4<f32>, ${M * ROW}>;
-var<workgroup> weights: array<vec4<u32>, ${M * 5}>; // rows of 32 halves and a vector of padding
-var<workgroup> grows: vec4<u32>;
+var<workgroup> weights: array<vec4<u32>, ${M * WEIGHT_ROW}>; // halves
+var<workgroup> factors: array<f32, ${M}>; // what a query's output so far is worth
+var<workgroup> grown: vec4<u32>; // the last tile in which a maximum grew, from 1
 ${main(
   threads,
   `
@@ -57,13 +116,17 @@ ${main(
   let nQueries = min(${M}u, p.nRows * p.group - m0);
   let firstRow = m0 / p.group;
   let lastRow = (m0 + nQueries - 1) / p.group;
+  let first16 = subgroup / ${shared} * ${shared}; // first 16 queries of the subgroup, counted in 16s
+  let part = subgroup % ${shared};
   // two threads for a query, 16 of a tile's keys each
-  let mine = subgroup * 16 + lane / 2;
-  let side = lane % 2 * 16;
+  let mine = t / 2;
+  let side = t % 2 * 16;
   let row = (m0 + min(mine, nQueries - 1)) / p.group;
   var most = -3e38; // what exponentials are taken from, in powers of two
-  var sum = 0.0;
-  ${times(D16, (d) => `var q${d}: subgroup_matrix_left<f16, 16, 16>; var o${d} = ${RESULT}();`)}
+  var sum: vec4<f32>;
+  ${eachQuery((r) => eachDim((d) => `var q${r}_${d}: subgroup_matrix_left<f16, 16, 16>;`))}
+  ${eachOutput((r, d) => `var o${r}_${d} = ${RESULT}();`)}
+  ${eachLoad((i) => `var key${i}: vec4<u32>; var value${i}: vec4<u32>; let to${i} = t + ${threads * i} + (t + ${threads * i}) / ${D8};`)}
   for (var band = 0u; band < 3; band++) {
     let begin = fromOf(band, firstRow);
     let end = toOf(band, lastRow);
@@ -73,120 +136,86 @@ ${main(
       for (var v = t; v < ${2 * N * D8}; v += ${threads}) {
         let m = m0 + min(first + v / ${D8}, nQueries - 1);
         let d = v % ${D8} * 2;
-        let a = queryAt(band, m / p.group, head * p.group + m % p.group, d);
-        let b = queryAt(band, m / p.group, head * p.group + m % p.group, d + 1);
-        tile[v / ${D8} * ${stride} + v % ${D8}] =
+        let a = 1.44269504 * queryAt(band, m / p.group, head * p.group + m % p.group, d);
+        let b = 1.44269504 * queryAt(band, m / p.group, head * p.group + m % p.group, d + 1);
+        tile[v + v / ${D8}] =
           vec4(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
       }
       workgroupBarrier();
-      if (subgroup * 16 / ${2 * N} == first / ${2 * N}) {
-        ${times(D16, (d) => `q${d} = ${loadMatrix('left', 'row', 'tile', `subgroup * 16 % ${2 * N} * ${stride} + ${2 * d}`, stride)};`)}
+      if (first16 * 16 / ${2 * N} == first / ${2 * N}) {
+        ${eachQuery((r) => eachDim((d) => `q${r}_${d} = ${loadMatrix('left', 'row', 'tile', `(first16 + ${r}) * 16 % ${2 * N} * ${stride} + ${2 * d}`, stride)};`))}
       }
     }
-    let lo = fromOf(band, row);
-    let hi = toOf(band, row);
-    for (var j0 = begin; j0 < end; j0 += ${N}) {
+    let lo = vec4(fromOf(band, row));
+    let hi = vec4(toOf(band, row));
+    let wholeFrom = fromOf(band, lastRow);
+    let wholeTo = toOf(band, firstRow);
+    let last = (head * p.capacity + end) * ${D8} - 1;
+    var at = (head * p.capacity + begin) * ${D8} + t;
+    ${loadKeys}
+    workgroupBarrier();
+    ${eachLoad((i) => `${ifOfTile(i)}{ tile[to${i}] = key${i}; }`)}
+    workgroupBarrier();
+    let nTiles = (end - begin + ${N - 1}) / ${N};
+    for (var i = 0u; ; i++) {
+      ${load(names.values, 'value')}
+      at += ${N * D8};
+      ${loadKeys} // of the next tile
+      if (i > 0) { ${addValues} }
+      if (i == nTiles) { break; }
+      ${score}
       workgroupBarrier();
-      let nVectors = min(${N}u, end - j0) * ${D8};
-      let at = (head * p.capacity + j0) * ${D8};
-      ${times(loads, (i) => `let v${i} = t + ${threads * i}; var key${i}: vec4<u32>; var value${i}: vec4<u32>;`)}
-      // zeros behind the keys: a weight of 0 does not undo NaN
-      if (band == 0) {
-        ${times(loads, (i) => `if (v${i} < nVectors) { key${i} = ${names.interKeys}[at + v${i}]; }`)}
-      } else {
-        ${times(loads, (i) => `if (v${i} < nVectors) { key${i} = ${names.keys}[at + v${i}]; }`)}
-      }
-      ${times(loads, (i) => `if (v${i} < nVectors) { value${i} = ${names.values}[at + v${i}]; }`)}
-      ${times(
-        loads,
-        (i) => `
-      if (v${i} < ${N * D8}) {
-        tile[v${i} / ${D8} * ${stride} + v${i} % ${D8}] = key${i};
-        tile[${N * stride} + v${i} / ${D8} * ${stride} + v${i} % ${D8}] = value${i};
-      }`,
-      )}
-      if (t == 0) { grows = vec4<u32>(); }
-      workgroupBarrier();
-      let j = j0 + side;
-      let isWhole = j0 >= fromOf(band, lastRow) && j0 + ${N} <= toOf(band, firstRow); // every query sees the tile
-      {
-        ${times(2, (h) => `var s${h} = ${RESULT}();`)}
-        ${times(D16, (d) =>
-          times(
-            2,
-            (h) =>
-              `s${h} = subgroupMatrixMultiplyAccumulate(q${d}, ${loadMatrix('right', 'col', 'tile', `${16 * h * stride + 2 * d}u`, stride)}, s${h});`,
-          ),
+      ${times(4, (v) => `var s${v} = scores[mine * ${ROW} + side / 4 + ${v}];`)}
+      let j0 = begin + i * ${N};
+      if (j0 < wholeFrom || j0 + ${N} > wholeTo) { // not every query sees all of the tile
+        ${times(
+          4,
+          (v) => `
+        {
+          let j = j0 + side + vec4(${4 * v}, ${4 * v + 1}, ${4 * v + 2}, ${4 * v + 3});
+          s${v} = select(s${v}, vec4(-3e38), (j < lo) | (j >= hi));
+        }`,
         )}
-        ${times(2, (h) => storeResult(`s${h}`, 'scores', `subgroup * ${16 * ROW} + ${4 * h}`, ROW))}
       }
-      workgroupBarrier();
-      var tileMost = -3e38;
-      ${times(4, (v) => `let row${v} = scores[mine * ${ROW} + side / 4 + ${v}] * 1.44269504;`)}
-      ${times(
-        16,
-        (i) => `
-      var s${i} = row${i >> 2}[${i & 3}];`,
-      )}
-      if (!isWhole) {
-        ${times(16, (i) => `if (j + ${i} < lo || j + ${i} >= hi) { s${i} = -3e38; }`)}
-      }
-      ${times(16, (i) => `tileMost = max(tileMost, s${i});`)}
+      let most4 = max(max(s0, s1), max(s2, s3));
+      var tileMost = max(max(most4.x, most4.y), max(most4.z, most4.w));
       tileMost = max(tileMost, subgroupShuffleXor(tileMost, 1));
-      let isGrown = tileMost > most + ${LAG};
-      if (isGrown) { grows.x = 1; }
-      if (workgroupUniformLoad(&grows).x != 0) {
-        var factor = 1.0;
-        if (isGrown) { factor = exp2(most - tileMost); most = tileMost; }
+      var factor = 1.0;
+      if (tileMost > most + ${LAG}) {
+        grown.x = i + 1;
+        factor = exp2(most - tileMost);
         sum *= factor;
-        // through workgroup memory, since a matrix does not tell which numbers a thread has
-        ${times(
-          D16,
-          (d) => `
-        workgroupBarrier();
-        ${storeResult(`o${d}`, 'scores', `subgroup * ${16 * ROW}`, ROW)}
-        workgroupBarrier();
-        for (var v = 0u; v < 2; v++) { scores[mine * ${ROW} + side / 8 + v] *= factor; }
-        workgroupBarrier();
-        o${d} = ${loadResult('scores', `subgroup * ${16 * ROW}`, ROW)};`,
-        )}
+        most = tileMost;
       }
+      factors[mine] = factor;
       let base = max(most, -1e38); // so that hidden keys weigh nothing even where all are
-      ${times(16, (i) => `let w${i} = exp2(s${i} - base);`)}
-      sum += ${Array.from({ length: 16 }, (_, i) => `w${i}`).join(' + ')};
+      ${times(4, (v) => `let w${v} = exp2(s${v} - base);`)}
+      sum += w0 + w1 + w2 + w3;
       ${times(2, (v) => {
-        const pairs = Array.from(
-          { length: 4 },
-          (_, i) => `pack2x16float(vec2(w${8 * v + 2 * i}, w${8 * v + 2 * i + 1}))`,
-        );
-        return `weights[mine * 5 + side / 8 + ${v}] = vec4(${pairs.join(', ')});`;
+        const pairs = ['xy', 'zw'].map((xy) => [2 * v, 2 * v + 1].map((w) => `pack2x16float(w${w}.${xy})`));
+        return `weights[mine * ${WEIGHT_ROW} + side / 8 + ${v}] = vec4(${pairs[0][0]}, ${pairs[1][0]}, ${pairs[0][1]}, ${pairs[1][1]});`;
       })}
-      workgroupBarrier();
-      ${times(
-        2,
-        (h) => `
-      {
-        let w = ${loadMatrix('left', 'row', 'weights', `subgroup * 80 + ${2 * h}`, 5)};
-        ${times(
-          D16,
-          (d) =>
-            `o${d} = subgroupMatrixMultiplyAccumulate(w, ${loadMatrix('right', 'row', 'tile', `${(N + 16 * h) * stride + 2 * d}u`, stride)}, o${d});`,
-        )}
-      }`,
-      )}
+      ${eachLoad((i) => `${ifOfTile(i)}{ tile[to${i}] = key${i}; tile[${N * stride} + to${i}] = value${i}; }`)}
+      if (workgroupUniformLoad(&grown).x == i + 1) { ${rescale} }
     }
   }
-  sum += subgroupShuffleXor(sum, 1);
-  let m = m0 + mine;
-  let to = ((p.row + m / p.group) * p.nHeads + head * p.group + m % p.group) * ${headDim / 4} + p.outAt / 4;
-  ${times(
-    D16,
-    (d) => `
+  var total = sum.x + sum.y + sum.z + sum.w;
+  total += subgroupShuffleXor(total, 1);
+  factors[mine] = 1 / total;
+  ${eachOutput(
+    (r, d) => `
   workgroupBarrier();
-  ${storeResult(`o${d}`, 'scores', `subgroup * ${16 * ROW}`, ROW)}
+  ${storeResult(`o${r}_${d}`, 'scores', 'subgroup * 64', 4)}
   workgroupBarrier();
-  if (mine < nQueries) {
-    for (var v = 0u; v < 2; v++) { out[to + ${4 * d} + side / 8 + v] = scores[mine * ${ROW} + side / 8 + v] / sum; }
+  {
+    let query = (first16 + ${r}) * 16 + lane / 2;
+    if (query < nQueries) {
+      let m = m0 + query;
+      let to = ((p.row + m / p.group) * p.nHeads + head * p.group + m % p.group) * ${headDim / 4} + p.outAt / 4;
+      for (var v = 0u; v < 2; v++) {
+        out[to + (part * ${columnParts} + ${d}) * 4 + lane % 2 * 2 + v] = scores[subgroup * 64 + lane * 2 + v] * factors[query];
+      }
+    }
   }`,
   )}`,
   SUBGROUP,
