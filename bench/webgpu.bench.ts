@@ -3,7 +3,11 @@
  * stands the floor's measure: causal floating-point operations, or bytes that must be read.
  *
  *     npm run bench:webgpu -- [--only check,attention,decode,matmul,matvec,model] [--length 32768] [--robust] [--plain]
+ *                             [--torch python3]
+ *
+ * With `--torch`, an interpreter that has PyTorch, the same shapes are timed there afterwards and set beside.
  */
+import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import type { Tensor } from '../src/backends/backend.ts';
 import { openReference } from '../src/backends/reference.ts';
@@ -24,6 +28,7 @@ const { values } = parseArgs({
     length: { type: 'string', default: '32768' },
     robust: { type: 'boolean', default: false },
     plain: { type: 'boolean', default: false },
+    torch: { type: 'string' },
   },
 });
 const LENGTH = Number(values.length);
@@ -43,14 +48,14 @@ function report(name: string, ms: number, amount: number, unit: 'TFLOP/s' | 'GB/
   console.log(`${name.padEnd(56)} ${ms.toFixed(3).padStart(9)} ms  ${floor.padStart(14)}  ${rate.toFixed(1)} ${unit}`);
 }
 
-/** Median milliseconds of `record`, called `repeats` times a measurement. */
+/** Median milliseconds that the GPU takes for `record`, called `repeats` times a measurement: it starts when all is recorded. */
 async function time(record: (i: number) => void, repeats: number): Promise<number> {
   const done = b.alloc('F32', 1, 4);
   const times: number[] = [];
   for (let round = 0, begunAt = performance.now(); times.length < 6; round++) {
     await b.read(done);
-    const startedAt = performance.now();
     for (let i = 0; i < repeats; i++) record(i);
+    const startedAt = performance.now();
     await b.read(done);
     const isAwake = round > 0 && startedAt - begunAt > 300; // milliseconds until clocks are up
     if (isAwake) times.push((performance.now() - startedAt) / repeats);
@@ -119,6 +124,9 @@ async function check() {
 /** Pairs of a query and a key it sees, of a text of `length`. */
 const causalPairs = (length: number) => (length * (length + 1)) / 2;
 
+const attentionName = (nHeads: number, nKvHeads: number, headDim: number, name: string) =>
+  `attention ${LENGTH}, ${nHeads}/${nKvHeads} heads of ${headDim}, ${name}`;
+
 async function attention(nHeads: number, nKvHeads: number, headDim: number, name: string, placement: Placement) {
   const kv = b.allocKv(LENGTH, nKvHeads, headDim);
   const [k, v] = [normal(BLOCK, nKvHeads * headDim), normal(BLOCK, nKvHeads * headDim)];
@@ -129,12 +137,7 @@ async function attention(nHeads: number, nKvHeads: number, headDim: number, name
   const ms = await time(() => {
     for (let start = 0; start < LENGTH; start += BLOCK) b.attend(out, q, kv, piecesOf(placement, start, BLOCK));
   }, 1);
-  report(
-    `attention ${LENGTH}, ${nHeads}/${nKvHeads} heads of ${headDim}, ${name}`,
-    ms,
-    4 * causalPairs(LENGTH) * nHeads * headDim,
-    'TFLOP/s',
-  );
+  report(attentionName(nHeads, nKvHeads, headDim, name), ms, 4 * causalPairs(LENGTH) * nHeads * headDim, 'TFLOP/s');
 }
 
 async function decodeAttention(nHeads: number, nKvHeads: number, headDim: number) {
@@ -211,7 +214,7 @@ async function model(type: TensorType) {
       await b.read(transformer.logits(BLOCK - 1, 1));
       const seconds = (performance.now() - startedAt) / 1000;
       if (round === 'timed') console.log(`${type} model, ${name}: prefill ${LENGTH} in ${seconds.toFixed(3)} s`);
-      if (round === 'timed') facts[`prefill ${type} ${name} s`] = seconds;
+      if (round === 'timed') facts[`prefill ${LENGTH}, ${name}`] = 1000 * seconds;
     }
     const times: number[] = [];
     for (let n = 0; n < 30; n++) {
@@ -221,8 +224,33 @@ async function model(type: TensorType) {
       times.push(performance.now() - startedAt);
     }
     const ms = times.sort((a, b) => a - b)[15];
-    facts[`decode ${type} ${name} ms`] = ms;
+    facts[`decode at ${LENGTH}, ${name}`] = ms;
     console.log(`${type} model, ${name}: ${ms.toFixed(2)} ms a token at ${LENGTH}`);
+  }
+}
+
+/** Runs PyTorch on the same GPU and prints its figures, with ours where there is one: above 1 we are faster. */
+function compare(python: string) {
+  const script = new URL('peers/torchPeer.py', import.meta.url).pathname;
+  const { stdout, stderr, status } = spawnSync(python, [script, String(LENGTH)], { encoding: 'utf8' });
+  const ours: Record<string, string> = {
+    [`attention ${LENGTH}, 32 heads of 128, FlashAttention-2`]: attentionName(32, 32, 128, 'plain'),
+    [`attention ${LENGTH}, 32 heads of 128, three calls`]: attentionName(32, 32, 128, 'DCA'),
+    [`attention ${LENGTH}, 32 heads of 64, FlashAttention-2`]: attentionName(32, 8, 64, 'plain'),
+    [`attention ${LENGTH}, 32 heads of 64, three calls`]: attentionName(32, 8, 64, 'DCA'),
+  };
+  for (const line of stdout.split('\n').filter(Boolean)) {
+    const { name, ms, work, unit } = JSON.parse(line);
+    const rate = work === null ? ms : work / ms / (unit === 'TFLOP/s' ? 1e9 : 1e6);
+    const own = facts[ours[name] ?? name];
+    const ratio =
+      own === undefined ? '' : `ours ${own.toPrecision(4)}: ${(work === null ? rate / own : own / rate).toFixed(2)}`;
+    facts[`PyTorch ${name}`] = Number(rate.toPrecision(4));
+    console.log(`PyTorch ${name.padEnd(56)} ${rate.toFixed(1).padStart(8)} ${(unit ?? 'ms').padEnd(8)} ${ratio}`);
+  }
+  if (status !== 0) {
+    console.log(`PyTorch stopped with ${status}: ${stderr.slice(-2000)}`);
+    process.exitCode = 1;
   }
 }
 
@@ -254,5 +282,6 @@ if (wants('matvec')) {
   }
 }
 if (wants('model')) await model('F16');
+if (values.torch) compare(values.torch);
 console.log(JSON.stringify({ backend: b.name, robust: values.robust, length: LENGTH, ...facts }));
 await b.dispose();
