@@ -5,12 +5,12 @@
 import { UnsupportedError } from '../errors.ts';
 import { APPENDED, append } from '../kernels/append.wgsl.ts';
 import { attend, tileSizes } from '../kernels/attend.wgsl.ts';
-import { attendFew, MOST_QUERIES, mergeSplits, RUN } from '../kernels/attendFew.wgsl.ts';
-import { attendMatrix, fitsMatrix, queriesOf } from '../kernels/attendMatrix.wgsl.ts';
+import { attendFew, keysAtOnce, lanesOf, MOST_QUERIES, mergeSplits } from '../kernels/attendFew.wgsl.ts';
+import { attendMatrix, queriesOf, subgroupsFor } from '../kernels/attendMatrix.wgsl.ts';
 import { decoderOf, layoutOf } from '../kernels/dequantize.wgsl.ts';
 import { add, copy, ELEMENTS, swiglu } from '../kernels/elementwise.wgsl.ts';
 import { GATHERED, gatherRows } from '../kernels/gatherRows.wgsl.ts';
-import { MATMUL_TILE, MATVEC_ROWS, matmul, matvec } from '../kernels/matmul.wgsl.ts';
+import { MATMUL_TILE, matmul, matvec, matvecRows, matvecTile } from '../kernels/matmul.wgsl.ts';
 import { HALVED, halve, MATRIX_DEPTH, MATRIX_TILE, matmulMatrix } from '../kernels/matmulMatrix.wgsl.ts';
 import { rmsNorm } from '../kernels/rmsNorm.wgsl.ts';
 import { PAIRS, rotate } from '../kernels/rotate.wgsl.ts';
@@ -44,7 +44,8 @@ const MATVEC_TOKENS = 4; // more are a tile's work
 const FEW_QUERIES = 16; // rows times query heads of a key-value head; more are a tile's work
 const MOST_IDS = 2 ** 16; // of a call of gatherRows
 const MAX_HEAD_DIM = 256;
-const SPLIT_KEYS = 4096; // keys from which on a split takes two runs, from twice as many four
+/** Workgroups that share out the keys of so many queries: a few for every core of a large GPU, fewer with more work each. */
+const splitGroups = (M: number) => Math.max(256, 1024 / M);
 
 const partsOf = (tensor: Tensor) => (tensor as WebGpuTensor).parts;
 const bufferOf = (tensor: Tensor) => (tensor as WebGpuTensor).parts[0].buffer;
@@ -53,7 +54,7 @@ const at = (tensor: Tensor) => (tensor as WebGpuTensor).at;
 /** Opens the WebGPU backend. @throws UnsupportedError where there is no adapter. */
 export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> {
   const gpu = await openGpu(options);
-  const { device, hasF16, hasTensorCores, isChecked } = gpu;
+  const { device, hasF16, hasTensorCores, subgroupSize, isChecked } = gpu;
   const recorder = openRecorder(device);
   const { maxBufferSize, maxStorageBufferBindingSize, maxComputeWorkgroupStorageSize } = device.limits;
   const maxBytes = Math.min(maxBufferSize, maxStorageBufferBindingSize);
@@ -124,15 +125,17 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     const reach = ({ from, to, toMoves }: Band) => Math.max(0, to + (toMoves ? nRows - 1 : 0) - from);
     const nKeys = each.reduce((sum, band) => sum + reach(band), 0);
     if (nRows * group <= FEW_QUERIES) {
-      const nRuns = each.reduce((sum, band) => sum + Math.ceil(reach(band) / RUN), 0);
-      const runs = nKeys < SPLIT_KEYS ? 1 : nKeys < 2 * SPLIT_KEYS ? 2 : 4;
       const M = Math.min(nRows * group, MOST_QUERIES);
-      const nSplits = Math.ceil(nRuns / runs);
+      const rest = nKvHeads * Math.ceil((nRows * group) / M);
+      const wanted = nKeys / Math.ceil(splitGroups(M) / rest);
+      const splitKeys = Math.max(1, Math.ceil(wanted / keysAtOnce(form, M))) * keysAtOnce(form, M);
+      const nSplits = Math.max(1, Math.ceil(nKeys / splitKeys));
       const parts = roomForSplits(4 * nRows * nHeads * nSplits * (headDim + 4));
+      const hasSubgroups = subgroupSize >= lanesOf(form);
       recorder.record({
-        kernel: kernel(`attendFew ${headDim} ${M} ${runs}`, () => attendFew(form, M, runs)),
+        kernel: kernel(`attendFew ${headDim} ${M}`, () => attendFew(form, M, hasSubgroups)),
         buffers: { parts, ...buffers },
-        params: { ...params, nSplits },
+        params: { ...params, nSplits, splitKeys },
         groups: [nSplits, nKvHeads, Math.ceil((nRows * group) / M)],
       });
       recorder.record({
@@ -143,11 +146,10 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       });
       return;
     }
-    const usesMatrices = hasTensorCores && fitsMatrix(headDim);
-    const subgroups = headDim > 64 && maxComputeWorkgroupStorageSize >= 48 * 1024 ? 8 : 4; // more share a tile of keys
+    const subgroups = hasTensorCores ? subgroupsFor(headDim, maxComputeWorkgroupStorageSize) : 0;
     const sizes = tileSizes(form, maxComputeWorkgroupStorageSize);
-    const M = usesMatrices ? queriesOf(subgroups) : sizes.M;
-    const made = usesMatrices
+    const M = subgroups ? queriesOf(subgroups) : sizes.M;
+    const made = subgroups
       ? kernel(`attendMatrix ${headDim}`, () => attendMatrix(headDim, subgroups))
       : kernel(`attend ${headDim}`, () => attend(form, sizes));
     const nTiles = Math.ceil((nRows * group) / M);
@@ -254,13 +256,17 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const isShared = [bufferOf(x), bufferOf(weight)].includes(bufferOf(out));
       const isRagged = isShared || K % 4 !== 0 || at(x) % 4 !== 0 || at(weight) % 4 !== 0;
       const form = { type, hasBias: bias !== undefined, isRagged };
-      const made = usesMatrices
-        ? kernel(`matmulMatrix ${type} ${form.hasBias}`, () => matmulMatrix(type, form.hasBias))
-        : kernel(`matmul ${isVector} ${type} ${form.hasBias} ${isRagged}`, () => (isVector ? matvec : matmul)(form));
       const tile = usesMatrices ? MATRIX_TILE : MATMUL_TILE;
       const xStride = (Math.ceil(K / MATRIX_DEPTH) * MATRIX_DEPTH) / 8; // of halves, in vectors
       const input = usesMatrices ? halved(x, xStride) : bufferOf(x);
       for (const { buffer, firstRow, nRows } of partsOf(weight)) {
+        const rows = matvecRows(type, nRows);
+        const key = `${type} ${form.hasBias} ${isRagged}`;
+        const made = usesMatrices
+          ? kernel(`matmulMatrix ${key}`, () => matmulMatrix(type, form.hasBias))
+          : isVector
+            ? kernel(`matvec ${rows} ${key}`, () => matvec(form, rows))
+            : kernel(`matmul ${key}`, () => matmul(form));
         recorder.record({
           kernel: made,
           buffers: { out: bufferOf(out), x: input, weight: buffer, ...(bias && { bias: bufferOf(bias) }) },
@@ -269,7 +275,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
             biasAt: bias ? at(bias) : 0,
           },
           groups: isVector
-            ? [...gridOf(Math.ceil(nRows / MATVEC_ROWS)), n]
+            ? [...gridOf(Math.ceil(nRows / matvecTile(rows))), n]
             : [Math.ceil(nRows / tile), Math.ceil(n / tile)],
           work: 2 * n * nRows * K,
         });

@@ -16,6 +16,8 @@ export interface Gpu {
   readonly adapter: string;
   readonly hasF16: boolean;
   readonly hasTensorCores: boolean;
+  /** Threads that a subgroup has at least; 0 where shaders have no subgroups. */
+  readonly subgroupSize: number;
   /** Whether every index in a shader is checked. */
   readonly isChecked: boolean;
   /** Kept reachable: where the entry point is collected, Dawn goes with it. */
@@ -49,16 +51,20 @@ export async function openGpu({ f16 = true, tensorCores = true, robust = false }
   }
   const offers = (feature: string) => adapter.features.has(feature as GPUFeatureName);
   const hasF16 = f16 && offers('shader-f16');
-  const hasTensorCores = hasF16 && tensorCores && offers(SUBGROUP_MATRIX) && offers('subgroups') && has16x16(adapter);
+  const hasSubgroups = offers('subgroups');
+  const hasTensorCores = hasF16 && hasSubgroups && tensorCores && offers(SUBGROUP_MATRIX) && has16x16(adapter);
   const requiredFeatures = [
     ...(hasF16 ? ['shader-f16'] : []),
-    ...(hasTensorCores ? ['subgroups', SUBGROUP_MATRIX] : []),
+    ...(hasSubgroups ? ['subgroups'] : []),
+    ...(hasTensorCores ? [SUBGROUP_MATRIX] : []),
   ] as GPUFeatureName[];
   const requiredLimits = Object.fromEntries(LIMITS.map((limit) => [limit, adapter.limits[limit]]));
   const device = await adapter.requestDevice({ requiredFeatures, requiredLimits });
-  const { vendor, architecture, description } = adapter.info;
+  const { vendor, architecture, description, subgroupMinSize = 0 } = adapter.info as GPUAdapterInfo & AdapterInfo;
   const name = [vendor, architecture].filter(Boolean).join(' ') || description || 'adapter without a name';
-  return { device, adapter: name, hasF16, hasTensorCores, isChecked: robust || own !== undefined, entry };
+  const subgroupSize = hasSubgroups ? subgroupMinSize : 0;
+  const isChecked = robust || own !== undefined;
+  return { device, adapter: name, hasF16, hasTensorCores, subgroupSize, isChecked, entry };
 }
 
 /** Whether subgroups of 32 multiply 16 x 16 x 16 numbers of half precision into float32, as NVIDIA's do. */

@@ -1,7 +1,8 @@
 /**
- * Attention that runs on every device; definition in `attend.ts`. A workgroup has a tile of queries of one key-value
- * head,
- * rows and query heads counted together, and walks the keys they see, band by band, with one online softmax.
+ * Attention that runs on every device; definition in `attend.ts`. A workgroup has a tile of queries of one key-value head,
+ * rows and query heads counted together, and walks the keys they see, band by band, with one online softmax. Threads form
+ * a square: each has the scores of a few queries with a few keys, and then the output's columns of the same queries. While
+ * a tile is used, the next one comes from storage through registers. Exponents are powers of two.
  */
 import { main, times, type WgslKernel } from './wgsl.ts';
 
@@ -48,42 +49,74 @@ export interface TileSizes {
   /** Queries and keys of a tile. */
   M: number;
   N: number;
+  /** Threads of a side of the square. */
+  side: 8 | 16;
 }
 
-/** The largest tiles that fit into `bytes` of workgroup memory: queries, keys or values, scores, rows' factors. */
-export function tileSizes({ headDim, number }: AttendForm, bytes: number): TileSizes {
-  const size = number === 'f16' ? 2 : 4;
-  const taken = ({ M, N }: TileSizes) => size * headDim * (M + N) + 4 * M * (N + 1) + 4 * M;
-  const sizes = [64, 32, 16].flatMap((M) => [32, 16, 8].map((N) => ({ M, N })));
-  return sizes.find((tile) => taken(tile) <= bytes) ?? { M: 8, N: 8 };
-}
+/** Vectors of a query, key or value in workgroup memory: an odd number, so that threads that read rows read other banks. */
+const strideOf = ({ headDim }: AttendForm) => (headDim / 4) | 1;
 
-/**
- * Threads of a row of the tile. Each has keys `c, c + 8, …` of scores and vectors `c, c + 8, …` of output for four
- * rows.
- */
-const COLUMNS = 8;
+/** What lies in workgroup memory: queries, a tile of keys or values, weights, and what a thread found to be a row's maximum. */
+const workgroupBytes = (form: AttendForm, { M, N, side }: TileSizes): number =>
+  (form.number === 'f16' ? 2 : 4) * (4 * strideOf(form) * (M + N) + M * (N + N / side)) + 4 * M * side;
+
+/** The largest tiles that fit into `bytes` of workgroup memory. */
+export function tileSizes(form: AttendForm, bytes: number): TileSizes {
+  const sizes: TileSizes[] = [
+    { M: 64, N: 64, side: 16 },
+    { M: 64, N: 32, side: 16 },
+    { M: 32, N: 32, side: 16 },
+    { M: 32, N: 16, side: 16 },
+    { M: 16, N: 16, side: 16 },
+    { M: 8, N: 8, side: 8 },
+  ];
+  return sizes.find((size) => workgroupBytes(form, size) <= bytes) ?? sizes[sizes.length - 1];
+}
 
 /** Tiles of queries are the grid's `x`, key-value heads its `y`. */
-export function attend(form: AttendForm, { M, N }: TileSizes): WgslKernel {
+export function attend(form: AttendForm, { M, N, side }: TileSizes): WgslKernel {
   const { headDim, number } = form;
   const D4 = headDim / 4;
-  const threads = (M / 4) * COLUMNS;
-  const rowStep = M / 4;
-  const nKeys = N / COLUMNS;
-  const nVectors = Math.ceil(D4 / COLUMNS);
+  const stride = strideOf(form);
+  const threads = side * side;
+  const nRows = M / side; // of a thread: y, y + side, …
+  const nKeys = N / side; // of a thread, one after the other
+  const nVectors = Math.ceil(D4 / side); // of a row's output, for a thread
+  const loads = Math.ceil((N * D4) / threads);
+  const several = (n: number, type: string) => (n === 1 ? type : `vec${n}<${type}>`);
+  const one = (of: string, i: number, n: number) => (n === 1 ? of : `${of}[${i}]`);
+  const list = (n: number, text: (i: number) => string) => Array.from({ length: n }, (_, i) => text(i));
+  const eachRow = (text: (r: number) => string) => times(nRows, text);
+  const eachKey = (text: (n: number) => string) => times(nKeys, text);
+  const eachVector = (text: (v: number) => string) => times(nVectors, text);
   const vector = `vec4<${number}>`;
+  const ofRows = several(nRows, 'f32');
+  const ofKeys = several(nKeys, number);
+  const ifVector = (v: number) => ((v + 1) * side <= D4 ? '' : `if (x + ${v * side} < ${D4}) `);
   return {
     name: `attend ${number} ${headDim} ${M}x${N}`,
     buffers: { out: 'vec4<f32>', ...attendBuffers(vector) },
     nWritten: 1,
     params: [...ATTEND_PARAMS, 'outAt', 'firstTile'],
     directives: number === 'f16' ? 'enable f16;' : '',
-    text: (names) => `${BANDS}${reads(names, D4)}
-var<workgroup> queries: array<${vector}, ${M * D4}>;
-var<workgroup> tile: array<${vector}, ${N * D4}>; // of keys, then of values
-var<workgroup> weights: array<f32, ${M * (N + 1)}>; // scores, then exp of them
-var<workgroup> factors: array<f32, ${M}>; // what the output so far is worth after a tile
+    text: (names) => {
+      // behind the last key comes the last one again: hidden as a key, weighed 0 as a value
+      const load = (buffer: string) => times(loads, (i) => `next${i} = ${buffer}[min(at + ${threads * i}, last)];`);
+      const loadKeys =
+        names.interKeys === names.keys
+          ? load(names.keys)
+          : `if (band == 0) { ${load(names.interKeys)} } else { ${load(names.keys)} }`;
+      const store = (place: (row: string) => string) =>
+        times(loads, (i) => {
+          const ifOfTile = (i + 1) * threads > N * D4 ? `if (t < ${N * D4 - i * threads}) ` : '';
+          const at = `(t + ${threads * i})`;
+          return `${ifOfTile}{ tile[${place(`${at} / ${D4}`)} * ${stride} + ${at} % ${D4}] = next${i}; }`;
+        });
+      return `${BANDS}${reads(names, D4)}
+var<workgroup> queries: array<${vector}, ${M * stride}>;
+var<workgroup> tile: array<${vector}, ${N * stride}>; // keys, a thread's apart by ${side}; then values
+var<workgroup> weights: array<${ofKeys}, ${M * (side + 1)}>;
+var<workgroup> maxima: array<${ofRows}, ${threads}>;
 ${main(
   threads,
   `
@@ -92,94 +125,104 @@ ${main(
   let nQueries = min(${M}u, p.nRows * p.group - m0);
   let firstRow = m0 / p.group;
   let lastRow = (m0 + nQueries - 1) / p.group;
-  let c = t % ${COLUMNS};
-  let r = t / ${COLUMNS};
-  ${times(4, (i) => `var o${i}: array<vec4<f32>, ${nVectors}>;`)}
-  var rowMax = -3e38; // of query t, as is the sum
-  var rowSum = 0.0;
+  let x = t % ${side};
+  let y = t / ${side};
+  var most = ${ofRows}(-3e38);
+  var sum: ${ofRows};
+  ${eachRow((r) => eachVector((v) => `var o${r}_${v}: vec4<f32>;`))}
+  ${times(loads, (i) => `var next${i}: ${vector};`)}
   for (var band = 0u; band < 3; band++) {
     let begin = fromOf(band, firstRow);
     let end = toOf(band, lastRow);
     if (begin >= end) { continue; }
+    let wholeFrom = fromOf(band, lastRow);
+    let wholeTo = toOf(band, firstRow);
+    let last = (head * p.capacity + end) * ${D4} - 1;
+    var at = (head * p.capacity + begin) * ${D4} + t;
+    ${loadKeys}
     workgroupBarrier();
     for (var i = t; i < nQueries * ${D4}; i += ${threads}) {
       let m = m0 + i / ${D4};
-      queries[i] = ${vector}(queryAt(band, m / p.group, head * p.group + m % p.group, i % ${D4}));
+      let q = 1.44269504 * queryAt(band, m / p.group, head * p.group + m % p.group, i % ${D4});
+      queries[i / ${D4} * ${stride} + i % ${D4}] = ${vector}(q);
     }
     for (var j0 = begin; j0 < end; j0 += ${N}) {
-      let nSeen = min(${N}u, end - j0);
-      let at = (head * p.capacity + j0) * ${D4};
-      for (var i = t; i < ${N * D4}; i += ${threads}) {
-        var key: ${vector};
-        if (i < nSeen * ${D4}) {
-          if (band == 0) { key = ${names.interKeys}[at + i]; } else { key = ${names.keys}[at + i]; }
-        }
-        tile[i] = key;
-      }
       workgroupBarrier();
-      ${times(4, (i) => times(nKeys, (j) => `var s${i}_${j} = 0.0;`))}
+      ${store((row) => (nKeys === 1 ? row : `(${row} % ${nKeys} * ${side} + ${row} / ${nKeys})`))}
+      workgroupBarrier();
+      ${load(names.values)}
+      at += ${N * D4};
+      ${eachRow((r) => eachKey((n) => `var s${r}_${n} = 0.0;`))}
       for (var d = 0u; d < ${D4}; d++) {
-        ${times(nKeys, (j) => `let k${j} = vec4<f32>(tile[(c + ${COLUMNS * j}) * ${D4} + d]);`)}
-        ${times(
-          4,
-          (i) => `
-        let q${i} = vec4<f32>(queries[(r + ${rowStep * i}) * ${D4} + d]);
-        ${times(nKeys, (j) => `s${i}_${j} += dot(q${i}, k${j});`)}`,
+        ${eachKey((n) => `let k${n} = vec4<f32>(tile[(x + ${side * n}) * ${stride} + d]);`)}
+        ${eachRow(
+          (r) => `
+        {
+          let q = vec4<f32>(queries[(y + ${side * r}) * ${stride} + d]);
+          ${eachKey((n) => `s${r}_${n} += dot(q, k${n});`)}
+        }`,
         )}
       }
-      ${times(4, (i) => times(nKeys, (j) => `weights[(r + ${rowStep * i}) * ${N + 1} + c + ${COLUMNS * j}] = s${i}_${j};`))}
-      workgroupBarrier();
-      for (var i = t; i < ${N * D4}; i += ${threads}) {
-        var value: ${vector}; // zero behind the keys: a weight of 0 does not undo NaN
-        if (i < nSeen * ${D4}) { value = ${names.values}[at + i]; }
-        tile[i] = value;
+      if (j0 < wholeFrom || j0 + ${N} > wholeTo) { // not every query sees all of the tile
+        ${eachRow(
+          (r) => `
+        {
+          let row = (m0 + min(y + ${side * r}, nQueries - 1)) / p.group;
+          let lo = fromOf(band, row);
+          let hi = toOf(band, row);
+          let j = j0 + x * ${nKeys};
+          ${eachKey((n) => `s${r}_${n} = select(-3e38, s${r}_${n}, j + ${n} >= lo && j + ${n} < hi);`)}
+        }`,
+        )}
       }
-      if (t < nQueries) {
-        let row = (m0 + t) / p.group;
-        let lo = max(fromOf(band, row), j0) - j0;
-        let hi = min(max(toOf(band, row), j0) - j0, nSeen);
-        let before = rowMax;
-        for (var j = lo; j < hi; j++) { rowMax = max(rowMax, weights[t * ${N + 1} + j]); }
-        factors[t] = exp(before - rowMax);
-        rowSum *= factors[t];
-        for (var j = 0u; j < ${N}; j++) {
-          var weight = 0.0;
-          if (j >= lo && j < hi) { weight = exp(weights[t * ${N + 1} + j] - rowMax); }
-          weights[t * ${N + 1} + j] = weight;
-          rowSum += weight;
-        }
-      }
+      maxima[t] = ${ofRows}(${list(nRows, (r) => list(nKeys, (n) => `s${r}_${n}`).reduce((a, b) => `max(${a}, ${b})`))});
       workgroupBarrier();
-      ${times(
-        4,
-        (i) => `
-      for (var v = 0u; v < ${nVectors}; v++) { o${i}[v] *= factors[r + ${rowStep * i}]; }`,
+      ${store((row) => row)}
+      var grown = most;
+      for (var c = 0u; c < ${side}; c++) { grown = max(grown, maxima[y * ${side} + c]); }
+      let factor = exp2(most - grown);
+      let base = max(grown, ${ofRows}(-1e38)); // so that hidden keys weigh nothing even where all are
+      most = grown;
+      sum *= factor;
+      ${eachRow(
+        (r) => `
+      {
+        ${eachKey((n) => `let w${n} = exp2(s${r}_${n} - ${one('base', r, nRows)});`)}
+        ${one('sum', r, nRows)} += ${list(nKeys, (n) => `w${n}`).join(' + ')};
+        ${eachVector((v) => `o${r}_${v} *= ${one('factor', r, nRows)};`)}
+        weights[(y + ${side * r}) * ${side + 1} + x] = ${ofKeys}(${list(nKeys, (n) => `${number}(w${n})`)});
+      }`,
       )}
-      for (var j = 0u; j < ${N}; j++) {
-        ${times(4, (i) => `let w${i} = weights[(r + ${rowStep * i}) * ${N + 1} + j];`)}
-        for (var v = 0u; v < ${nVectors}; v++) {
-          if (c + v * ${COLUMNS} < ${D4}) {
-            let value = vec4<f32>(tile[j * ${D4} + c + v * ${COLUMNS}]);
-            ${times(4, (i) => `o${i}[v] += w${i} * value;`)}
-          }
-        }
-      }
+      ${loadKeys} // of the next tile
       workgroupBarrier();
+      for (var j = 0u; j < ${side}; j++) {
+        ${eachRow((r) => `let w${r} = ${several(nKeys, 'f32')}(weights[(y + ${side * r}) * ${side + 1} + j]);`)}
+        ${eachKey((n) =>
+          eachVector(
+            (v) => `
+        ${ifVector(v)}{
+          let value = vec4<f32>(tile[(${nKeys} * j + ${n}) * ${stride} + x + ${v * side}]);
+          ${eachRow((r) => `o${r}_${v} += ${one(`w${r}`, n, nKeys)} * value;`)}
+        }`,
+          ),
+        )}
+      }
     }
   }
-  if (t < nQueries) { factors[t] = 1 / rowSum; }
   workgroupBarrier();
-  ${times(
-    4,
-    (i) => `
-  if (r + ${rowStep * i} < nQueries) {
-    let m = m0 + r + ${rowStep * i};
+  maxima[t] = sum;
+  workgroupBarrier();
+  sum = ${ofRows}();
+  for (var c = 0u; c < ${side}; c++) { sum += maxima[y * ${side} + c]; }
+  ${eachRow(
+    (r) => `
+  if (y + ${side * r} < nQueries) {
+    let m = m0 + y + ${side * r};
     let to = ((p.row + m / p.group) * p.nHeads + head * p.group + m % p.group) * ${D4} + p.outAt / 4;
-    for (var v = 0u; v < ${nVectors}; v++) {
-      if (c + v * ${COLUMNS} < ${D4}) { out[to + c + v * ${COLUMNS}] = o${i}[v] * factors[r + ${rowStep * i}]; }
-    }
+    ${eachVector((v) => `${ifVector(v)}{ out[to + x + ${v * side}] = o${r}_${v} / ${one('sum', r, nRows)}; }`)}
   }`,
   )}`,
-)}`,
+)}`;
+    },
   };
 }

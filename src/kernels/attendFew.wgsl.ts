@@ -1,14 +1,17 @@
 /**
- * Attention of few queries, as when decoding: a workgroup has a run of keys of one key-value head and leaves maximum,
- * sum
- * and weighted values of it; `mergeSplits` joins the runs. Keys count through the bands, a run of 64 lies in one of
- * them.
+ * Attention of few queries, as when decoding: a workgroup has a split of the keys of one key-value head and leaves maximum,
+ * sum and weighted values of it; `mergeSplits` joins the splits (flash decoding). Neighbouring threads, `lanes` of them,
+ * share a key and its value, a vector of 16 bytes each, so that both come straight from the cache in whole lines. Keys
+ * count through the bands. Exponents are powers of two.
  */
 import { ATTEND_PARAMS, type AttendForm, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
 import { main, reduce, times, type WgslKernel } from './wgsl.ts';
 
-/** Keys of a run: one for each thread. */
-export const RUN = 64;
+/** Threads of a workgroup. */
+const THREADS = 128;
+
+/** Keys that a thread weighs together. */
+const KEYS = 4;
 
 /** Most queries (rows times query heads of a key-value head) that a workgroup takes; more are the grid's `z`. */
 export const MOST_QUERIES = 8;
@@ -16,166 +19,168 @@ export const MOST_QUERIES = 8;
 /** Threads that join the splits of a query. */
 const MERGE = 256;
 
-/** Most vectors of a key in workgroup memory; 64 times 16 bytes each where the cache is float32. */
-const KEY_VECTORS = 16;
+/** Numbers of a vector that a thread has of a key: 16 bytes where dimensions allow it. */
+const vectorOf = ({ headDim, number }: AttendForm) => (number === 'f16' && headDim % 8 === 0 ? 8 : 4);
 
-/** Runs that begin where a band's first key is, for the piece's bands from their least to their greatest end. */
-const RUNS = `
-fn runsOf(band: u32) -> u32 {
-  let begin = fromOf(band, 0);
-  let end = toOf(band, p.nRows - 1);
-  return (max(begin, end) - begin + ${RUN - 1}) / ${RUN};
-}`;
+/** Threads that share a key: a power of two, so that they lie in one subgroup of at least as many. */
+export const lanesOf = (form: AttendForm): number => 2 ** Math.ceil(Math.log2(form.headDim / vectorOf(form)));
+
+/** Sets of `KEYS` that a thread has on their way at once, as far as registers go. */
+const setsFor = (M: number) => (M <= 4 ? 2 : 1);
+
+/** Keys that a workgroup of `M` queries takes at once: a split has a multiple. */
+export const keysAtOnce = (form: AttendForm, M: number): number => (setsFor(M) * KEYS * THREADS) / lanesOf(form);
 
 /**
  * @param M Queries of a workgroup.
- * @param runs Runs a workgroup takes.
+ * @param hasSubgroups Scores are summed over `lanes` threads of a subgroup; else through workgroup memory.
  */
-export function attendFew({ headDim, number }: AttendForm, M: number, runs: number): WgslKernel {
+export function attendFew(form: AttendForm, M: number, hasSubgroups: boolean): WgslKernel {
+  const { headDim, number } = form;
+  const size = vectorOf(form);
   const D4 = headDim / 4;
-  const vector = `vec4<${number}>`;
-  // vectors of a key that are looked at together: a whole number of chunks
-  const chunk = Array.from({ length: KEY_VECTORS }, (_, i) => KEY_VECTORS - i).find((c) => D4 % c === 0) as number;
-  const slices = Math.floor(RUN / D4); // threads that share out the keys of a vector of the output
+  const nVectors = headDim / size; // of a key
+  const lanes = lanesOf(form);
+  const teams = THREADS / lanes; // of threads with a key each
+  const quads = size / 4;
+  const sets = setsFor(M);
+  const element = number === 'f32' ? 'vec4<f32>' : `vec${size / 2}<u32>`;
+  const quad = (vector: string, i: number) => {
+    if (number === 'f32') return vector;
+    return `vec4(unpack2x16float(${vector}[${2 * i}]), unpack2x16float(${vector}[${2 * i + 1}]))`;
+  };
+  const eachQuery = (text: (m: number) => string) => times(M, text);
+  const eachKey = (text: (n: number) => string) => times(KEYS, text);
+  const eachLoad = (text: (n: number) => string) => times(sets * KEYS, text);
+  const eachQuad = (text: (i: number) => string) => times(quads, text);
+  const sumOverLanes = hasSubgroups
+    ? eachQuery((m) => times(Math.log2(lanes), (step) => `s${m} += subgroupShuffleXor(s${m}, ${2 ** step}u);`))
+    : eachQuery(
+        (m) => `
+      workgroupBarrier();
+      partial[t] = s${m};
+      workgroupBarrier();
+      s${m} = vec4<f32>();
+      for (var lane = 0u; lane < ${lanes}; lane++) { s${m} += partial[team * ${lanes} + lane]; }`,
+      );
   return {
-    name: `attendFew ${number} ${headDim} ${M} ${runs}`,
-    // [nHeads · nRows queries, nSplits, headDim + 4]: weighted values, then maximum and sum
-    buffers: { parts: 'vec4<f32>', ...attendBuffers(vector) },
+    name: `attendFew ${number} ${headDim} ${M} ${hasSubgroups}`,
+    // [nRows · nHeads queries, nSplits, headDim + 4]: weighted values, then maximum and sum
+    buffers: { parts: 'vec4<f32>', ...attendBuffers(element) },
     nWritten: 1,
-    params: [...ATTEND_PARAMS, 'nSplits'],
-    directives: number === 'f16' ? 'enable f16;' : '',
-    text: (names) => `${BANDS}${reads(names, D4)}${RUNS}
-var<workgroup> queries: array<vec4<f32>, ${M * D4}>;
-var<workgroup> tile: array<${vector}, ${RUN * chunk}>;
-var<workgroup> weights: array<f32, ${M * runs * RUN}>; // scores, then exp of them
-var<workgroup> joined: array<f32, ${RUN}>;
-var<workgroup> outputs: array<vec4<f32>, ${slices * D4}>;
+    params: [...ATTEND_PARAMS, 'nSplits', 'splitKeys'],
+    directives: hasSubgroups ? 'enable subgroups;' : '',
+    text: (names) => `${BANDS}${reads(names, D4)}
+var<workgroup> outputs: array<vec4<f32>, ${THREADS * quads}>;
+var<workgroup> stats: array<vec2<f32>, ${teams}>; // maximum and sum of a team's keys
+${hasSubgroups ? '' : `var<workgroup> partial: array<vec4<f32>, ${THREADS}>;`}
 ${main(
-  RUN,
+  THREADS,
   `
   let split = groupId.x;
   let head = groupId.y;
   let m0 = groupId.z * ${M};
   let nQueries = min(${M}u, p.nRows * p.group - m0);
-  let nRuns = runsOf(0) + runsOf(1) + runsOf(2);
-  ${times(M, (m) => `var max${m} = -3e38; var sum${m} = 0.0;`)}
-  var loaded = 3u; // the band whose queries are loaded
-  for (var i = 0u; i < ${runs}; i++) {
-    var run = split * ${runs} + i;
-    if (run >= nRuns) { break; }
-    var band = 0u;
-    while (run >= runsOf(band)) { run -= runsOf(band); band++; }
-    let j0 = fromOf(band, 0) + run * ${RUN};
-    let nSeen = min(${RUN}u, toOf(band, p.nRows - 1) - j0);
-    workgroupBarrier();
-    if (band != loaded) {
-      for (var q = t; q < nQueries * ${D4}; q += ${RUN}) {
-        let m = m0 + q / ${D4};
-        queries[q] = queryAt(band, m / p.group, head * p.group + m % p.group, q % ${D4});
-      }
-      loaded = band;
-    }
-    let at = (head * p.capacity + j0) * ${D4};
-    ${times(M, (m) => `var s${m} = 0.0;`)}
-    for (var begin = 0u; begin < ${D4}; begin += ${chunk}) {
-      // behind the last key the last one again; keys turned by their number, so that threads with one each read other
-      // banks
-      ${times(
-        chunk,
-        (i) => `
-      let key${i} = (t + ${RUN * i}) / ${chunk};
-      let d${i} = (t + ${RUN * i}) % ${chunk};
-      let at${i} = at + min(key${i}, nSeen - 1) * ${D4} + begin + d${i};`,
-      )}
-      ${times(chunk, (i) => `var v${i}: ${vector};`)}
-      if (band == 0) {
-        ${times(chunk, (i) => `v${i} = ${names.interKeys}[at${i}];`)}
-      } else {
-        ${times(chunk, (i) => `v${i} = ${names.keys}[at${i}];`)}
-      }
-      ${times(chunk, (i) => `tile[key${i} * ${chunk} + (d${i} + key${i}) % ${chunk}] = v${i};`)}
-      workgroupBarrier();
-      ${times(
-        chunk,
-        (d) => `
-      {
-        let key = vec4<f32>(tile[t * ${chunk} + (${d} + t) % ${chunk}]);
-        ${times(M, (m) => `s${m} += dot(queries[${m * D4 + d} + begin], key);`)}
-      }`,
-      )}
-      workgroupBarrier();
-    }
-    let j = j0 + t;
-    ${times(
-      M,
+  let team = t / ${lanes};
+  let d = min(t % ${lanes}, ${nVectors - 1}u);
+  let isBusy = t % ${lanes} < ${nVectors};
+  ${eachQuery((m) => `var most${m} = -3e38; var sum${m}: vec4<f32>; ${eachQuad((i) => `var o${m}_${i}: vec4<f32>;`)}`)}
+  var passed = split * p.splitKeys; // keys that belong to splits before
+  var left = p.splitKeys;
+  for (var band = 0u; band < 3; band++) {
+    let begin = fromOf(band, 0);
+    let end = max(begin, toOf(band, p.nRows - 1));
+    let first = min(begin + passed, end);
+    let stop = min(first + left, end);
+    passed -= first - begin;
+    left -= stop - first;
+    if (first >= stop) { continue; }
+    ${eachQuery(
       (m) => `
-    {
-      let row = (m0 + ${m}) / p.group;
-      let isSeen = t < nSeen && j >= fromOf(band, row) && j < toOf(band, row);
-      s${m} = select(-3e38, s${m}, isSeen);
-      weights[(${m} * ${runs} + i) * ${RUN} + t] = s${m};
-      max${m} = max(max${m}, s${m});
-    }`,
+    let row${m} = (m0 + min(${m}, nQueries - 1)) / p.group;
+    let head${m} = head * p.group + (m0 + min(${m}, nQueries - 1)) % p.group;
+    ${eachQuad((i) => `let q${m}_${i} = select(vec4<f32>(), 1.44269504 * queryAt(band, row${m}, head${m}, d * ${quads} + ${i}), isBusy);`)}`,
     )}
-  }
-  ${times(
-    M,
-    (m) => `
-  joined[t] = max${m};
-  ${reduce('joined', RUN, (a, b) => `max(${a}, ${b})`)}
-  max${m} = joined[0];
-  for (var i = 0u; i < ${runs} && split * ${runs} + i < nRuns; i++) {
-    let at = (${m} * ${runs} + i) * ${RUN} + t;
-    // hidden keys have -3e38, and weigh nothing even where all are hidden
-    let weight = select(0, exp(weights[at] - max${m}), weights[at] > -2e38);
-    weights[at] = weight;
-    sum${m} += weight;
-  }
-  workgroupBarrier();
-  joined[t] = sum${m};
-  ${reduce('joined', RUN, (a, b) => `${a} + ${b}`)}
-  sum${m} = joined[0];`,
-  )}
-  {
-    let d = t % ${D4};
-    let slice = t / ${D4};
-    let isBusy = slice < ${slices};
-    ${times(M, (m) => `var o${m}: vec4<f32>;`)}
-    for (var i = 0u; i < ${runs} && isBusy; i++) {
-      var run = split * ${runs} + i;
-      if (run >= nRuns) { break; }
-      var band = 0u;
-      while (run >= runsOf(band)) { run -= runsOf(band); band++; }
-      let j0 = fromOf(band, 0) + run * ${RUN};
-      let nSeen = min(${RUN}u, toOf(band, p.nRows - 1) - j0);
-      let at = (head * p.capacity + j0) * ${D4} + d;
-      // four at a time; what is behind the last key weighs nothing
-      for (var j = slice; j < nSeen; j += ${4 * slices}) {
-        ${times(4, (n) => `let value${n} = vec4<f32>(${names.values}[at + min(j + ${n * slices}, nSeen - 1) * ${D4}]);`)}
-        ${times(4, (n) =>
-          times(
-            M,
-            (m) =>
-              `if (j + ${n * slices} < nSeen) { o${m} += weights[(${m} * ${runs} + i) * ${RUN} + j + ${n * slices}] * value${n}; }`,
+    let place = head * p.capacity * ${nVectors} + d;
+    for (var j0 = first; j0 < stop; j0 += ${keysAtOnce(form, M)}) {
+      // behind the last key the last one again
+      ${eachLoad((n) => `let at${n} = place + min(j0 + team + ${n * teams}, stop - 1) * ${nVectors};`)}
+      ${eachLoad((n) => `var k${n}: ${element};`)}
+      if (band == 0) {
+        ${eachLoad((n) => `k${n} = ${names.interKeys}[at${n}];`)}
+      } else {
+        ${eachLoad((n) => `k${n} = ${names.keys}[at${n}];`)}
+      }
+      ${eachLoad((n) => `let v${n} = ${names.values}[at${n}];`)}
+      ${times(
+        sets,
+        (set) => `
+      {
+        let j = j0 + team + ${teams * KEYS * set} + vec4(${Array.from({ length: KEYS }, (_, n) => n * teams)});
+        // zeros said aloud: Dawn does not write them again in a loop
+        ${eachQuery((m) => `var s${m} = vec4<f32>();`)}
+        ${eachKey((n) =>
+          eachQuad(
+            (i) => `
+        {
+          let key = ${quad(`k${set * KEYS + n}`, i)};
+          ${eachQuery((m) => `s${m}[${n}] += dot(q${m}_${i}, key);`)}
+        }`,
           ),
         )}
-      }
+        ${sumOverLanes}
+        ${eachQuery(
+          (m) => `
+        {
+          var isSeen = j < vec4(stop);
+          if (p.moves != 0) {
+            isSeen &= j >= vec4(fromOf(band, row${m}));
+            isSeen &= j < vec4(toOf(band, row${m}));
+          }
+          s${m} = select(vec4(-3e38), s${m}, isSeen);
+          let grown = max(most${m}, max(max(s${m}.x, s${m}.y), max(s${m}.z, s${m}.w)));
+          let factor = exp2(most${m} - grown);
+          most${m} = grown;
+          s${m} = exp2(s${m} - max(grown, -1e38)); // hidden keys weigh nothing even where all are
+          sum${m} = factor * sum${m} + s${m};
+          ${eachQuad((i) => `o${m}_${i} *= factor;`)}
+        }`,
+        )}
+        ${eachKey((n) =>
+          eachQuad(
+            (i) => `
+        {
+          let value = ${quad(`v${set * KEYS + n}`, i)};
+          ${eachQuery((m) => `o${m}_${i} += s${m}[${n}] * value;`)}
+        }`,
+          ),
+        )}
+      }`,
+      )}
     }
-    ${times(
-      M,
-      (m) => `
-    workgroupBarrier();
-    if (isBusy) { outputs[slice * ${D4} + d] = o${m}; }
-    workgroupBarrier();
-    if (slice == 0 && ${m} < nQueries) {
-      ${times(slices - 1, (s) => `o${m} += outputs[${(s + 1) * D4} + d];`)}
-      let query = (m0 + ${m}) / p.group * p.nHeads + head * p.group + (m0 + ${m}) % p.group;
-      let to = (query * p.nSplits + split) * ${D4 + 1};
-      parts[to + d] = o${m};
-      if (d == 0) { parts[to + ${D4}] = vec4(max${m}, sum${m}, 0, 0); }
-    }`,
-    )}
+  }
+  ${eachQuery(
+    (m) => `
+  workgroupBarrier();
+  ${eachQuad((i) => `outputs[t * ${quads} + ${i}] = o${m}_${i};`)}
+  if (t % ${lanes} == 0) { stats[team] = vec2(most${m}, dot(sum${m}, vec4(1))); }
+  workgroupBarrier();
+  if (t < ${D4} && ${m} < nQueries) {
+    var most = -3e38;
+    for (var g = 0u; g < ${teams}; g++) { most = max(most, stats[g].x); }
+    var total: vec4<f32>;
+    var sum = 0.0;
+    for (var g = 0u; g < ${teams}; g++) {
+      let factor = exp2(stats[g].x - most);
+      sum += factor * stats[g].y;
+      total += factor * outputs[g * ${lanes * quads} + t];
+    }
+    let query = (m0 + ${m}) / p.group * p.nHeads + head * p.group + (m0 + ${m}) % p.group;
+    let to = (query * p.nSplits + split) * ${D4 + 1};
+    parts[to + t] = total;
+    if (t == 0) { parts[to + ${D4}] = vec4(most, sum, 0, 0); }
   }`,
+  )}`,
 )}`,
   };
 }
@@ -215,8 +220,8 @@ ${main(
       let stats1 = ${stats(parts, 'second')};
       let part0 = ${parts}[at + s * ${D4 + 1} + d];
       let part1 = ${parts}[at + second * ${D4 + 1} + d];
-      let factor0 = exp(stats0.x - most);
-      let factor1 = select(0, exp(stats1.x - most), s + ${slices} < p.nSplits);
+      let factor0 = exp2(stats0.x - most);
+      let factor1 = select(0, exp2(stats1.x - most), s + ${slices} < p.nSplits);
       total += factor0 * part0 + factor1 * part1;
       sum += factor0 * stats0.y + factor1 * stats1.y;
     }

@@ -2,7 +2,8 @@
  * Attention on matrix units; definition in `attend.ts`, plan as in `attend.wgsl.ts`. Tiles of 32 keys take two phases: all
  * subgroups multiply (the last tile's weights by its values, then queries by this tile's keys), then every query's threads
  * turn its scores into weights, while the next tile comes from storage through registers. The maximum that exponentials
- * are taken from lags behind: only where a row's grows by more than 2^8 is the output rescaled.
+ * are taken from lags behind: only where a row's grows by more than 2^8 is the output rescaled, outside of the inner loop,
+ * so that in it the output never leaves its registers.
  */
 import { ATTEND_PARAMS, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
 import {
@@ -19,22 +20,35 @@ import {
 
 /** Keys of a tile. */
 const N = 32;
-const ROW = N / 4 + 1; // vectors of a row of scores: one of padding, so that neighbouring rows lie in other banks
+// Vectors of a row of scores: a gap between the halves and one behind them, so that both the matrix units' stores and the
+// threads' loads reach all banks. Of a row of weights: one of padding.
+const SCORE_ROW = N / 4 + 2;
 const WEIGHT_ROW = N / 8 + 1;
 const LAG = 8; // powers of two; weights stay below 2^8, sums of them far inside half precision's 65504
 
-/** Whether heads of so many dimensions fit: output and queries of a subgroup stay in registers. */
-export const fitsMatrix = (headDim: number): boolean => headDim % 16 === 0 && headDim <= 128;
+/** Subgroups of a workgroup, the more the better as they share a tile of keys. */
+type Subgroups = 8 | 4;
 
 /** Queries of a workgroup. */
-export const queriesOf = (subgroups: number): number => 16 * subgroups;
+export const queriesOf = (subgroups: Subgroups): number => 16 * subgroups;
+
+const strideOf = (headDim: number) => headDim / 8 + 1; // vectors of a key or value: an odd number, for banks too
+
+const workgroupBytes = (headDim: number, subgroups: Subgroups): number =>
+  16 * (2 * N * strideOf(headDim) + queriesOf(subgroups) * (SCORE_ROW + WEIGHT_ROW) + 1) + 4 * queriesOf(subgroups);
+
+/** How many subgroups work on heads of so many dimensions in `bytes` of workgroup memory; 0 where heads do not fit. */
+export function subgroupsFor(headDim: number, bytes: number): Subgroups | 0 {
+  if (headDim % 16 !== 0 || headDim > 128) return 0; // output and queries of a subgroup stay in registers
+  return ([8, 4] as const).find((subgroups) => workgroupBytes(headDim, subgroups) <= bytes) ?? 0;
+}
 
 /** Tiles of queries are the grid's `x`, from the last, which see most, to the first; key-value heads its `y`. */
-export function attendMatrix(headDim: number, subgroups: 4 | 8): WgslKernel {
+export function attendMatrix(headDim: number, subgroups: Subgroups): WgslKernel {
   const M = queriesOf(subgroups);
   const threads = 32 * subgroups;
   const D8 = headDim / 8;
-  const stride = D8 + 1; // of a key or value, an odd number of vectors
+  const stride = strideOf(headDim);
   const loads = Math.ceil((N * D8) / threads); // of keys, and of values, for a thread
   // Two subgroups share 32 queries: each has their scores with half of the keys, and half of their output's columns, so
   // that what it reads of keys and values is used twice. Where columns cannot be halved, each has 16 queries.
@@ -48,6 +62,8 @@ export function attendMatrix(headDim: number, subgroups: 4 | 8): WgslKernel {
     eachQuery((r) => times(columnParts, (d) => text(r, d)));
   const eachLoad = (text: (i: number) => string) => times(loads, text);
   const ifOfTile = (i: number) => ((i + 1) * threads > N * D8 ? `if (t < ${N * D8 - i * threads}) ` : '');
+  const storeWeights = (weight: (v: number) => string) =>
+    times(2, (v) => `weights[mine * ${WEIGHT_ROW} + side * 2 + ${v}] = ${weight(v)};`);
   return {
     name: `attendMatrix ${headDim} ${subgroups}`,
     buffers: { out: 'vec4<f32>', ...attendBuffers('vec4<u32>') },
@@ -62,6 +78,8 @@ export function attendMatrix(headDim: number, subgroups: 4 | 8): WgslKernel {
         names.interKeys === names.keys
           ? load(names.keys, 'key')
           : `if (band == 0) { ${load(names.interKeys, 'key')} } else { ${load(names.keys, 'key')} }`;
+      const storeTile = (value: (i: number) => string) =>
+        eachLoad((i) => `${ifOfTile(i)}{ tile[to${i}] = key${i}; tile[${N * stride} + to${i}] = ${value(i)}; }`);
       const rescale = eachOutput(
         // through workgroup memory, since a matrix does not tell which numbers a thread has
         (r, d) => `
@@ -90,24 +108,24 @@ export function attendMatrix(headDim: number, subgroups: 4 | 8): WgslKernel {
         }`,
       );
       const score = `
-      ${eachScore((r, h) => `var s${r}_${h} = ${RESULT}();`)}
-      ${eachDim((d) =>
-        times(
-          keyParts,
-          (h) => `
-      {
-        let k = ${loadMatrix('right', 'col', 'tile', `(part * ${keyParts} + ${h}) * ${16 * stride} + ${2 * d}`, stride)};
-        ${eachQuery((r) => `s${r}_${h} = subgroupMatrixMultiplyAccumulate(q${r}_${d}, k, s${r}_${h});`)}
-      }`,
-        ),
-      )}
-      ${eachScore((r, h) => storeResult(`s${r}_${h}`, 'scores', `(first16 + ${r}) * ${16 * ROW} + (part * ${keyParts} + ${h}) * 4`, ROW))}`;
+        ${eachScore((r, h) => `var s${r}_${h} = ${RESULT}();`)}
+        ${eachDim((d) =>
+          times(
+            keyParts,
+            (h) => `
+        {
+          let k = ${loadMatrix('right', 'col', 'tile', `(part * ${keyParts} + ${h}) * ${16 * stride} + ${2 * d}`, stride)};
+          ${eachQuery((r) => `s${r}_${h} = subgroupMatrixMultiplyAccumulate(q${r}_${d}, k, s${r}_${h});`)}
+        }`,
+          ),
+        )}
+        ${eachScore((r, h) => storeResult(`s${r}_${h}`, 'scores', `(first16 + ${r}) * ${16 * SCORE_ROW} + (part * ${keyParts} + ${h}) * 5`, SCORE_ROW))}`;
       return `${BANDS}${reads(names, headDim / 4)}
 var<workgroup> tile: array<vec4<u32>, ${2 * N * stride}>; // keys, then values
-var<workgroup> scores: array<vec4<f32>, ${M * ROW}>;
+var<workgroup> scores: array<vec4<f32>, ${M * SCORE_ROW}>;
 var<workgroup> weights: array<vec4<u32>, ${M * WEIGHT_ROW}>; // halves
 var<workgroup> factors: array<f32, ${M}>; // what a query's output so far is worth
-var<workgroup> grown: vec4<u32>; // the last tile in which a maximum grew, from 1
+var<workgroup> grown: vec4<u32>; // the last tile in which a maximum grew, counted from 1 through all bands
 ${main(
   threads,
   `
@@ -118,12 +136,13 @@ ${main(
   let lastRow = (m0 + nQueries - 1) / p.group;
   let first16 = subgroup / ${shared} * ${shared}; // first 16 queries of the subgroup, counted in 16s
   let part = subgroup % ${shared};
-  // two threads for a query, 16 of a tile's keys each
+  // two threads for a query, each with half of a tile's keys
   let mine = t / 2;
-  let side = t % 2 * 16;
+  let side = t % 2;
   let row = (m0 + min(mine, nQueries - 1)) / p.group;
   var most = -3e38; // what exponentials are taken from, in powers of two
   var sum: vec4<f32>;
+  var number = 0u; // of tiles so far
   ${eachQuery((r) => eachDim((d) => `var q${r}_${d}: subgroup_matrix_left<f16, 16, 16>;`))}
   ${eachOutput((r, d) => `var o${r}_${d} = ${RESULT}();`)}
   ${eachLoad((i) => `var key${i}: vec4<u32>; var value${i}: vec4<u32>; let to${i} = t + ${threads * i} + (t + ${threads * i}) / ${D8};`)}
@@ -154,51 +173,62 @@ ${main(
     var at = (head * p.capacity + begin) * ${D8} + t;
     ${loadKeys}
     workgroupBarrier();
-    ${eachLoad((i) => `${ifOfTile(i)}{ tile[to${i}] = key${i}; }`)}
+    ${storeTile(() => 'vec4<u32>()')}
+    ${storeWeights(() => 'vec4<u32>()')}
     workgroupBarrier();
     let nTiles = (end - begin + ${N - 1}) / ${N};
-    for (var i = 0u; ; i++) {
-      ${load(names.values, 'value')}
-      at += ${N * D8};
-      ${loadKeys} // of the next tile
-      if (i > 0) { ${addValues} }
+    var i = 0u;
+    loop {
+      var isGrown: bool;
+      loop {
+        number++;
+        ${load(names.values, 'value')}
+        at += ${N * D8};
+        ${loadKeys} // of the next tile
+        ${addValues} // of the last tile, at first zeros
+        ${score}
+        workgroupBarrier();
+        ${times(4, (v) => `var s${v} = scores[mine * ${SCORE_ROW} + side * 5 + ${v}];`)}
+        let j0 = begin + i * ${N};
+        if (j0 < wholeFrom || j0 + ${N} > wholeTo) { // not every query sees all of the tile
+          ${times(
+            4,
+            (v) => `
+          {
+            let j = j0 + side * 16 + vec4(${4 * v}, ${4 * v + 1}, ${4 * v + 2}, ${4 * v + 3});
+            s${v} = select(s${v}, vec4(-3e38), (j < lo) | (j >= hi));
+          }`,
+          )}
+        }
+        let most4 = max(max(s0, s1), max(s2, s3));
+        var tileMost = max(max(most4.x, most4.y), max(most4.z, most4.w));
+        tileMost = max(tileMost, subgroupShuffleXor(tileMost, 1));
+        var factor = 1.0;
+        if (tileMost > most + ${LAG}) {
+          grown.x = number;
+          factor = exp2(most - tileMost);
+          sum *= factor;
+          most = tileMost;
+        }
+        factors[mine] = factor;
+        let base = max(most, -1e38); // so that hidden keys weigh nothing even where all are
+        ${times(4, (v) => `let w${v} = exp2(s${v} - base);`)}
+        sum += w0 + w1 + w2 + w3;
+        ${storeWeights((v) => {
+          const pairs = ['xy', 'zw'].map((xy) => [2 * v, 2 * v + 1].map((w) => `pack2x16float(w${w}.${xy})`));
+          return `vec4(${pairs[0][0]}, ${pairs[1][0]}, ${pairs[0][1]}, ${pairs[1][1]})`;
+        })}
+        ${storeTile((i) => `value${i}`)}
+        isGrown = workgroupUniformLoad(&grown).x == number;
+        i++;
+        if (isGrown || i == nTiles) { break; }
+      }
+      if (isGrown) { ${rescale} }
       if (i == nTiles) { break; }
-      ${score}
-      workgroupBarrier();
-      ${times(4, (v) => `var s${v} = scores[mine * ${ROW} + side / 4 + ${v}];`)}
-      let j0 = begin + i * ${N};
-      if (j0 < wholeFrom || j0 + ${N} > wholeTo) { // not every query sees all of the tile
-        ${times(
-          4,
-          (v) => `
-        {
-          let j = j0 + side + vec4(${4 * v}, ${4 * v + 1}, ${4 * v + 2}, ${4 * v + 3});
-          s${v} = select(s${v}, vec4(-3e38), (j < lo) | (j >= hi));
-        }`,
-        )}
-      }
-      let most4 = max(max(s0, s1), max(s2, s3));
-      var tileMost = max(max(most4.x, most4.y), max(most4.z, most4.w));
-      tileMost = max(tileMost, subgroupShuffleXor(tileMost, 1));
-      var factor = 1.0;
-      if (tileMost > most + ${LAG}) {
-        grown.x = i + 1;
-        factor = exp2(most - tileMost);
-        sum *= factor;
-        most = tileMost;
-      }
-      factors[mine] = factor;
-      let base = max(most, -1e38); // so that hidden keys weigh nothing even where all are
-      ${times(4, (v) => `let w${v} = exp2(s${v} - base);`)}
-      sum += w0 + w1 + w2 + w3;
-      ${times(2, (v) => {
-        const pairs = ['xy', 'zw'].map((xy) => [2 * v, 2 * v + 1].map((w) => `pack2x16float(w${w}.${xy})`));
-        return `weights[mine * ${WEIGHT_ROW} + side / 8 + ${v}] = vec4(${pairs[0][0]}, ${pairs[1][0]}, ${pairs[0][1]}, ${pairs[1][1]});`;
-      })}
-      ${eachLoad((i) => `${ifOfTile(i)}{ tile[to${i}] = key${i}; tile[${N * stride} + to${i}] = value${i}; }`)}
-      if (workgroupUniformLoad(&grown).x == i + 1) { ${rescale} }
     }
+    ${addValues}
   }
+  workgroupBarrier();
   var total = sum.x + sum.y + sum.z + sum.w;
   total += subgroupShuffleXor(total, 1);
   factors[mine] = 1 / total;

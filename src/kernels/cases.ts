@@ -145,6 +145,8 @@ export const CASES: readonly KernelCase[] = [
   // rows come in groups of six, columns in groups of 8 and 32
   ...[2, 5, 6, 11, 12].map((n) => matmul({ type: 'F32', n, N: 40, K: 19, bias: true })),
   ...[1, 7, 8, 9, 31, 32, 64, 65].map((N) => matmul({ type: 'F32', n: 13, N, K: 64 })),
+  // so many weight rows that a thread takes several
+  ...[1, 3].flatMap((n) => [matmul({ type: 'F16', n, N: 4099, K: 72 }), matmul({ type: 'Q8_0', n, N: 4099, K: 64 })]),
   ...[1, 2, 3, 4, 15, 16, 17].map((K) => matmul({ type: 'BF16', n: 3, N: 9, K, bias: true })),
   ...drawn(10, 'matmul', ({ integer, pick }) => {
     const type = pick(TYPES);

@@ -39,34 +39,51 @@ ${text(hasBias ? `${bias}[p.biasAt + p.firstRow + row]` : '0', decoder.unit, nam
   };
 };
 
-/** Weight rows a workgroup of `matvec` takes: 4 sets of 32 threads with 4 each, so that `x` is read once for 4. */
-export const MATVEC_ROWS = 16;
-const LANES = 32;
+const LANES = 32; // threads of a set
+const SETS = 4;
+const IN_FLIGHT = 4; // units of weights that a thread has on their way at once
+const MANY_ROWS = 4096; // keep a large GPU busy even where a set takes more of them
 
 /**
- * For a token or a few: threads of a set share out the rows' units, then join their sums. Tokens are the grid's `z`.
+ * Weight rows a set of threads takes: each number of `x` is read once for them, the more so where a unit has many; where
+ * rows are few, more sets take them.
  */
-export const matvec = (form: MatmulForm): WgslKernel =>
-  kernelOf(
-    'matvec',
-    form,
-    (bias, unit) => `
-var<workgroup> sums: array<vec4<f32>, 128>;
+export const matvecRows = (type: TensorType, nRows: number): 1 | 2 | 4 =>
+  ((nRows < MANY_ROWS ? 1 : 2) * (decoderOf(type, false).unit < 32 ? 1 : 2)) as 1 | 2 | 4;
+
+/** Weight rows of a workgroup of `matvec`. */
+export const matvecTile = (rows: number): number => SETS * rows;
+
+/**
+ * For a token or a few: threads of a set share out the units of `rows` rows, then join their sums. Tokens are the grid's
+ * `z`.
+ */
+export const matvec = (form: MatmulForm, rows: 1 | 2 | 4): WgslKernel =>
+  kernelOf(`matvec ${rows}`, form, (bias, unit) => {
+    const units = IN_FLIGHT / rows; // of a row, at once
+    const sums = rows === 1 ? 'f32' : `vec${rows}<f32>`;
+    const ofRow = (name: string, r: number | string) => (rows === 1 ? name : `${name}[${r}]`);
+    const dots = Array.from({ length: unit / 4 }, (_, i) => `dot(w[${i}], x${i})`).join(' + ');
+    return `
+var<workgroup> sums: array<${sums}, ${SETS * LANES}>;
 ${main(
-  128,
+  SETS * LANES,
   `
   let token = groupId.z;
   let lane = t % ${LANES};
-  let first = group * ${MATVEC_ROWS} + t / ${LANES} * 4;
+  let first = group * ${matvecTile(rows)} + t / ${LANES} * ${rows};
   let nUnits = (p.K + ${unit - 1}) / ${unit};
-  var sum: vec4<f32>;
-  for (var u = lane; u < nUnits; u += ${LANES}) {
-    ${times(unit / 4, (i) => `let x${i} = vectorOf(token, u * ${unit} + ${4 * i});`)}
+  var sum = ${sums}();
+  for (var begin = lane; begin < nUnits; begin += ${LANES * units}) {
+    ${times(units, (n) => times(rows, (r) => `let w${n}_${r} = decode(min(first + ${r}, p.nRows - 1), min(begin + ${LANES * n}, nUnits - 1));`))}
     ${times(
-      4,
-      (r) => `
-    let w${r} = decode(min(first + ${r}, p.nRows - 1), u);
-    sum[${r}] += ${Array.from({ length: unit / 4 }, (_, i) => `dot(w${r}[${i}], x${i})`).join(' + ')};`,
+      units,
+      (n) => `
+    {
+      let u = begin + ${LANES * n};
+      ${times(unit / 4, (i) => `let x${i} = vectorOf(token, u * ${unit} + ${4 * i});`)}
+      ${times(rows, (r) => `{ let w = w${n}_${r}; ${ofRow('sum', r)} += ${dots}; }`)}
+    }`,
     )}
   }
   sums[t] = sum;
@@ -75,12 +92,13 @@ ${main(
     if (lane < step) { sums[t] += sums[t + step]; }
   }
   workgroupBarrier();
-  let row = group * ${MATVEC_ROWS} + t;
-  if (t < ${MATVEC_ROWS} && row < p.nRows) {
-    out[p.outAt + token * p.N + p.firstRow + row] = sums[t / 4 * ${LANES}][t % 4] + ${bias};
+  let row = group * ${matvecTile(rows)} + t;
+  if (t < ${matvecTile(rows)} && row < p.nRows) {
+    let total = sums[t / ${rows} * ${LANES}];
+    out[p.outAt + token * p.N + p.firstRow + row] = ${ofRow('total', `t % ${rows}`)} + ${bias};
   }`,
-)}`,
-  );
+)}`;
+  });
 
 /** Tokens and weight rows of a tile of `matmul`. */
 export const MATMUL_TILE = 64;
@@ -112,7 +130,7 @@ ${main(
       let r = i / ${unitsPerRow};
       let v = i % ${unitsPerRow} * ${unit / 4};
       let u = k / ${unit} + i % ${unitsPerRow};
-      var numbers: array<vec4<f32>, ${unit / 4}>;
+      var numbers = array<vec4<f32>, ${unit / 4}>();
       if (u < nUnits) { numbers = decode(min(firstRow + r, p.nRows - 1), u); }
       ${times(unit / 4, (j) => `ws[${place('r', `v + ${j}`)}] = numbers[${j}];`)}
     }
