@@ -47,8 +47,8 @@ export interface Backend {
   /** Writes bytes as they are stored in a file into a tensor of any type, at once. */
   load(tensor: Tensor, bytes: Uint8Array, byteOffset: number): void;
 
-  /** `out[r] = table[ids[r]]` */
-  gatherRows(out: Tensor, table: Tensor, ids: ArrayLike<number>): void;
+  /** `out[r] = table[ids[r]]`; ids in a tensor, F32 `[n, 1]`, are whole numbers below 2^24 and read when it runs. */
+  gatherRows(out: Tensor, table: Tensor, ids: ArrayLike<number> | Tensor): void;
   /** `out = x / rms(x) * weight`, row by row */
   rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void;
   /** `out[n, N] = x[n, K] · weight[N, K]ᵀ + bias[N]` */

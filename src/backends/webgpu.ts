@@ -221,10 +221,12 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const { type, cols } = table;
       const made = kernel(`gatherRows ${type}`, () => gatherRows(type));
       const nUnits = Math.ceil(cols / decoderOf(type, true).unit);
-      for (let row = 0; row < ids.length; row += MOST_IDS) {
-        const some = Array.prototype.slice.call(ids, row, row + MOST_IDS);
-        const [kept, idsAt] = recorder.keep(some);
-        const length = some.length * nUnits;
+      const n = 'length' in ids ? ids.length : ids.rows;
+      for (let row = 0; row < n; row += MOST_IDS) {
+        const end = Math.min(row + MOST_IDS, n);
+        const [kept, idsAt] =
+          'length' in ids ? recorder.keep(Array.prototype.slice.call(ids, row, end)) : [bufferOf(ids), at(ids) + row];
+        const length = (end - row) * nUnits;
         for (const { buffer, firstRow, nRows } of partsOf(table)) {
           recorder.record({
             kernel: made,
