@@ -130,7 +130,7 @@ export class Engine {
   async *#generate(
     prompt: readonly number[],
     options: GenerateOptions,
-    sample: Sampler,
+    { sample }: Sampler,
   ): AsyncGenerator<GeneratedToken> {
     const { maxTokens = 256, stopTokens, logprobs, signal } = options;
     if (maxTokens < 1) return;
