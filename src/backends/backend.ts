@@ -1,11 +1,12 @@
 /**
- * Where the arithmetic happens. A backend owns memory and nine kernels; the model code above it is the same on all.
+ * Where the arithmetic happens. A backend owns memory and ten kernels; the model code above it is the same on all.
  * Kernel calls only record: they run, in order, at the next `submit` or `read`. What each kernel computes is its
  * definition in `kernels/<name>.ts`. Shapes are checked by the backends only where a mistake would corrupt memory.
  *
  * Where one memory is too small for a model, it is spread over stages: memories counted from 0, made when first used.
  * All operands of a kernel lie in one stage; `copy` is the only way from one to another.
  */
+import type { Choice } from '../kernels/draw.ts';
 import type { Bands, Piece } from '../placement.ts';
 import type { TensorType } from '../tensorTypes.ts';
 
@@ -65,6 +66,12 @@ export interface Backend {
   add(x: Tensor, y: Tensor): void;
   /** `out = x`, F32; they may lie in different stages. */
   copy(out: Tensor, x: Tensor): void;
+  /**
+   * `token =` what `choice`, of 1 to `MAX_TOP_K` tokens, draws from one row of `logits`; -1 where one is not a number. A backend
+   * that has it lets calls be recorded, and tensors written, while a `read` is still awaited. CPU backends have none, as their
+   * logits lie where the sampler is.
+   */
+  draw?(token: Tensor, logits: Tensor, choice: Choice): void;
 
   /** Runs what was recorded. */
   submit(): Promise<void>;

@@ -8,6 +8,7 @@ import { attend, tileSizes } from '../kernels/attend.wgsl.ts';
 import { attendFew, MOST_QUERIES, mergeSplits, RUN } from '../kernels/attendFew.wgsl.ts';
 import { attendMatrix, fitsMatrix, queriesOf } from '../kernels/attendMatrix.wgsl.ts';
 import { decoderOf, layoutOf } from '../kernels/dequantize.wgsl.ts';
+import { draw, keepOfKept, keepOfLogits, SLICE } from '../kernels/draw.wgsl.ts';
 import { add, copy, ELEMENTS, swiglu } from '../kernels/elementwise.wgsl.ts';
 import { GATHERED, gatherRows } from '../kernels/gatherRows.wgsl.ts';
 import { MATMUL_TILE, MATVEC_ROWS, matmul, matvec } from '../kernels/matmul.wgsl.ts';
@@ -76,6 +77,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   }
   const roomForSplits = makeRoom('attention over so many keys');
   const roomForHalves = makeRoom('a block of tokens');
+  const roomForCandidates = makeRoom('drawing a token');
 
   function put(buffer: GPUBuffer, byteOffset: number, bytes: Uint8Array): void {
     device.queue.writeBuffer(buffer, byteOffset, bytes as Uint8Array<ArrayBuffer>, 0, bytes.length);
@@ -312,6 +314,29 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     swiglu: (out, gate, up) => each(swiglu, out, { gate, up }),
     add: (x, y) => each(add, x, { y }),
     copy: (out, x) => each(copy, out, { x }),
+    draw(token, logits, { topK: k, temperature, topP, minP, u }) {
+      const half = k * Math.ceil(logits.cols / SLICE); // of the room: a pass reads what the one before wrote to the other
+      const room = roomForCandidates(2 * 8 * half);
+      const keep = (kernel: WgslKernel, input: GPUBuffer, inputAt: number, length: number, keptAt: number): number => {
+        const nSlices = Math.ceil(length / SLICE);
+        const params = { length, k, inputAt, keptAt };
+        recorder.record({ kernel, buffers: { kept: room, input }, params, groups: [nSlices] });
+        return k * nSlices;
+      };
+      let keptAt = 0;
+      let length = keep(keepOfLogits, bufferOf(logits), at(logits), logits.cols, keptAt);
+      while (length > SLICE) {
+        length = keep(keepOfKept, room, keptAt, length, half - keptAt);
+        keptAt = half - keptAt;
+      }
+      const filters = { temperature: Math.max(temperature, 2 ** -126), topP, minP }; // above 0 in float32, too
+      recorder.record({
+        kernel: draw,
+        buffers: { token: bufferOf(token), kept: room },
+        params: { length, k, keptAt, tokenAt: at(token), ...filters, u },
+        groups: [1],
+      });
+    },
 
     submit: () => recorder.submit(),
     async read(tensor) {
