@@ -1,4 +1,5 @@
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { tinyEngine } from '../../test/tinyModel.ts';
 import { hasWebGpu, sharedWebGpu } from '../../test/webgpu.ts';
 import { UnsupportedError } from '../errors.ts';
 import { type Random, seededRandom } from '../eval/random.ts';
@@ -177,5 +178,26 @@ describe.skipIf(!hasWebGpu)('draw', () => {
       [4, 4],
       [6, 6],
     ]);
+  });
+
+  it('lets a token be decoded in one submission', async () => {
+    let nSubmissions = 0;
+    const gpu = await gpuWith((device) => {
+      const { queue } = device;
+      const submit = queue.submit.bind(queue);
+      vi.spyOn(queue, 'submit').mockImplementation((commands) => {
+        nSubmissions++;
+        submit(commands);
+      });
+      Object.defineProperty(device, 'queue', { value: queue });
+    });
+    vi.stubGlobal('navigator', { gpu });
+    onTestFinished(() => void vi.unstubAllGlobals());
+    const { engine, backend } = tinyEngine({ backend: await openWebGpu() });
+    const counts: number[] = [];
+    for await (const _ of engine.generate([1, 2, 3], { maxTokens: 6 })) counts.push(nSubmissions);
+    // the prompt and its token; then the next token's goes ahead of this one, and none behind the last
+    expect(counts).toEqual([2, 3, 4, 5, 6, 6]);
+    await backend.dispose();
   });
 });
