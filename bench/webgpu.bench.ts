@@ -14,6 +14,7 @@ import { openReference } from '../src/backends/reference.ts';
 import { openWebGpu } from '../src/backends/webgpu.ts';
 import type { ModelConfig } from '../src/config.ts';
 import { dualChunk, PLAIN } from '../src/dualChunk.ts';
+import { Engine, type GenerateOptions } from '../src/engine.ts';
 import { CASES } from '../src/kernels/cases.ts';
 import { allocKvCache } from '../src/kvCache.ts';
 import { type Placement, piecesOf } from '../src/placement.ts';
@@ -203,34 +204,31 @@ async function model(type: TensorType) {
     ['DCA', DCA],
   ] as const) {
     const transformer = makeTransformer(b, CONFIG, weights, placement, ropeFrequencies(CONFIG, LENGTH), BLOCK, 1);
-    const tokens = Array.from({ length: BLOCK }, (_, i) => (i * 7919) % vocabSize);
-    for (const round of ['warm', 'timed']) {
-      cache.length = 0;
-      const startedAt = performance.now();
-      for (let start = 0; start < LENGTH; start += BLOCK) {
-        transformer.forward(tokens, cache);
-        if (start + BLOCK < LENGTH) await b.submit();
+    const parts = { transformer, cache, blockLen: BLOCK, maxLogitRows: 1, vocabSize };
+    const engine = new Engine({ ...parts, backend: b });
+    const onHost = new Engine({ ...parts, backend: { ...b, draw: undefined } });
+    /** Milliseconds until each token, the first behind a prompt that begins with token `first`. */
+    const timesOf = async (on: Engine, first: number, options: GenerateOptions): Promise<number[]> => {
+      const prompt = Array.from({ length: LENGTH }, (_, i) => (first + i * 7919) % vocabSize);
+      const times: number[] = [];
+      let startedAt = performance.now();
+      for await (const _ of on.generate(prompt, options)) {
+        times.push(performance.now() - startedAt);
+        startedAt = performance.now();
       }
-      await b.read(transformer.logits(BLOCK - 1, 1));
-      const seconds = (performance.now() - startedAt) / 1000;
-      if (round === 'timed') console.log(`${type} model, ${name}: prefill ${LENGTH} in ${seconds.toFixed(3)} s`);
-      if (round === 'timed') facts[`prefill ${LENGTH}, ${name}`] = 1000 * seconds;
+      return times;
+    };
+    await timesOf(engine, 0, { maxTokens: 1 }); // warm
+    const [prefill, ...greedy] = await timesOf(engine, 1, { maxTokens: 32 });
+    const [, ...top40] = await timesOf(engine, 1, { maxTokens: 32, temperature: 1, topK: 40 });
+    const [, ...fromHost] = await timesOf(onHost, 1, { maxTokens: 32 });
+    facts[`prefill ${LENGTH}, ${name}`] = prefill;
+    console.log(`${type} model, ${name}: prefill ${LENGTH} in ${(prefill / 1000).toFixed(3)} s`);
+    for (const [how, times] of Object.entries({ '': greedy, ', top 40': top40, ', drawn by the host': fromHost })) {
+      const ms = times.sort((a, b) => a - b)[15];
+      facts[`decode at ${LENGTH}, ${name}${how}`] = ms;
+      console.log(`${type} model, ${name}: ${ms.toFixed(2)} ms a token at ${LENGTH}${how}`);
     }
-    const times: number[] = [];
-    const recording: number[] = []; // what of it the host took to record
-    for (let n = 0; n < 30; n++) {
-      const startedAt = performance.now();
-      transformer.forward([n], cache);
-      const logits = transformer.logits(0, 1);
-      recording.push(performance.now() - startedAt);
-      await b.read(logits);
-      times.push(performance.now() - startedAt);
-    }
-    const [ms, hostMs] = [times, recording].map((all) => all.sort((a, b) => a - b)[15]);
-    facts[`decode at ${LENGTH}, ${name}`] = ms;
-    console.log(
-      `${type} model, ${name}: ${ms.toFixed(2)} ms a token at ${LENGTH}, ${hostMs.toFixed(2)} of them recording`,
-    );
   }
 }
 

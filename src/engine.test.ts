@@ -1,12 +1,15 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../test/tinyModel.ts';
+import { hasWebGpu, sharedWebGpu } from '../test/webgpu.ts';
+import type { Backend, Tensor } from './backends/backend.ts';
 import { openReference } from './backends/reference.ts';
 import { openWasm } from './backends/wasm.ts';
 import { reRope, selfExtend, streaming, string, windowed } from './distanceBands.ts';
 import { type DualChunk, dualChunk, PLAIN } from './dualChunk.ts';
-import type { Engine, GeneratedToken, GenerateOptions } from './engine.ts';
+import { Engine, type GeneratedToken, type GenerateOptions } from './engine.ts';
 import { UnsupportedError } from './errors.ts';
 import { seededRandom } from './eval/random.ts';
+import { draw } from './kernels/draw.ts';
 import type { Placement } from './placement.ts';
 import { logSumExp } from './sampler.ts';
 
@@ -282,6 +285,193 @@ describe('reading', () => {
     expect((await first.next()).done).toBe(false);
     await first.return(undefined);
     expect(await generate(engine, TOKENS)).toHaveLength(8);
+  });
+});
+
+/** The float64 backend with a `draw`; as on a GPU, what is read takes a while. */
+function openDrawing(): Backend {
+  const backend = openReference();
+  const numbersOf = (tensor: Tensor) => (tensor as Tensor & { numbers: Float64Array }).numbers;
+  return {
+    ...backend,
+    draw: (token, logits, choice) => backend.write(token, [draw(numbersOf(logits), choice)]),
+    async read(tensor) {
+      const numbers = numbersOf(tensor).slice();
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      return numbers;
+    },
+  };
+}
+
+/** A backend that writes down what the engine asks of it, in `log`. */
+function watched(backend: Backend) {
+  const log: string[] = [];
+  const watching: Backend = {
+    ...backend,
+    gatherRows(out, table, ids) {
+      log.push(`forward ${'length' in ids ? ids.length : 'drawn'}`);
+      backend.gatherRows(out, table, ids);
+    },
+    draw(...operands) {
+      log.push('draw');
+      backend.draw?.(...operands);
+    },
+    async read(tensor) {
+      log.push(`read ${tensor.rows * tensor.cols}`);
+      const numbers = await backend.read(tensor);
+      log.push('known');
+      return numbers;
+    },
+  };
+  return { backend: watching, log };
+}
+
+describe.each([
+  { backend: 'float64', openBackend: openDrawing },
+  { backend: 'webgpu', openBackend: sharedWebGpu },
+])('a backend that draws, $backend', { timeout: 60_000 }, ({ backend: name, openBackend }) => {
+  const test = it.skipIf(name === 'webgpu' && !hasWebGpu);
+  const prompt = TOKENS.slice(0, 20);
+  const other = randomTokens(20, 'other');
+  const draws = (engine: Engine, tokens: readonly number[], options: GenerateOptions = {}) =>
+    collect(engine.generate(tokens, { maxTokens: 10, ...options }));
+  const opened = () => open({ backend: openBackend(), placement: DCA });
+  /** What a fresh engine that samples on the host goes on with. */
+  const sampled = async (tokens: readonly number[], options: GenerateOptions = {}) =>
+    draws(open({ backend: { ...openBackend(), draw: undefined }, placement: DCA }).engine, tokens, options);
+
+  /** The cache holds `prompt` and what was generated but for `nUnread` tokens, and the text can be read on from there. */
+  async function expectKept({ engine, cache }: ReturnType<typeof open>, generated: GeneratedToken[], nUnread: number) {
+    expect(cache.length).toBe(prompt.length + generated.length - nUnread);
+    const longer = [...prompt, ...generated.map(({ token }) => token), ...other];
+    const totals: number[] = [];
+    const text = await draws(engine, longer, { onProgress: (_, total) => totals.push(total) });
+    expect(totals[0]).toBe(other.length + nUnread);
+    expect(text).toEqual(await sampled(longer));
+  }
+
+  test.each<GenerateOptions>([
+    {},
+    { temperature: 1, topK: 1 },
+    { temperature: 1, topK: 5, seed: 3 },
+    { temperature: 3, topK: 256, topP: 0.9, minP: 0.01, seed: 4 },
+  ])('gives the text that the host samples, and never reads logits: %o', async (options) => {
+    const { backend, log } = watched(openBackend());
+    const text = await draws(open({ backend, placement: DCA }).engine, prompt, options);
+    expect(text).toEqual(await sampled(prompt, options));
+    expect(new Set(log)).toEqual(new Set(['forward 20', 'forward drawn', 'draw', 'read 1', 'known']));
+  });
+
+  test.each<GenerateOptions>([
+    { logprobs: 0 },
+    { repetitionPenalty: 1.3 },
+    { temperature: 1, seed: 1 },
+    { temperature: 1, topK: 257, seed: 1 },
+  ])('leaves what it cannot to the host: %o', async (options) => {
+    const { backend, log } = watched(openBackend());
+    const text = await draws(open({ backend, placement: DCA }).engine, prompt, options);
+    expect(text).toEqual(await sampled(prompt, options));
+    expect(new Set(log)).toEqual(new Set(['forward 20', 'forward 1', `read ${tinyConfig().vocabSize}`, 'known']));
+  });
+
+  test('reads nothing behind the last token, and as much as the context holds', async () => {
+    const { backend, log } = watched(openBackend());
+    const parts = open({ backend, placement: DCA, context: 25 });
+    for (const [maxTokens, nTokens] of [
+      [1, 1],
+      [2, 2],
+      [5, 5],
+      [99, 6], // the last one need not be read
+    ]) {
+      log.length = 0;
+      expect(await draws(parts.engine, prompt, { maxTokens })).toHaveLength(nTokens);
+      expect(log.filter((call) => call === 'forward drawn')).toHaveLength(nTokens - 1);
+      expect(parts.cache.length).toBe(prompt.length + nTokens - 1);
+    }
+  });
+
+  test('forgets what was read behind a stop token', async () => {
+    const varied: GenerateOptions = { temperature: 3, topK: 40, seed: 1 };
+    const tokens = (await sampled(prompt, varied)).map(({ token }) => token);
+    const at = tokens.findIndex((token, n) => n > 3 && tokens.indexOf(token) === n);
+    const parts = opened();
+    const stopped = await draws(parts.engine, prompt, { ...varied, stopTokens: new Set([tokens[at]]) });
+    expect(stopped.map(({ token }) => token)).toEqual(tokens.slice(0, at));
+    await expectKept(parts, stopped, 0);
+  });
+
+  test('keeps what the cache holds behind `maxTokens`', async () => {
+    const parts = opened();
+    await expectKept(parts, await draws(parts.engine, prompt, { maxTokens: 4 }), 1);
+  });
+
+  test('forgets what was read ahead when the text is left', async () => {
+    const parts = opened();
+    const left: GeneratedToken[] = [];
+    for await (const token of parts.engine.generate(prompt)) if (left.push(token) === 3) break;
+    await expectKept(parts, left, 1);
+  });
+
+  test('forgets what was read ahead when aborted', async () => {
+    const parts = opened();
+    const abort = new AbortController();
+    const text = parts.engine.generate(prompt, { signal: abort.signal });
+    const given: GeneratedToken[] = [(await text.next()).value, (await text.next()).value];
+    abort.abort();
+    await expect(text.next()).rejects.toThrow('aborted');
+    await expectKept(parts, given, 0);
+  });
+
+  test('throws where a logit is not a number, and may be used again', async () => {
+    const parts = opened();
+    const { backend, transformer } = parts;
+    const nan = backend.alloc('F32', 1, 1);
+    backend.write(nan, [NaN]);
+    let nLogits = 0;
+    const faulty: typeof transformer = {
+      ...transformer,
+      logits(row, nRows) {
+        const logits = transformer.logits(row, nRows);
+        if (++nLogits === 3) backend.copy(backend.view(logits, 1, 1, 7), nan);
+        return logits;
+      },
+    };
+    const engine = new Engine({ ...parts, transformer: faulty });
+    const given: GeneratedToken[] = [];
+    const text = async () => {
+      for await (const token of engine.generate(prompt)) given.push(token);
+    };
+    await expect(text()).rejects.toThrow('the model computed a logit that is not a number');
+    expect(given).toEqual((await sampled(prompt)).slice(0, 2));
+    await expectKept({ ...parts, engine }, given, 0);
+  });
+});
+
+describe('a backend that draws', () => {
+  it('is told to read on before a token is known here', async () => {
+    const { backend, log } = watched(openDrawing());
+    for await (const _ of open({ backend }).engine.generate([1, 2], { maxTokens: 4 })) log.push('given');
+    expect(log).toEqual([
+      ...['forward 2', 'draw', 'read 1', 'known'],
+      ...['forward drawn', 'draw', 'read 1', 'given'],
+      ...['forward drawn', 'draw', 'read 1', 'known', 'given'],
+      ...['forward drawn', 'draw', 'read 1', 'known', 'given'],
+      ...['known', 'given'],
+    ]);
+  });
+
+  it('may fail with a token that nobody waits for yet', async () => {
+    const backend = openDrawing();
+    let nReads = 0;
+    const failing: Backend = {
+      ...backend,
+      read: (tensor) => (++nReads === 3 ? Promise.reject(new Error('the GPU was lost')) : backend.read(tensor)),
+    };
+    const text = open({ backend: failing }).engine.generate(TOKENS);
+    await text.next();
+    await text.next();
+    await new Promise((resolve) => setTimeout(resolve, 10)); // an error that nobody took would end the process
+    await expect(text.next()).rejects.toThrow('the GPU was lost');
   });
 });
 

@@ -2,10 +2,10 @@
  * Token ids in, token ids out. The engine reads a prompt in blocks, decodes, and remembers which tokens its cache holds:
  * a prompt that begins like the last one is only read from where it differs. It knows nothing of text.
  */
-import type { Backend } from './backends/backend.ts';
+import type { Backend, Tensor } from './backends/backend.ts';
 import { UnsupportedError } from './errors.ts';
 import type { KvCache } from './kvCache.ts';
-import { logSumExp, makeSampler, type Sampler, type SamplingOptions } from './sampler.ts';
+import { checkedToken, logSumExp, makeSampler, type Sampler, type SamplingOptions } from './sampler.ts';
 import type { Transformer } from './transformer.ts';
 
 export interface PrefillOptions {
@@ -48,14 +48,24 @@ export interface EngineParts {
   vocabSize: number;
 }
 
+interface Picker {
+  /** Picks the token behind a row of the last block. */
+  pick(row: number): Promise<GeneratedToken>;
+  /** Where the picked token will be, F32 `[1, 1]`: reading may go on from there before the token is known here. */
+  readonly drawn?: Tensor;
+}
+
 export class Engine {
   readonly #parts: EngineParts;
-  /** Tokens whose keys the cache holds. */
+  /** Where a backend that can draws tokens, F32 `[1, 1]`. */
+  readonly #drawn?: Tensor;
+  /** Tokens whose keys the cache holds; while a text is generated, the cache may be a token ahead. */
   readonly #cached: number[] = [];
   #isBusy = false;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
+    if (parts.backend.draw) this.#drawn = parts.backend.alloc('F32', 1, 1);
   }
 
   /** Tokens that prompt and answer may have together. */
@@ -105,11 +115,12 @@ export class Engine {
     }
   }
 
-  /** Reads `tokens` but for what the cache holds of them, and returns the logits behind the last, `[vocabSize]`. */
+  /** Reads `tokens` but for what the cache holds of them, and picks the one behind the last. */
   async #prefill(
     tokens: readonly number[],
     { signal, onProgress }: PrefillOptions,
-  ): Promise<Float32Array | Float64Array> {
+    pick: Picker['pick'],
+  ): Promise<GeneratedToken> {
     const { blockLen } = this.#parts;
     const common = tokens.findIndex((token, at) => token !== this.#cached[at]);
     const kept = Math.min(common < 0 ? tokens.length : common, tokens.length - 1); // the last token gives the logits
@@ -122,29 +133,67 @@ export class Engine {
       this.#forward(block);
       if (at + block.length < tokens.length) await this.#parts.backend.submit(); // the last goes with its logits
     }
-    const logits = await this.#logits(block.length - 1, 1);
+    const first = await pick(block.length - 1);
     onProgress?.(tokens.length - kept, tokens.length - kept);
-    return logits;
+    return first;
   }
 
   async *#generate(
     prompt: readonly number[],
     options: GenerateOptions,
-    sample: Sampler,
+    sampler: Sampler,
   ): AsyncGenerator<GeneratedToken> {
-    const { maxTokens = 256, stopTokens, logprobs, signal } = options;
+    const { maxTokens = 256, stopTokens, signal } = options;
     if (maxTokens < 1) return;
-    let logits = await this.#prefill(prompt, options);
-    for (let n = 1; ; n++) {
-      signal?.throwIfAborted();
-      const modelLogits = logprobs === undefined ? undefined : logits.slice(); // the sampler may change them
-      const token = sample(logits, this.#cached);
-      if (stopTokens?.has(token)) return;
-      yield { token, ...(modelLogits && withLogprobs(modelLogits, token, logprobs)) };
-      if (n === maxTokens || this.#cached.length === this.context) return;
-      this.#forward([token]);
-      logits = await this.#logits(0, 1);
+    const { transformer, cache } = this.#parts;
+    const { pick, drawn } = this.#picker(options, sampler);
+    const readOn = (token: readonly number[] | Tensor): Promise<GeneratedToken> => {
+      transformer.forward(token, cache);
+      const picked = pick(0);
+      picked.catch(() => {}); // of no interest unless the text gets there
+      return picked;
+    };
+    let next: GeneratedToken | Promise<GeneratedToken> = await this.#prefill(prompt, options, pick);
+    try {
+      for (let n = 1; ; n++) {
+        const isLast = n === maxTokens || cache.length === this.context;
+        const current = next;
+        if (drawn && !isLast) next = readOn(drawn);
+        const generated = await current;
+        signal?.throwIfAborted();
+        if (stopTokens?.has(generated.token)) return;
+        yield generated;
+        if (isLast) return;
+        this.#cached.push(generated.token);
+        if (!drawn) next = readOn([generated.token]);
+      }
+    } finally {
+      cache.length = this.#cached.length; // what was read ahead in vain is forgotten
     }
+  }
+
+  /** The backend draws where it can: nothing waits for logits to come here then. */
+  #picker({ logprobs }: GenerateOptions, { sample, choose }: Sampler): Picker {
+    const { backend, transformer } = this.#parts;
+    const drawn = this.#drawn;
+    if (drawn && choose && logprobs === undefined) {
+      return {
+        drawn,
+        async pick(row) {
+          backend.draw?.(drawn, transformer.logits(row, 1), choose());
+          const [token] = await backend.read(drawn);
+          return { token: checkedToken(token) };
+        },
+      };
+    }
+    return {
+      pick: async (row) => {
+        const logits = await this.#logits(row, 1);
+        const modelLogits = logprobs === undefined ? undefined : logits.slice(); // the sampler may change them
+        const token = sample(logits, this.#cached);
+        return { token, ...(modelLogits && withLogprobs(modelLogits, token, logprobs)) };
+      },
+    };
   }
 
   async *#score(tokens: readonly number[], { signal, onProgress }: PrefillOptions): AsyncGenerator<Float64Array> {

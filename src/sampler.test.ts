@@ -1,12 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { UnsupportedError } from './errors.ts';
-import { argmax, logSumExp, makeSampler, type SamplingOptions } from './sampler.ts';
+import { seededRandom } from './eval/random.ts';
+import { argmax, type Choice, draw } from './kernels/draw.ts';
+import { checkedToken, logSumExp, makeSampler, type SamplingOptions } from './sampler.ts';
 
 const logitsOf = (probabilities: readonly number[]) => Float64Array.from(probabilities, Math.log);
 
 /** How often each token is drawn in `draws` draws. */
 function counts(probabilities: readonly number[], options: SamplingOptions, draws: number): number[] {
-  const sample = makeSampler({ temperature: 1, ...options });
+  const { sample } = makeSampler({ temperature: 1, ...options });
   const count = probabilities.map(() => 0);
   for (let n = 0; n < draws; n++) count[sample(logitsOf(probabilities), [])]++;
   return count;
@@ -23,13 +25,13 @@ const PROBABILITIES = [0.3, 0.1, 0.4, 0.2];
 
 describe('greedy', () => {
   it('is the default, and takes the first of equals', () => {
-    const sample = makeSampler();
+    const { sample } = makeSampler();
     expect(sample(Float32Array.of(1, 3, 2, 3), [])).toBe(1);
     expect(sample(Float32Array.of(-Infinity, -5, -Infinity), [])).toBe(1);
   });
 
   it('does not depend on filters or seed', () => {
-    const sample = makeSampler({ topK: 2, topP: 0.5, minP: 0.5, seed: 7 });
+    const { sample } = makeSampler({ topK: 2, topP: 0.5, minP: 0.5, seed: 7 });
     for (let n = 0; n < 20; n++) expect(sample(logitsOf(PROBABILITIES), [])).toBe(2);
   });
 });
@@ -59,7 +61,7 @@ describe('temperature', () => {
 
 describe('seed', () => {
   const draw = (seed?: number) => {
-    const sample = makeSampler({ temperature: 1, seed });
+    const { sample } = makeSampler({ temperature: 1, seed });
     return Array.from({ length: 50 }, () => sample(logitsOf(PROBABILITIES), []));
   };
 
@@ -87,8 +89,11 @@ describe('filters', () => {
     [{ minP: 0.51 }, PROBABILITIES, [0, 2]], // of the likeliest: at least 0.204
     [{ minP: 0.49 }, PROBABILITIES, [0, 2, 3]],
     [{ minP: 1 }, PROBABILITIES, [2]],
+    [{ minP: 1 }, [0.4, 0.2, 0.4], [0, 2]],
     [{ topK: 3, minP: 0.6 }, PROBABILITIES, [0, 2]],
-    [{ topK: 1 }, [0.4, 0.2, 0.4], [0, 2]], // equals stay together
+    [{ topK: 1 }, [0.2, 0.4, 0.4], [1]], // the first of equals
+    [{ topK: 3 }, [0.1, 0.2, 0.3, 0.2, 0.2], [1, 2, 3]],
+    [{ topP: 0.7 }, [0.2, 0.4, 0.2, 0.2], [0, 1, 2]],
     // in order: temperature before the shares are taken, top-k before top-p
     [{ topP: 0.5, temperature: 0.5 }, PROBABILITIES, [2]], // squares: 16 of 30
     [{ topP: 0.41, temperature: 100 }, PROBABILITIES, [0, 2]],
@@ -108,13 +113,13 @@ describe('filters', () => {
 describe('repetition penalty', () => {
   it('divides positive and multiplies negative logits of tokens in the text, each once', () => {
     const logits = Float64Array.of(4, -4, 3, -3, 0);
-    makeSampler({ repetitionPenalty: 2 })(logits, [0, 1, 4, 0, 0]);
+    makeSampler({ repetitionPenalty: 2 }).sample(logits, [0, 1, 4, 0, 0]);
     expect(Array.from(logits)).toEqual([2, -8, 3, -3, 0]);
   });
 
   it('changes the greedy choice', () => {
-    expect(makeSampler({ repetitionPenalty: 1.5 })(Float32Array.of(4, 3), [0])).toBe(1);
-    expect(makeSampler({ repetitionPenalty: 1.5 })(Float32Array.of(4, 3), [1])).toBe(0);
+    expect(makeSampler({ repetitionPenalty: 1.5 }).sample(Float32Array.of(4, 3), [0])).toBe(1);
+    expect(makeSampler({ repetitionPenalty: 1.5 }).sample(Float32Array.of(4, 3), [1])).toBe(0);
   });
 });
 
@@ -122,7 +127,8 @@ describe('refusals', () => {
   it.each<[SamplingOptions, string]>([
     [{ temperature: -0.1 }, 'temperature is -0.1; wanted a number from 0 to 100'],
     [{ temperature: NaN }, 'temperature is NaN; wanted a number from 0 to 100'],
-    [{ topK: -1 }, `topK is -1; wanted a number from 0 to ${2 ** 31}`],
+    [{ topK: -1 }, `topK is -1; wanted a whole number from 0 to ${2 ** 31}`],
+    [{ topK: 2.5 }, `topK is 2.5; wanted a whole number from 0 to ${2 ** 31}`],
     [{ topP: 1.01 }, 'topP is 1.01; wanted a number from 0 to 1'],
     [{ minP: -1 }, 'minP is -1; wanted a number from 0 to 1'],
     [{ repetitionPenalty: 0 }, 'repetitionPenalty is 0; wanted a number from 0.01 to 100'],
@@ -134,19 +140,105 @@ describe('refusals', () => {
   it.each([0, 1, 2])('a logit that is not a number, at %i', (id) => {
     for (const temperature of [0, 1]) {
       const logits = Float32Array.of(1, 2, 3).fill(NaN, id, id + 1);
-      expect(() => makeSampler({ temperature })(logits, [])).toThrow('not a number');
+      expect(() => makeSampler({ temperature }).sample(logits, [])).toThrow('not a number');
     }
+  });
+});
+
+describe('draw', () => {
+  /** The definition by sorting all. */
+  function drawBySorting(logits: Float64Array, { topK, temperature, topP, minP, u }: Choice): number {
+    let kept = Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
+    const max = logits[kept[0]];
+    const weight = (id: number) => Math.exp((logits[id] - max) / temperature);
+    const sumOf = (ids: number[]) => ids.reduce((sum, id) => sum + weight(id), 0);
+    if (topK > 0) kept = kept.slice(0, topK);
+    const total = sumOf(kept);
+    kept = kept.filter((_, n) => n === 0 || sumOf(kept.slice(0, n)) < topP * total);
+    kept = kept.filter((id) => weight(id) >= minP);
+    return kept.find((_, n) => sumOf(kept.slice(0, n + 1)) > u * sumOf(kept)) as number;
+  }
+
+  it('is what sorting all would give, for any filters and however many equals', () => {
+    const random = seededRandom('draw');
+    const drawn = new Set<number>();
+    for (let n = 0; n < 2000; n++) {
+      const round = random.pick([(x: number) => x, Math.round]);
+      const logits = Float64Array.from(random.normals(random.integer(1, 60), 2), round);
+      const choice = {
+        topK: random.integer(0, 70),
+        temperature: random.pick([0.3, 1, 4]),
+        topP: random.pick([random.uniform(), 0.999]), // the order counts whenever it is below 1
+        minP: random.pick([0, random.uniform()]),
+        u: random.uniform(),
+      };
+      const token = draw(logits, choice);
+      expect(token, JSON.stringify(choice)).toBe(drawBySorting(logits, choice));
+      drawn.add(token);
+    }
+    expect(drawn.size).toBeGreaterThan(50);
+  });
+
+  it('takes the likeliest for the least u, the least likely that is kept for the largest', () => {
+    const draws = (u: number) => draw(logitsOf(PROBABILITIES), { topK: 3, temperature: 1, topP: 1, minP: 0, u });
+    expect([0, 0.44, 0.45, 0.77, 0.78, 1 - 2 ** -32].map(draws)).toEqual([2, 2, 0, 0, 3, 3]);
+  });
+
+  it('of nothing but masked tokens is one of them', () => {
+    const masked = new Float64Array(3).fill(-Infinity);
+    expect(draw(masked, { topK: 2, temperature: 1, topP: 1, minP: 0.1, u: 0.5 })).toBe(0);
+  });
+});
+
+describe('a choice for a backend', () => {
+  it.each<[SamplingOptions, Omit<Choice, 'u'>]>([
+    [{}, { topK: 1, temperature: 1, topP: 1, minP: 0 }],
+    [
+      { topK: 7, topP: 0.5 },
+      { topK: 1, temperature: 1, topP: 0.5, minP: 0 },
+    ],
+    [
+      { temperature: 2, topK: 256, minP: 0.1 },
+      { topK: 256, temperature: 2, topP: 1, minP: 0.1 },
+    ],
+  ])('%o', (options, choice) => {
+    expect(makeSampler(options).choose?.()).toEqual({ ...choice, u: expect.any(Number) });
+  });
+
+  it.each<SamplingOptions>([
+    { temperature: 1 },
+    { temperature: 1, topP: 0.5 },
+    { temperature: 1, topK: 257 },
+    { repetitionPenalty: 1.1 },
+    { temperature: 1, topK: 5, repetitionPenalty: 0.9 },
+  ])('none for %o', (options) => {
+    expect(makeSampler(options).choose).toBeUndefined();
+  });
+
+  it('leads to the token that the sampler itself would give', () => {
+    const options = { temperature: 1, topK: 3, seed: 8 };
+    const [here, there] = [makeSampler(options), makeSampler(options)];
+    const tokens = Array.from({ length: 50 }, () => here.sample(logitsOf(PROBABILITIES), []));
+    expect(tokens).toEqual(tokens.map(() => draw(logitsOf(PROBABILITIES), there.choose?.() as Choice)));
+    expect(new Set(tokens).size).toBe(3);
+  });
+
+  it('that drew no token since a logit is not a number', () => {
+    expect(checkedToken(7)).toBe(7);
+    expect(() => checkedToken(-1)).toThrow('the model computed a logit that is not a number');
   });
 });
 
 describe('argmax and logSumExp', () => {
   it('argmax is the first of the largest', () => {
     expect(argmax([-3, -1, -1, -2])).toBe(1);
+    expect(argmax([-3, NaN, -1])).toBe(-1);
   });
 
   it('logSumExp is ln of the sum of exp, at any size of logit', () => {
     expect(logSumExp(logitsOf([1, 2, 3, 4]))).toBeCloseTo(Math.log(10), 12);
     expect(logSumExp(Float64Array.of(1000, 1000))).toBeCloseTo(1000 + Math.log(2), 12);
     expect(logSumExp(Float64Array.of(-1000, -Infinity))).toBe(-1000);
+    expect(() => logSumExp(Float64Array.of(1, NaN))).toThrow('not a number');
   });
 });

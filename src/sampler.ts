@@ -1,10 +1,11 @@
-/** From logits to the next token. Filters run in Hugging Face's order: penalty, temperature, top-k, top-p, min-p. */
+/** From logits to the next token: a penalty on what the text has, then a draw, whose definition is in `kernels/draw.ts`. */
 import { UnsupportedError } from './errors.ts';
+import { argmax, type Choice, draw, MAX_TOP_K } from './kernels/draw.ts';
 
 export interface SamplingOptions {
   /** 0 takes the likeliest token. Default 0. */
   temperature?: number;
-  /** Keep the `topK` likeliest tokens; 0 keeps all. Default 0. */
+  /** Keep the `topK` likeliest tokens, the first of equals first; 0 keeps all. Default 0. */
   topK?: number;
   /** Keep the likeliest tokens that together reach this probability. Default 1. */
   topP?: number;
@@ -16,8 +17,15 @@ export interface SamplingOptions {
   seed?: number;
 }
 
-/** Takes logits `[vocabSize]`, which it may change, and the tokens of the text so far. */
-export type Sampler = (logits: Float32Array | Float64Array, history: readonly number[]) => number;
+export interface Sampler {
+  /**
+   * The next token, from logits `[vocabSize]`, which it may change, and the tokens of the text so far.
+   * @throws Error when a logit is not a number.
+   */
+  sample(logits: Float32Array | Float64Array, history: readonly number[]): number;
+  /** In place of `sample`, how a backend is to draw the next token. Absent where that is more than its `draw` takes. */
+  choose?(): Choice;
+}
 
 const RANGES: Record<keyof SamplingOptions, [min: number, max: number]> = {
   temperature: [0, 100],
@@ -32,69 +40,42 @@ const RANGES: Record<keyof SamplingOptions, [min: number, max: number]> = {
 export function makeSampler(options: SamplingOptions = {}): Sampler {
   for (const [name, [min, max]] of Object.entries(RANGES)) {
     const value = options[name as keyof SamplingOptions];
-    if (value !== undefined && !(value >= min && value <= max)) {
-      throw new UnsupportedError(`${name} is ${value}; wanted a number from ${min} to ${max}`);
+    const kind = name === 'topK' ? 'whole number' : 'number';
+    if (value !== undefined && !(value >= min && value <= max && (kind === 'number' || Number.isInteger(value)))) {
+      throw new UnsupportedError(`${name} is ${value}; wanted a ${kind} from ${min} to ${max}`);
     }
   }
   const { temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed = 0 } = options;
   const random = seededRandom(seed);
-  return (logits, history) => {
-    if (repetitionPenalty !== 1) {
-      for (const id of new Set(history)) logits[id] *= logits[id] > 0 ? 1 / repetitionPenalty : repetitionPenalty;
-    }
-    if (temperature === 0) return argmax(logits);
-    const weights = Float64Array.from(logits);
-    const max = weights[argmax(logits)];
-    for (let id = 0; id < weights.length; id++) weights[id] = Math.exp((weights[id] - max) / temperature);
-    const threshold = Math.max(minP, topK > 0 || topP < 1 ? topThreshold(weights, topK, topP) : 0);
-    return draw(weights, threshold, random());
+  const filters = temperature === 0 ? { topK: 1, temperature: 1 } : { topK, temperature };
+  const choose = (): Choice => ({ ...filters, topP, minP, u: random() });
+  const isForBackends = repetitionPenalty === 1 && filters.topK > 0 && filters.topK <= MAX_TOP_K;
+  return {
+    sample(logits, history) {
+      if (repetitionPenalty !== 1) {
+        for (const id of new Set(history)) logits[id] *= logits[id] > 0 ? 1 / repetitionPenalty : repetitionPenalty;
+      }
+      return checkedToken(draw(logits, choose()));
+    },
+    ...(isForBackends && { choose }),
   };
 }
 
-/** Index of the largest value, the first of several. @throws Error when a value is not a number. */
-export function argmax(values: ArrayLike<number>): number {
-  let best = 0;
-  for (let i = 0; i < values.length; i++) {
-    if (Number.isNaN(values[i])) throw new Error('the model computed a logit that is not a number');
-    if (values[i] > values[best]) best = i;
-  }
-  return best;
+/** A token as `draw` gives it. @throws Error when that is none, since a logit is not a number. */
+export function checkedToken(token: number): number {
+  if (token < 0) throw new Error('the model computed a logit that is not a number');
+  return token;
 }
 
 /** `ln(sum(exp(values)))`: a token's log-probability is its logit less this. */
 export function logSumExp(values: Float32Array | Float64Array): number {
-  const max = values[argmax(values)];
+  const max = values[checkedToken(argmax(values))];
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += Math.exp(values[i] - max);
   return max + Math.log(sum);
 }
 
 // --- internal ---
-
-/** Smallest weight that top-k and then top-p keep. Tokens of equal weight stay or go together. */
-function topThreshold(weights: Float64Array, topK: number, topP: number): number {
-  const descending = weights.slice().sort().reverse();
-  const kept = topK > 0 ? descending.subarray(0, topK) : descending;
-  const wanted = topP * kept.reduce((a, b) => a + b, 0);
-  let last = 0;
-  for (let sum = kept[0]; sum < wanted && last + 1 < kept.length; sum += kept[last]) last++;
-  return kept[last];
-}
-
-/** Draws an index by weight among those at least `threshold`; `u` in [0, 1). */
-function draw(weights: Float64Array, threshold: number, u: number): number {
-  let total = 0;
-  for (const weight of weights) if (weight >= threshold) total += weight;
-  let left = u * total;
-  let last = 0;
-  for (let id = 0; id < weights.length; id++) {
-    if (weights[id] < threshold) continue;
-    last = id;
-    left -= weights[id];
-    if (left < 0) return id;
-  }
-  return last;
-}
 
 /** Mulberry32 (Tommy Ettinger): 32 bits of state, uniform in [0, 1). */
 function seededRandom(seed: number): () => number {

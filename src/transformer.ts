@@ -44,9 +44,10 @@ export interface WeightBytes {
 export interface Transformer {
   /**
    * Reads `tokens` (at most `blockLen`) behind what the cache holds, and appends them to it. Only records: the work is
-   * done at the backend's next `submit` or `read`. A prompt split into any blocks gives the same logits.
+   * done at the backend's next `submit` or `read`. A prompt split into any blocks gives the same logits. A backend that
+   * draws tokens has them in a tensor, F32 `[n, 1]`.
    */
-  forward(tokens: ArrayLike<number>, cache: KvCache): void;
+  forward(tokens: ArrayLike<number> | Tensor, cache: KvCache): void;
   /** Logits of rows `row..row + nRows` (at most `maxLogitRows`) of the last block, `[nRows, vocabSize]`. */
   logits(row: number, nRows: number): Tensor;
 }
@@ -126,8 +127,8 @@ export function makeTransformer(
     }
   }
 
-  function forward(tokens: ArrayLike<number>, cache: KvCache): void {
-    const n = tokens.length;
+  function forward(tokens: ArrayLike<number> | Tensor, cache: KvCache): void {
+    const n = 'length' in tokens ? tokens.length : tokens.rows;
     const start = cache.length;
     const rows = (t: Tensor) => b.view(t, n, t.cols);
     const perHead = (t: Tensor) => b.view(t, (n * t.cols) / headDim, headDim);

@@ -21,7 +21,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['kvTypes', []],
   ['bundled', [NODE]],
   ['config', ['errors']],
-  ['sampler', ['errors']],
+  ['sampler', ['errors', 'kernels/draw']],
   ['rope', [], ['config']],
   ['method', ['config', 'distanceBands', 'dualChunk', 'errors', 'placement']],
 

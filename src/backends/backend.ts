@@ -1,11 +1,12 @@
 /**
- * Where the arithmetic happens. A backend owns memory and nine kernels; the model code above it is the same on all.
+ * Where the arithmetic happens. A backend owns memory and ten kernels; the model code above it is the same on all.
  * Kernel calls only record: they run, in order, at the next `submit` or `read`. What each kernel computes is its
  * definition in `kernels/<name>.ts`. Shapes are checked by the backends only where a mistake would corrupt memory.
  *
  * Where one memory is too small for a model, it is spread over stages: memories counted from 0, made when first used.
  * All operands of a kernel lie in one stage; `copy` is the only way from one to another.
  */
+import type { Choice } from '../kernels/draw.ts';
 import type { Bands, Piece } from '../placement.ts';
 import type { TensorType } from '../tensorTypes.ts';
 
@@ -47,8 +48,8 @@ export interface Backend {
   /** Writes bytes as they are stored in a file into a tensor of any type, at once. */
   load(tensor: Tensor, bytes: Uint8Array, byteOffset: number): void;
 
-  /** `out[r] = table[ids[r]]` */
-  gatherRows(out: Tensor, table: Tensor, ids: ArrayLike<number>): void;
+  /** `out[r] = table[ids[r]]`; ids in a tensor, F32 `[n, 1]`, are whole numbers below 2^24 and read when it runs. */
+  gatherRows(out: Tensor, table: Tensor, ids: ArrayLike<number> | Tensor): void;
   /** `out = x / rms(x) * weight`, row by row */
   rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void;
   /** `out[n, N] = x[n, K] · weight[N, K]ᵀ + bias[N]` */
@@ -65,6 +66,12 @@ export interface Backend {
   add(x: Tensor, y: Tensor): void;
   /** `out = x`, F32; they may lie in different stages. */
   copy(out: Tensor, x: Tensor): void;
+  /**
+   * `token =` what `choice`, of 1 to `MAX_TOP_K` tokens, draws from one row of `logits`; -1 where one is not a number. A backend
+   * that has it lets calls be recorded, and tensors written, while a `read` is still awaited. CPU backends have none, as their
+   * logits lie where the sampler is.
+   */
+  draw?(token: Tensor, logits: Tensor, choice: Choice): void;
 
   /** Runs what was recorded. */
   submit(): Promise<void>;

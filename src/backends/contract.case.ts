@@ -209,6 +209,16 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       expect(await read(second)).toEqual([20, 21, 20, 21, 0, 1]);
     });
 
+    check('gatherRows takes ids from a tensor, as they are when it runs', async () => {
+      const table = filled(4, 2, [0, 1, 10, 11, 20, 21, 30, 31]);
+      const [ids, out] = [filled(4, 1, [9, 0, 0, 9]), b.alloc('F32', 2, 2)];
+      const [before, behind] = [filled(2, 1, [3, 1]), filled(2, 1, [2, 2])];
+      b.copy(b.view(ids, 2, 1, 1), before);
+      b.gatherRows(out, table, b.view(ids, 2, 1, 1));
+      b.copy(b.view(ids, 2, 1, 1), behind);
+      expect(await read(out)).toEqual([30, 31, 10, 11]);
+    });
+
     check('submit runs calls once, and may be repeated', async () => {
       const [x, one] = [filled(1, 9, Array(9).fill(0)), filled(1, 9, Array(9).fill(1))];
       await b.submit();

@@ -71,7 +71,8 @@ export function openReference(): Backend {
     },
 
     gatherRows(out, table, ids) {
-      for (let r = 0; r < ids.length; r++) numbersOf(out).set(decodedRow(table, ids[r]), r * out.cols);
+      const rows = 'length' in ids ? ids : numbersOf(ids);
+      for (let r = 0; r < rows.length; r++) numbersOf(out).set(decodedRow(table, rows[r]), r * out.cols);
     },
     rmsNorm: (out, x, weight, eps) => rmsNorm(numbersOf(out), numbersOf(x), numbersOf(weight), eps),
     matmul: (out, x, weight, bias) =>

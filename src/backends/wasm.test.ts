@@ -227,6 +227,7 @@ describe('several wasm memories', () => {
     const seen = pieces({ n: 2 });
     for (const call of [
       () => b.gatherRows(x, y, [0]),
+      () => b.gatherRows(x, x, y),
       () => b.rmsNorm(x, x, y, 0),
       () => b.matmul(x, x, y),
       () => b.matmul(x, x, x, y),

@@ -98,7 +98,7 @@ export function openWasm({
     write: (tensor, values) => stageOf(tensor).write(tensor, values),
     load: (tensor, bytes, byteOffset) => stageOf(tensor).load(tensor, bytes, byteOffset),
 
-    gatherRows: (out, table, ids) => stageOf(out, table).gatherRows(out, table, ids),
+    gatherRows: (out, table, ids) => stageOf(out, table, 'length' in ids ? undefined : ids).gatherRows(out, table, ids),
     rmsNorm: (out, x, weight, eps) => stageOf(out, x, weight).rmsNorm(out, x, weight, eps),
     matmul: (out, x, weight, bias) => stageOf(out, x, weight, bias).matmul(out, x, weight, bias),
     rotate: (out, x, cos, sin) => stageOf(out, x, cos, sin).rotate(out, x, cos, sin),

@@ -167,7 +167,7 @@ export function openStage(
       Object.assign(ids, { at: allocBytes(4 * length), length, used: 0 });
     }
     const address = ids.at + 4 * ids.used;
-    new Uint32Array(memory.buffer, address, values.length).set(values);
+    new Float32Array(memory.buffer, address, values.length).set(values);
     ids.used += values.length;
     return address;
   }
@@ -229,11 +229,12 @@ export function openStage(
     load: (tensor, bytes, byteOffset) =>
       new Uint8Array(memory.buffer, at(tensor) + byteOffset, bytes.length).set(bytes),
 
-    gatherRows(out, table, rows) {
+    gatherRows(out, table, ids) {
       const { type, cols } = table;
-      const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), keepIds(rows), cols];
+      const [n, idsAt] = 'length' in ids ? [ids.length, keepIds(ids)] : [ids.rows, at(ids)];
+      const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), idsAt, cols];
       // a row may be any of the table's, so it is no row of the commands before and after
-      record({ kernel: 'gatherRows', args }, rows.length, rowsEach(rows.length));
+      record({ kernel: 'gatherRows', args }, n, rowsEach(n));
     },
     rmsNorm(out, x, weight, eps) {
       const args = [at(out), at(x), at(weight), x.cols, eps];

@@ -1,7 +1,10 @@
-import { afterEach, describe, expect, it, vi } from 'vitest';
-import { hasWebGpu } from '../../test/webgpu.ts';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { tinyEngine } from '../../test/tinyModel.ts';
+import { hasWebGpu, sharedWebGpu } from '../../test/webgpu.ts';
 import { UnsupportedError } from '../errors.ts';
+import { type Random, seededRandom } from '../eval/random.ts';
 import { gatherRows, matmul } from '../kernels/cases.ts';
+import { type Choice, draw, MAX_TOP_K } from '../kernels/draw.ts';
 import { expectRight, oneOfEach, runContract } from './contract.case.ts';
 import { openWebGpu } from './webgpu.ts';
 
@@ -91,5 +94,110 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
     const again = await openWebGpu();
     expect(Array.from(await again.read(again.alloc('F32', 1, 2)))).toEqual([0, 0]);
     await again.dispose();
+  });
+});
+
+describe.skipIf(!hasWebGpu)('draw', () => {
+  const b = sharedWebGpu();
+  const GREEDY: Choice = { topK: 1, temperature: 1, topP: 1, minP: 0, u: 0 };
+
+  /** The tokens that `choices` draw, from logits that have a row of NaN before and behind them. */
+  async function draws(logits: Float32Array, choices: readonly Choice[]): Promise<number[]> {
+    const n = logits.length;
+    const [guarded, tokens] = [b.alloc('F32', 3, n), b.alloc('F32', choices.length, 1)];
+    b.write(guarded, new Float32Array(3 * n).fill(NaN));
+    b.write(b.view(guarded, 1, n, n), logits);
+    for (const [at, choice] of choices.entries()) b.draw?.(b.view(tokens, 1, 1, at), b.view(guarded, 1, n, n), choice);
+    return Array.from(await b.read(tokens));
+  }
+
+  const randomLogits = (n: number, { normals, integer, pick }: Random): Float32Array => {
+    const round = pick([(x: number) => x, Math.round]); // as they are, or many equals
+    const mask = pick([0, 1]); // nothing, or about half of them
+    return normals(n, pick([0.1, 1, 5])).map((x) => (mask * integer(0, 1) === 1 ? -Infinity : round(x)));
+  };
+  const randomChoice = ({ uniform, integer, pick }: Random): Choice => ({
+    topK: pick([integer(1, 8), integer(1, MAX_TOP_K), MAX_TOP_K]),
+    temperature: pick([1e-45, 0.5, 1, 3, 100]),
+    topP: pick([1, uniform()]),
+    minP: pick([0, uniform() ** 4]),
+    u: pick([0, 1 - 2 ** -32, uniform(), uniform()]),
+  });
+
+  // less than a slice, whole slices and one more or less, several passes
+  const SIZES = [1, 2, 60, 1023, 1024, 1025, 5000, 128256];
+  it.each(SIZES)('draws what the definition draws, from %i tokens', async (n) => {
+    const random = seededRandom(`draw ${n}`);
+    for (let round = 0; round < 4; round++) {
+      const logits = randomLogits(n, random);
+      const choices = [GREEDY, ...Array.from({ length: n > 10_000 ? 5 : 25 }, () => randomChoice(random))];
+      const found = await draws(logits, choices);
+      for (const [at, choice] of choices.entries()) {
+        // in float32, borders between tokens may lie on the other side of `u`
+        const near = [-1e-5, 1e-5].map((shift) => Math.min(Math.max(0, choice.u + shift), 1 - 2 ** -32));
+        const [first, last] = near.map((u) => draw(logits, { ...choice, u }));
+        const isInOrder = (a: number, b: number) => logits[a] > logits[b] || (logits[a] === logits[b] && a <= b);
+        const isRight = isInOrder(first, found[at]) && isInOrder(found[at], last);
+        expect(isRight, `${found[at]} is not ${first} to ${last}: ${JSON.stringify(choice)}`).toBe(true);
+      }
+    }
+  });
+
+  it.each([0, 5, 1023, 1024, 2999])('gives no token where logit %i is not a number', async (at) => {
+    for (const bits of [0x7fc00000, 0xffc00000, 0x7f800001]) {
+      const logits = seededRandom('nan').normals(3000);
+      new Uint32Array(logits.buffer)[at] = bits;
+      const choices = [GREEDY, { ...GREEDY, topK: 40, u: 0.5 }];
+      expect(await draws(logits, choices)).toEqual([-1, -1]);
+    }
+  });
+
+  it('takes -0 for 0, and knows the largest and the smallest numbers', async () => {
+    expect(await draws(Float32Array.of(-1, -0, 0), [GREEDY])).toEqual([1]);
+    expect(await draws(Float32Array.of(1.4e-45, 2.8e-45, 0), [GREEDY])).toEqual([1]);
+    expect(await draws(Float32Array.of(-3.4e38, 3.3e38, 3.4e38, -Infinity), [GREEDY])).toEqual([2]);
+    expect(await draws(Float32Array.of(-Infinity, -3.4e38), [GREEDY])).toEqual([1]);
+    expect(await draws(Float32Array.of(-Infinity, -Infinity), [{ ...GREEDY, topK: 2 }])).toEqual([0]);
+  });
+
+  it('draws the second of two equals from a half on', async () => {
+    const choice = { ...GREEDY, topK: 9, minP: 1 };
+    const choices = [0, 0.49999, 0.5, 1 - 2 ** -32].map((u) => ({ ...choice, u }));
+    expect(await draws(Float32Array.of(1, -Infinity, 2, 2, 1.99), choices)).toEqual([2, 2, 3, 3]);
+  });
+
+  it('goes on recording and writing while what was read is on its way', async () => {
+    const x = b.alloc('F32', 1, 2);
+    const readings = [1, 2, 3].map((value) => {
+      b.write(x, [value, value]);
+      b.add(x, x);
+      return b.read(x);
+    });
+    expect((await Promise.all(readings)).map((numbers) => Array.from(numbers))).toEqual([
+      [2, 2],
+      [4, 4],
+      [6, 6],
+    ]);
+  });
+
+  it('lets a token be decoded in one submission', async () => {
+    let nSubmissions = 0;
+    const gpu = await gpuWith((device) => {
+      const { queue } = device;
+      const submit = queue.submit.bind(queue);
+      vi.spyOn(queue, 'submit').mockImplementation((commands) => {
+        nSubmissions++;
+        submit(commands);
+      });
+      Object.defineProperty(device, 'queue', { value: queue });
+    });
+    vi.stubGlobal('navigator', { gpu });
+    onTestFinished(() => void vi.unstubAllGlobals());
+    const { engine, backend } = tinyEngine({ backend: await openWebGpu() });
+    const counts: number[] = [];
+    for await (const _ of engine.generate([1, 2, 3], { maxTokens: 6 })) counts.push(nSubmissions);
+    // the prompt and its token; then the next token's goes ahead of this one, and none behind the last
+    expect(counts).toEqual([2, 3, 4, 5, 6, 6]);
+    await backend.dispose();
   });
 });

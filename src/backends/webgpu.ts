@@ -8,6 +8,7 @@ import { attend, tileSizes } from '../kernels/attend.wgsl.ts';
 import { attendFew, keysAtOnce, lanesOf, MOST_QUERIES, mergeSplits } from '../kernels/attendFew.wgsl.ts';
 import { attendMatrix, queriesOf, subgroupsFor } from '../kernels/attendMatrix.wgsl.ts';
 import { decoderOf, layoutOf } from '../kernels/dequantize.wgsl.ts';
+import { draw, keepOfKept, keepOfLogits, SLICE } from '../kernels/draw.wgsl.ts';
 import { add, copy, ELEMENTS, swiglu } from '../kernels/elementwise.wgsl.ts';
 import { GATHERED, gatherRows } from '../kernels/gatherRows.wgsl.ts';
 import { MATMUL_TILE, matmul, matvec, matvecRows, matvecTile } from '../kernels/matmul.wgsl.ts';
@@ -77,6 +78,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   }
   const roomForSplits = makeRoom('attention over so many keys');
   const roomForHalves = makeRoom('a block of tokens');
+  const roomForCandidates = makeRoom('drawing a token');
 
   function put(buffer: GPUBuffer, byteOffset: number, bytes: Uint8Array): void {
     device.queue.writeBuffer(buffer, byteOffset, bytes as Uint8Array<ArrayBuffer>, 0, bytes.length);
@@ -223,10 +225,12 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const { type, cols } = table;
       const made = kernel(`gatherRows ${type}`, () => gatherRows(type));
       const nUnits = Math.ceil(cols / decoderOf(type, true).unit);
-      for (let row = 0; row < ids.length; row += MOST_IDS) {
-        const some = Array.prototype.slice.call(ids, row, row + MOST_IDS);
-        const [kept, idsAt] = recorder.keep(some);
-        const length = some.length * nUnits;
+      const n = 'length' in ids ? ids.length : ids.rows;
+      for (let row = 0; row < n; row += MOST_IDS) {
+        const end = Math.min(row + MOST_IDS, n);
+        const [kept, idsAt] =
+          'length' in ids ? recorder.keep(Array.prototype.slice.call(ids, row, end)) : [bufferOf(ids), at(ids) + row];
+        const length = (end - row) * nUnits;
         for (const { buffer, firstRow, nRows } of partsOf(table)) {
           recorder.record({
             kernel: made,
@@ -316,6 +320,29 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     swiglu: (out, gate, up) => each(swiglu, out, { gate, up }),
     add: (x, y) => each(add, x, { y }),
     copy: (out, x) => each(copy, out, { x }),
+    draw(token, logits, { topK: k, temperature, topP, minP, u }) {
+      const half = k * Math.ceil(logits.cols / SLICE); // of the room: a pass reads what the one before wrote to the other
+      const room = roomForCandidates(2 * 8 * half);
+      const keep = (kernel: WgslKernel, input: GPUBuffer, inputAt: number, length: number, keptAt: number): number => {
+        const nSlices = Math.ceil(length / SLICE);
+        const params = { length, k, inputAt, keptAt };
+        recorder.record({ kernel, buffers: { kept: room, input }, params, groups: [nSlices] });
+        return k * nSlices;
+      };
+      let keptAt = 0;
+      let length = keep(keepOfLogits, bufferOf(logits), at(logits), logits.cols, keptAt);
+      while (length > SLICE) {
+        length = keep(keepOfKept, room, keptAt, length, half - keptAt);
+        keptAt = half - keptAt;
+      }
+      const filters = { temperature: Math.max(temperature, 2 ** -126), topP, minP }; // above 0 in float32, too
+      recorder.record({
+        kernel: draw,
+        buffers: { token: bufferOf(token), kept: room },
+        params: { length, k, keptAt, tokenAt: at(token), ...filters, u },
+        groups: [1],
+      });
+    },
 
     submit: () => recorder.submit(),
     async read(tensor) {

@@ -41,9 +41,9 @@ export interface Recorder {
   alloc(nBytes: number, what: string): GPUBuffer;
   record(call: Call): void;
   /**
-   * Keeps whole numbers for the calls recorded until the next submission; a buffer of them and where they begin in it.
+   * Keeps numbers for the calls recorded until the next submission; a buffer of them and where they begin in it.
    */
-  keep(values: ArrayLike<number>): [ids: GPUBuffer, at: number];
+  keep(values: ArrayLike<number>): [kept: GPUBuffer, at: number];
   /** Runs what was recorded. Resolves when what was submitted before is done, so that the GPU never waits. */
   submit(): Promise<void>;
   /** Runs what was recorded, and reads bytes of a buffer. */
@@ -265,7 +265,7 @@ export function openRecorder(device: GPUDevice): Recorder {
       const page = pageFor(4 * values.length);
       if (numberOf.get(page.buffer) === undefined) numberOf.set(page.buffer, nBuffers++);
       const at = (used % PAGE) / 4;
-      page.words.set(values, at);
+      page.floats.set(values, at);
       used += Math.ceil((4 * values.length) / SLOT) * SLOT;
       return [page.buffer, at];
     },

@@ -207,7 +207,7 @@ export function dequantizeRow(type: i32, row: usize, out: usize, cols: i32): voi
   }
 }
 
-/** Items are ids. `out[r] = table[ids[r]]`, `ids` `[n]` u32, `table` rows of `rowBytes` stored bytes. */
+/** Items are ids. `out[r] = table[ids[r]]`, `ids` `[n]` f32, `table` rows of `rowBytes` stored bytes. */
 export function gatherRows(
   scratch: usize,
   begin: i32,
@@ -220,7 +220,7 @@ export function gatherRows(
   cols: i32,
 ): void {
   for (let r = begin; r < end; r++) {
-    const id = load<u32>(ids + ((r as usize) << 2)) as usize;
+    const id = load<f32>(ids + ((r as usize) << 2)) as usize;
     dequantizeRow(type, table + id * rowBytes, out + (r as usize) * ((cols as usize) << 2), cols);
   }
 }

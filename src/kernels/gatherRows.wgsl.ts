@@ -11,7 +11,7 @@ export function gatherRows(type: TensorType): WgslKernel {
   const decoder = decoderOf(type, true);
   return {
     name: `gatherRows ${type}`,
-    buffers: { out: 'f32', table: decoder.element, ids: 'u32' },
+    buffers: { out: 'f32', table: decoder.element, ids: 'f32' },
     nWritten: 1,
     params: ['length', 'nUnits', 'K', 'firstRow', 'nRows', 'outAt', 'weightAt', 'idsAt'],
     text: ({ table, ids }) => `${decoder.text(table)}
@@ -22,7 +22,7 @@ ${main(
   if (i >= p.length) { return; }
   let r = i / p.nUnits;
   let u = i % p.nUnits;
-  let row = ${ids}[p.idsAt + r] - p.firstRow;
+  let row = u32(${ids}[p.idsAt + r]) - p.firstRow;
   if (row >= p.nRows) { return; }
   let numbers = decode(row, u);
   let to = p.outAt + r * p.K;
