@@ -52,6 +52,9 @@ export interface Transformer {
   logits(row: number, nRows: number): Tensor;
 }
 
+/** Queries have a position against each band of keys. */
+const VARIANTS = ['intra', 'succ', 'inter'] as const;
+
 /** Columns of each scratch buffer; in every stage, a block has a row of each for every token. */
 const scratchColumns = (config: ModelConfig) => ({
   x: config.hiddenSize, // residual stream
@@ -59,9 +62,7 @@ const scratchColumns = (config: ModelConfig) => ({
   q: config.numAttentionHeads * config.headDim,
   k: config.numKeyValueHeads * config.headDim,
   v: config.numKeyValueHeads * config.headDim,
-  qIntra: config.numAttentionHeads * config.headDim,
-  qSucc: config.numAttentionHeads * config.headDim,
-  qInter: config.numAttentionHeads * config.headDim,
+  rotated: VARIANTS.length * config.numAttentionHeads * config.headDim, // q at the position of each variant in use
   o: config.numAttentionHeads * config.headDim,
   gate: config.intermediateSize,
   up: config.intermediateSize,
@@ -69,8 +70,13 @@ const scratchColumns = (config: ModelConfig) => ({
 
 type Buffers = Record<keyof ReturnType<typeof scratchColumns>, Tensor>;
 
-/** Angles of a block's tokens, `[blockLen, headDim / 2]`: of its keys, and of its queries in every variant. */
-type Turn = Record<'key' | 'interKey' | keyof Queries, { cos: Tensor; sin: Tensor }>;
+interface Angles {
+  readonly cos: Tensor; // [n, headDim / 2]
+  readonly sin: Tensor;
+}
+
+/** Angles of a block's tokens: of its keys, and of its queries in each variant, one variant after the other. */
+type Turn = Record<'key' | 'interKey' | 'query', Angles>;
 
 /** Bytes of float32 scratch memory that `makeTransformer` allocates in every stage. */
 export function scratchBytes(config: ModelConfig, blockLen: number): number {
@@ -101,20 +107,23 @@ export function makeTransformer(
   const stageOf = weights.layers.map(({ inputLayernorm }) => inputLayernorm.stage);
   const stages = Array.from({ length: 1 + Math.max(...stageOf) }, (_, stage) => {
     const scratch = (cols: number) => b.alloc('F32', blockLen, cols, stage);
-    const angles = () => ({ cos: scratch(headDim / 2), sin: scratch(headDim / 2) });
-    const turn: Turn = { key: angles(), interKey: angles(), intra: angles(), succ: angles(), inter: angles() };
+    const angles = (forms = 1): Angles => {
+      const table = () => b.alloc('F32', forms * blockLen, headDim / 2, stage);
+      return { cos: table(), sin: table() };
+    };
+    const turn: Turn = { key: angles(), interKey: angles(), query: angles(VARIANTS.length) };
     return { buffers: mapBuffers(scratchColumns(config), scratch), turn };
   });
   const normed = b.alloc('F32', maxLogitRows, hiddenSize);
   const logits = b.alloc('F32', maxLogitRows, vocabSize);
 
-  /** Angles of `n` tokens from `start` on, as cos and sin times `factor`; in float64, so that far positions are exact. */
-  function writeAngles(name: keyof Turn, n: number, start: number, at: (i: number) => [number, number]) {
+  /** Angles of `n` rows, as cos and sin times `factor`; in float64, so that far positions are exact. */
+  function writeAngles(name: keyof Turn, n: number, at: (row: number) => [position: number, factor: number]) {
     const half = headDim / 2;
     const cosines = new Float64Array(n * half);
     const sines = new Float64Array(n * half);
     for (let r = 0; r < n; r++) {
-      const [position, factor] = at(start + r);
+      const [position, factor] = at(r);
       for (let d = 0; d < half; d++) {
         const angle = position * rope.invFreq[d];
         cosines[r * half + d] = factor * Math.cos(angle);
@@ -136,27 +145,32 @@ export function makeTransformer(
     // positions, once for all layers. The softmax scale rides on the queries, so keys do not depend on length.
     const softmaxScale = (i: number) => (rope.attentionFactor * placement.attentionScale(i)) / Math.sqrt(headDim);
     const pieces = piecesOf(placement, start, n, config.slidingWindow);
-    const variants = (['intra', 'succ', 'inter'] as const).filter((variant) =>
-      pieces.some(({ bands }) => bands[variant].to > bands[variant].from),
-    );
-    writeAngles('key', n, start, (j) => [placement.keyPosition(j), rope.attentionFactor]);
+    const variants = VARIANTS.filter((variant) => pieces.some(({ bands }) => bands[variant].to > bands[variant].from));
+    writeAngles('key', n, (r) => [placement.keyPosition(start + r), rope.attentionFactor]);
     const { interKeyPosition } = placement;
-    if (interKeyPosition) writeAngles('interKey', n, start, (j) => [interKeyPosition(j), rope.attentionFactor]);
-    for (const variant of variants) {
-      writeAngles(variant, n, start, (i) => [placement.queryPositions(i)[variant], softmaxScale(i)]);
-    }
-    const rotate = (out: Tensor, input: Tensor, { cos, sin }: Turn['key']) =>
-      b.rotate(out, input, rows(cos), rows(sin));
+    if (interKeyPosition) writeAngles('interKey', n, (r) => [interKeyPosition(start + r), rope.attentionFactor]);
+    writeAngles('query', variants.length * n, (r) => {
+      const i = start + (r % n);
+      return [placement.queryPositions(i)[variants[Math.floor(r / n)]], softmaxScale(i)];
+    });
+    const rotate = (out: Tensor, input: Tensor, { cos, sin }: Angles) => {
+      const [cosines, sines] = [cos, sin].map((table) => b.view(table, out.rows, table.cols));
+      b.rotate(out, input, cosines, sines);
+    };
     const blocks = stages.map(({ buffers, turn }) => {
       const block = mapBuffers(buffers, rows);
-      const queries: Queries = { intra: block.qIntra, succ: block.qSucc, inter: block.qInter };
-      return { ...block, queries, turn };
+      const { cols } = block.q;
+      const rotated = b.view(buffers.rotated, variants.length * n, cols);
+      /** Where a variant is; one that is not in use is no one's, and anywhere. */
+      const variant = (name: keyof Queries) => b.view(rotated, n, cols, Math.max(0, variants.indexOf(name)) * n * cols);
+      const queries: Queries = { intra: variant('intra'), succ: variant('succ'), inter: variant('inter') };
+      return { ...block, rotated, queries, turn };
     });
 
     let stream = blocks[0].x;
     b.gatherRows(stream, weights.embedTokens, tokens);
     weights.layers.forEach((layer, l) => {
-      const { x, h, q, k, v, queries, o, gate, up, turn } = blocks[stageOf[l]];
+      const { x, h, q, k, v, rotated, queries, o, gate, up, turn } = blocks[stageOf[l]];
       if (x.stage !== stream.stage) b.copy(x, stream); // the residual stream goes where the layer is
       stream = x;
       // attention: norm, project, rotate, remember, attend, project, add
@@ -170,7 +184,7 @@ export function makeTransformer(
       if (kInter) rotate(kInter, k, turn.interKey);
       rotate(k, k, turn.key);
       b.append(cache.layers[l], k, v, start, kInter);
-      for (const variant of variants) rotate(queries[variant], q, turn[variant]);
+      rotate(rotated, q, turn.query);
       b.attend(o, queries, cache.layers[l], pieces);
       b.matmul(h, o, layer.oProj.weight, layer.oProj.bias);
       b.add(x, h);

@@ -48,10 +48,11 @@ export function openNaive(): Backend {
     },
     rotate(out, x, cos, sin) {
       const [to, from, cosines, sines, half] = [numbersOf(out), numbersOf(x), numbersOf(cos), numbersOf(sin), cos.cols];
-      for (let at = 0; at < from.length; at += 2 * half) {
+      for (let at = 0; at < to.length; at += 2 * half) {
+        const source = at % from.length;
         const row = Math.floor(at / x.cols) * half;
         for (let d = 0; d < half; d++) {
-          const [a, b, c, s] = [from[at + d], from[at + d + half], cosines[row + d], sines[row + d]];
+          const [a, b, c, s] = [from[source + d], from[source + d + half], cosines[row + d], sines[row + d]];
           to[at + d] = f32(f32(a * c) - f32(b * s));
           to[at + d + half] = f32(f32(b * c) + f32(a * s));
         }

@@ -54,7 +54,10 @@ export interface Backend {
   rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void;
   /** `out[n, N] = x[n, K] · weight[N, K]ᵀ + bias[N]` */
   matmul(out: Tensor, x: Tensor, weight: Tensor, bias?: Tensor): void;
-  /** Rotates every head of `x[n, nHeads * headDim]` by the angles of its row, `cos` and `sin` `[n, headDim / 2]`. */
+  /**
+   * Rotates every head of `x[n, nHeads * headDim]` by the angles of its row, `cos` and `sin` `[n, headDim / 2]`. Where `out` and
+   * the angles have several times `n` rows, `x` is rotated again by each `n` of them.
+   */
   rotate(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor): void;
   /** Puts `n` rotated keys and values, `[n, nKvHeads * headDim]`, into the cache at position `start`; a second form too. */
   append(kv: KvLayer, k: Tensor, v: Tensor, start: number, kInter?: Tensor): void;

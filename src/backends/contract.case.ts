@@ -264,6 +264,32 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       expect(await answer(pieces)).toEqual(await answer([[0, length]]));
     });
 
+    check('a cache holds what it held when more tokens come than it had room for', async () => {
+      const [length, more, headDim] = [4090, 30, 8];
+      const answer = async (on: Backend) => {
+        const random = seededRandom('room');
+        const normal = (rows: number, cols: number) => {
+          const tensor = on.alloc('F32', rows, cols);
+          on.write(tensor, random.normals(rows * cols));
+          return tensor;
+        };
+        const kv = on.allocKv(9000, 2, headDim, 0, 2);
+        for (const [start, n] of [
+          [0, length],
+          [length, more],
+        ]) {
+          on.append(kv, normal(n, 2 * headDim), normal(n, 2 * headDim), start, normal(n, 2 * headDim));
+        }
+        const [query, out] = [normal(more, 4 * headDim), on.alloc('F32', more, 4 * headDim)];
+        const q = { intra: query, succ: query, inter: query };
+        on.attend(out, q, kv, seen({ n: more, start: length, chunkLen: 1500 }));
+        return on.read(out);
+      };
+      const truth = await answer(openReference());
+      const worst = maxAbs(differences(await answer(b), truth));
+      expect(worst).toBeLessThan((1e-5 + (rounding?.attend ?? 0)) * maxAbs(truth));
+    });
+
     check('copy brings numbers from stage to stage, in order with what is computed in each', async () => {
       const values = Array.from({ length: 15 }, (_, i) => i);
       const [there, back] = [b.alloc('F32', 4, 5, 2), filled(4, 5, Array(20).fill(7))];

@@ -134,6 +134,12 @@ describe('rotate', () => {
     b.rotate(out, tensor(x, x), tensor([0, 1], [-1, 2]), tensor([1, 0], [0, 0]));
     await expectNumbers(out, [-3, 2, 1, 4, -7, 6, 5, 8, -1, 4, -3, 8, -5, 12, -7, 16]);
   });
+
+  it('takes x again where there are more angles than rows', async () => {
+    const out = b.alloc('F32', 4, 2);
+    b.rotate(out, tensor([1, 2], [3, 4]), tensor([1], [0], [-1], [0]), tensor([0], [1], [0], [-1]));
+    await expectNumbers(out, [1, 2, -4, 3, -1, -2, 4, -3]);
+  });
 });
 
 describe('attend', () => {

@@ -147,6 +147,8 @@ export function openStage(
     at: at(tensor),
     end: at(tensor) + tensor.rows * rowBytes(tensor.type, tensor.cols),
   });
+  const rowsOf = (tensor: Tensor, row: number, rows: number) =>
+    ({ ...tensor, rows, at: at(tensor) + 4 * row * tensor.cols }) as WasmTensor;
   const rowsEach = (rows: number) => Math.max(1, Math.ceil(rows / (threads * 4)));
   const numbers = (tensor: Tensor) => new Float32Array(memory.buffer, at(tensor), tensor.rows * tensor.cols);
 
@@ -264,8 +266,11 @@ export function openStage(
       product.command = commands.at(-1);
     },
     rotate(out, x, cos, sin) {
-      const args = [at(out), at(x), at(cos), at(sin), x.cols, cos.cols];
-      recordRows('rotate', x.rows, args, [out, x, cos, sin].map(range));
+      for (let row = 0; row < out.rows; row += x.rows) {
+        const [to, ...angles] = [out, cos, sin].map((tensor) => rowsOf(tensor, row, x.rows));
+        const args = [to, x, ...angles].map(at);
+        recordRows('rotate', x.rows, [...args, x.cols, cos.cols], [to, x, ...angles].map(range));
+      }
     },
     append(kv, k, v, start, kInter) {
       const { keys, keyScales, interKeys, interKeyScales, values, valueScales, ...shape } = kv as WasmKv;

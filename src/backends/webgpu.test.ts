@@ -3,7 +3,7 @@ import { tinyEngine } from '../../test/tinyModel.ts';
 import { hasWebGpu, sharedWebGpu } from '../../test/webgpu.ts';
 import { UnsupportedError } from '../errors.ts';
 import { type Random, seededRandom } from '../eval/random.ts';
-import { gatherRows, matmul } from '../kernels/cases.ts';
+import { attend, gatherRows, matmul } from '../kernels/cases.ts';
 import { type Choice, draw, MAX_TOP_K } from '../kernels/draw.ts';
 import { expectRight, oneOfEach, runContract } from './contract.case.ts';
 import { openWebGpu } from './webgpu.ts';
@@ -70,6 +70,20 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
     const b = await openWebGpu();
     await expectRight(b, matmul({ type: 'Q8_0', n: 5, N: 60, K: 64, bias: true }));
     await expectRight(b, gatherRows({ type: 'F16', n: 7, rows: 40, cols: 37 }));
+    await b.dispose();
+  });
+
+  it('splits a cache by heads where a buffer cannot hold it, and refuses a block that does not fit one', async () => {
+    const small = await gpuWith((device) => {
+      const limits = { ...device.limits, maxComputeWorkgroupStorageSize: 32768, maxBufferSize: 2 ** 20 };
+      Object.defineProperty(device, 'limits', { value: { ...limits, maxStorageBufferBindingSize: 7000 } });
+    });
+    vi.stubGlobal('navigator', { gpu: small });
+    const b = await openWebGpu();
+    const sizes = { start: 30, nKvHeads: 2, group: 2, headDim: 16, chunkLen: 24 };
+    for (const n of [1, 20]) await expectRight(b, attend({ ...sizes, n, keyForms: n === 1 ? 1 : 2 }));
+    const large = b.alloc('F32', 40, 60);
+    expect(() => b.add(large, large)).toThrow('40 rows of 60 numbers are more than this GPU binds at once');
     await b.dispose();
   });
 

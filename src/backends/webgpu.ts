@@ -34,22 +34,41 @@ interface WebGpuTensor extends Tensor {
   readonly at: number;
 }
 
-/** `[nKvHeads, capacity, headDim]` each. */
+/** A cache has room for some tokens at first, and for twice as many when they come. */
 interface WebGpuKv extends KvLayer {
-  readonly keys: GPUBuffer;
-  readonly interKeys: GPUBuffer; // the same as `keys` where there is one form
-  readonly values: GPUBuffer;
+  readonly parts: readonly KvPart[];
+  /** Tokens there is room for, at most `capacity`. */
+  room: number;
+}
+
+/** Key-value heads that lie in buffers of their own, `[nHeads, room, headDim]`; a device binds no more than so many bytes. */
+interface KvPart {
+  readonly firstHead: number;
+  readonly nHeads: number;
+  keys: GPUBuffer;
+  interKeys: GPUBuffer; // the same as `keys` where there is one form
+  values: GPUBuffer;
 }
 
 const MATVEC_TOKENS = 4; // more are a tile's work
 const FEW_QUERIES = 16; // rows times query heads of a key-value head; more are a tile's work
 const MOST_IDS = 2 ** 16; // of a call of gatherRows
 const MAX_HEAD_DIM = 256;
+const FIRST_ROOM = 4096; // tokens
 /** Workgroups that share out the keys of so many queries: a few for every core of a large GPU, fewer with more work each. */
 const splitGroups = (M: number) => Math.max(256, 1024 / M);
 
 const partsOf = (tensor: Tensor) => (tensor as WebGpuTensor).parts;
-const bufferOf = (tensor: Tensor) => (tensor as WebGpuTensor).parts[0].buffer;
+/** Of what a kernel computes with. @throws UnsupportedError where it is spread over several. */
+function bufferOf(tensor: Tensor): GPUBuffer {
+  const parts = partsOf(tensor);
+  if (parts.length > 1) {
+    throw new UnsupportedError(
+      `${tensor.rows} rows of ${tensor.cols} numbers are more than this GPU binds at once; use --backend wasm, or a smaller model`,
+    );
+  }
+  return parts[0].buffer;
+}
 const at = (tensor: Tensor) => (tensor as WebGpuTensor).at;
 
 /** Opens the WebGPU backend. @throws UnsupportedError where there is no adapter. */
@@ -57,9 +76,10 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   const gpu = await openGpu(options);
   const { device, hasF16, hasTensorCores, subgroupSize, isChecked } = gpu;
   const recorder = openRecorder(device);
-  const { maxBufferSize, maxStorageBufferBindingSize, maxComputeWorkgroupStorageSize } = device.limits;
-  const maxBytes = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  const { maxComputeWorkgroupStorageSize } = device.limits;
+  const { maxBytes } = recorder;
   const number = hasF16 ? 'f16' : 'f32';
+  const bytesOfNumber = hasF16 ? 2 : 4;
   const kernels = new Map<string, WgslKernel>();
   /** Texts are made once. */
   const kernel = (key: string, make: () => WgslKernel): WgslKernel => {
@@ -109,40 +129,66 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     return out;
   }
 
+  /** Sees to room for `tokens` in a cache: what it holds moves within the GPU. */
+  function growTo(kv: WebGpuKv, tokens: number): void {
+    if (tokens <= kv.room) return;
+    const before = kv.room;
+    kv.room = Math.min(kv.capacity, Math.max(tokens, 2 * before));
+    const [from, to] = [before, kv.room].map((room) => room * kv.headDim * bytesOfNumber);
+    for (const part of kv.parts) {
+      const moved = (old: GPUBuffer) => {
+        const grown = recorder.alloc(part.nHeads * to, `a layer's cache of ${kv.room} tokens`);
+        for (let head = 0; head < part.nHeads; head++) recorder.copy(old, head * from, grown, head * to, from);
+        recorder.free(old);
+        return grown;
+      };
+      const { keys, interKeys } = part;
+      part.keys = moved(keys);
+      part.interKeys = interKeys === keys ? part.keys : moved(interKeys);
+      part.values = moved(part.values);
+    }
+  }
+
   function attendPiece(out: Tensor, q: Bands<Tensor>, kv: WebGpuKv, { row, nRows, bands }: Piece): void {
-    const { headDim, nKvHeads, capacity, keys, interKeys, values } = kv;
+    const { headDim, nKvHeads, room } = kv;
     const nHeads = out.cols / headDim;
     const group = nHeads / nKvHeads;
+    const form = { headDim, number } as const;
     const each = [bands.inter, bands.succ, bands.intra];
     const [qInter, qSucc, qIntra] = [q.inter, q.succ, q.intra].map(bufferOf);
-    const buffers = { qInter, qSucc, qIntra, interKeys, keys, values };
     const bits = each.flatMap(({ fromMoves, toMoves }) => [fromMoves, toMoves]);
-    const params = {
-      ...{ row, nRows, nHeads, group, capacity },
-      ...{ qAt0: at(q.inter), qAt1: at(q.succ), qAt2: at(q.intra) },
-      ...Object.fromEntries(each.flatMap(({ from, to }, b) => Object.entries({ [`from${b}`]: from, [`to${b}`]: to }))),
-      moves: bits.reduce((sum, isMoving, bit) => sum | (Number(isMoving) << bit), 0),
-    };
-    const form = { headDim, number } as const;
     const reach = ({ from, to, toMoves }: Band) => Math.max(0, to + (toMoves ? nRows - 1 : 0) - from);
     const nKeys = each.reduce((sum, band) => sum + reach(band), 0);
+    /** Where the query heads of a part begin in a row, numbers. */
+    const firstOf = ({ firstHead }: KvPart) => firstHead * group * headDim;
+    const buffersOf = ({ keys, interKeys, values }: KvPart) => ({ qInter, qSucc, qIntra, interKeys, keys, values });
+    const paramsOf = (part: KvPart) => ({
+      ...{ row, nRows, nHeads, group, room },
+      ...Object.fromEntries([q.inter, q.succ, q.intra].map((tensor, b) => [`qAt${b}`, at(tensor) + firstOf(part)])),
+      ...Object.fromEntries(each.flatMap(({ from, to }, b) => Object.entries({ [`from${b}`]: from, [`to${b}`]: to }))),
+      moves: bits.reduce((sum, isMoving, bit) => sum | (Number(isMoving) << bit), 0),
+    });
     if (nRows * group <= FEW_QUERIES) {
       const M = Math.min(nRows * group, MOST_QUERIES);
       const rest = nKvHeads * Math.ceil((nRows * group) / M);
       const wanted = nKeys / Math.ceil(splitGroups(M) / rest);
       const splitKeys = Math.max(1, Math.ceil(wanted / keysAtOnce(form, M))) * keysAtOnce(form, M);
       const nSplits = Math.max(1, Math.ceil(nKeys / splitKeys));
-      const parts = roomForSplits(4 * nRows * nHeads * nSplits * (headDim + 4));
+      const splitSize = headDim + 4; // numbers that a split leaves of a query
+      const splits = roomForSplits(4 * nRows * nHeads * nSplits * splitSize);
       const hasSubgroups = subgroupSize >= lanesOf(form);
-      recorder.record({
-        kernel: kernel(`attendFew ${headDim} ${M}`, () => attendFew(form, M, hasSubgroups)),
-        buffers: { parts, ...buffers },
-        params: { ...params, nSplits, splitKeys },
-        groups: [nSplits, nKvHeads, Math.ceil((nRows * group) / M)],
-      });
+      for (const part of kv.parts) {
+        const splitsAt = part.firstHead * group * nSplits * splitSize;
+        recorder.record({
+          kernel: kernel(`attendFew ${headDim} ${M}`, () => attendFew(form, M, hasSubgroups)),
+          buffers: { splits, ...buffersOf(part) },
+          params: { ...paramsOf(part), nSplits, splitKeys, splitsAt },
+          groups: [nSplits, part.nHeads, Math.ceil((nRows * group) / M)],
+        });
+      }
       recorder.record({
         kernel: kernel(`mergeSplits ${headDim}`, () => mergeSplits(headDim)),
-        buffers: { out: bufferOf(out), parts },
+        buffers: { out: bufferOf(out), splits },
         params: { nQueries: nRows * nHeads, nSplits, outAt: at(out) + row * out.cols },
         groups: gridOf(nRows * nHeads),
       });
@@ -155,17 +201,19 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       ? kernel(`attendMatrix ${headDim}`, () => attendMatrix(headDim, subgroups))
       : kernel(`attend ${headDim}`, () => attend(form, sizes));
     const nTiles = Math.ceil((nRows * group) / M);
-    const workOfTile = 4 * M * nKeys * headDim * nKvHeads;
-    const tilesAtOnce = Math.max(1, Math.floor(recorder.mostWork / workOfTile));
-    for (let firstTile = 0; firstTile < nTiles; firstTile += tilesAtOnce) {
-      const tiles = Math.min(tilesAtOnce, nTiles - firstTile);
-      recorder.record({
-        kernel: made,
-        buffers: { out: bufferOf(out), ...buffers },
-        params: { ...params, outAt: at(out), firstTile, nTiles },
-        groups: [tiles, nKvHeads],
-        work: tiles * workOfTile,
-      });
+    for (const part of kv.parts) {
+      const workOfTile = 4 * M * nKeys * headDim * part.nHeads;
+      const tilesAtOnce = Math.max(1, Math.floor(recorder.mostWork / workOfTile));
+      for (let firstTile = 0; firstTile < nTiles; firstTile += tilesAtOnce) {
+        const tiles = Math.min(tilesAtOnce, nTiles - firstTile);
+        recorder.record({
+          kernel: made,
+          buffers: { out: bufferOf(out), ...buffersOf(part) },
+          params: { ...paramsOf(part), outAt: at(out) + firstOf(part), firstTile, nTiles },
+          groups: [tiles, part.nHeads],
+          work: tiles * workOfTile,
+        });
+      }
     }
   }
 
@@ -191,11 +239,19 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
           `heads of ${headDim} dimensions do not run on webgpu; wanted a multiple of 4 up to ${MAX_HEAD_DIM}: use --backend wasm`,
         );
       }
-      const nBytes = capacity * nKvHeads * headDim * (hasF16 ? 2 : 4);
-      const room = () => recorder.alloc(nBytes, `a layer's cache of ${capacity} tokens`);
-      const [keys, values] = [room(), room()];
-      const interKeys = keyForms === 2 ? room() : keys;
-      return { capacity, nKvHeads, headDim, stage, keys, values, interKeys } as WebGpuKv;
+      const bytesOfHead = capacity * headDim * bytesOfNumber;
+      recorder.checkSize(bytesOfHead, `a head's cache of ${capacity} tokens`);
+      const headsOfPart = Math.min(nKvHeads, Math.floor(maxBytes / bytesOfHead));
+      const room = Math.min(capacity, FIRST_ROOM);
+      const parts: KvPart[] = [];
+      for (let firstHead = 0; firstHead < nKvHeads; firstHead += headsOfPart) {
+        const nHeads = Math.min(headsOfPart, nKvHeads - firstHead);
+        const half = () =>
+          recorder.alloc(nHeads * room * headDim * bytesOfNumber, `a layer's cache of ${capacity} tokens`);
+        const [keys, values] = [half(), half()];
+        parts.push({ firstHead, nHeads, keys, values, interKeys: keyForms === 2 ? half() : keys });
+      }
+      return { capacity, nKvHeads, headDim, stage, parts, room } as WebGpuKv;
     },
     view: (tensor, rows, cols, offset = 0) => ({ ...tensor, rows, cols, at: at(tensor) + offset }) as WebGpuTensor,
     write: (tensor, values) => put(bufferOf(tensor), 4 * at(tensor), new Uint8Array(Float32Array.from(values).buffer)),
@@ -257,7 +313,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const n = x.rows;
       const isVector = n <= MATVEC_TOKENS;
       const usesMatrices = hasTensorCores && !isVector && type !== 'F32';
-      const isShared = [bufferOf(x), bufferOf(weight)].includes(bufferOf(out));
+      const isShared = [bufferOf(x), ...partsOf(weight).map(({ buffer }) => buffer)].includes(bufferOf(out));
       const isRagged = isShared || K % 4 !== 0 || at(x) % 4 !== 0 || at(weight) % 4 !== 0;
       const form = { type, hasBias: bias !== undefined, isRagged };
       const tile = usesMatrices ? MATRIX_TILE : MATMUL_TILE;
@@ -286,33 +342,39 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       }
     },
     rotate(out, x, cos, sin) {
-      const nPairs = (x.rows * x.cols) / 2;
+      const nPairs = (out.rows * out.cols) / 2;
       recorder.record({
         kernel: rotate,
         buffers: { out: bufferOf(out), x: bufferOf(x), cosines: bufferOf(cos), sines: bufferOf(sin) },
         params: {
-          ...{ nPairs, cols: x.cols, halfDim: cos.cols },
+          ...{ nPairs, cols: x.cols, length: x.rows * x.cols, halfDim: cos.cols },
           ...{ outAt: at(out), xAt: at(x), cosAt: at(cos), sinAt: at(sin) },
         },
         groups: gridOf(Math.ceil(nPairs / PAIRS)),
       });
     },
     append(kv, k, v, start, kInter) {
-      const { keys, interKeys, values, headDim, capacity } = kv as WebGpuKv;
-      const length = k.rows * k.cols;
+      const cache = kv as WebGpuKv;
+      growTo(cache, start + k.rows);
+      const { headDim, room } = cache;
       const forms = kInter ? 2 : 1;
-      recorder.record({
-        kernel: kernel(`append ${forms}`, () => append(number, forms)),
-        buffers: {
-          ...{ keys, values, k: bufferOf(k), v: bufferOf(v) },
-          ...(kInter && { interKeys, kInter: bufferOf(kInter) }),
-        },
-        params: {
-          ...{ length, cols: k.cols, headDim, capacity, start, kAt: at(k), vAt: at(v) },
-          kInterAt: kInter ? at(kInter) : 0,
-        },
-        groups: gridOf(Math.ceil(length / APPENDED)),
-      });
+      for (const { firstHead, nHeads, keys, interKeys, values } of cache.parts) {
+        const cols = nHeads * headDim;
+        const length = k.rows * cols;
+        const first = firstHead * headDim;
+        recorder.record({
+          kernel: kernel(`append ${forms}`, () => append(number, forms)),
+          buffers: {
+            ...{ keys, values, k: bufferOf(k), v: bufferOf(v) },
+            ...(kInter && { interKeys, kInter: bufferOf(kInter) }),
+          },
+          params: {
+            ...{ length, cols, stride: k.cols, headDim, room, start, kAt: at(k) + first, vAt: at(v) + first },
+            kInterAt: kInter ? at(kInter) + first : 0,
+          },
+          groups: gridOf(Math.ceil(length / APPENDED)),
+        });
+      }
     },
     attend(out, q, kv, pieces) {
       for (const piece of pieces) attendPiece(out, q, kv as WebGpuKv, piece);

@@ -21,6 +21,8 @@ const SUBMISSION_SECONDS = 0.2;
 /** Floating-point operations a second before any were timed: those of a slow integrated GPU. */
 const FIRST_SPEED = 2e11;
 const TIMED_WORK = 2 ** 32; // less says nothing of speed
+/** Bytes that wait to be given back; more are not kept for a submission to come. */
+const MOST_FREED = 2 ** 28;
 
 export interface Call {
   kernel: WgslKernel;
@@ -37,9 +39,17 @@ export interface Recorder {
    * Floating-point operations that one submission, and so one call, should not exceed; as the GPU turns out to be fast.
    */
   readonly mostWork: number;
-  /** A zeroed buffer. @throws UnsupportedError where the device cannot bind as many bytes. */
+  /** Bytes that the device binds at most. */
+  readonly maxBytes: number;
+  /** @throws UnsupportedError where that is not enough. */
+  checkSize(nBytes: number, what: string): void;
+  /** A zeroed buffer. @throws UnsupportedError as `checkSize`. */
   alloc(nBytes: number, what: string): GPUBuffer;
   record(call: Call): void;
+  /** Copies bytes from one buffer to another, in order with the calls. */
+  copy(from: GPUBuffer, fromAt: number, to: GPUBuffer, toAt: number, nBytes: number): void;
+  /** Gives a buffer back once what was recorded until now is done with it. Nothing recorded later may use it. */
+  free(buffer: GPUBuffer): void;
   /**
    * Keeps numbers for the calls recorded until the next submission; a buffer of them and where they begin in it.
    */
@@ -79,6 +89,7 @@ export function openRecorder(device: GPUDevice): Recorder {
   const ready: GPUCommandBuffer[] = [];
   let running: Promise<void> = Promise.resolve();
   let nBytes = 0;
+  const freed: GPUBuffer[] = []; // still in use by what is recorded
   const allocations: Promise<GPUError | null>[] = []; // since the last submission
 
   let fault: Error | undefined;
@@ -97,6 +108,14 @@ export function openRecorder(device: GPUDevice): Recorder {
       fault ??= new UnsupportedError(`the GPU has no ${gib(nBytes)} free; use a shorter context or a smaller model`);
     }
     if (fault) throw fault;
+  }
+
+  const maxBytes = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize);
+  function checkSize(size: number, what: string): void {
+    if (size <= maxBytes) return;
+    throw new UnsupportedError(
+      `${what} takes ${gib(size)}, but this GPU binds ${gib(maxBytes)} at most; use a shorter context or a smaller model`,
+    );
   }
 
   const makeBuffer = (size: number, usage: number) => device.createBuffer({ size, usage });
@@ -166,16 +185,17 @@ export function openRecorder(device: GPUDevice): Recorder {
 
   const numberOf = new WeakMap<GPUBuffer, number>();
   let nBuffers = 0;
-  const groups = new Map<string, GPUBindGroup>();
+  const groups = new Map<string, { group: GPUBindGroup; of: readonly GPUBuffer[] }>();
   function groupOf(kernel: WgslKernel, { layout, bound }: Pipeline, buffers: Call['buffers']): GPUBindGroup {
     let key = kernel.name;
     for (const name of bound) key += ` ${numberOf.get(buffers[name])}`;
     const known = groups.get(key);
-    if (known) return known;
-    const entries = bound.map((name, binding) => ({ binding, resource: { buffer: buffers[name] } }));
-    const made = device.createBindGroup({ layout, entries });
-    groups.set(key, made);
-    return made;
+    if (known) return known.group;
+    const of = bound.map((name) => buffers[name]);
+    const entries = of.map((buffer, binding) => ({ binding, resource: { buffer } }));
+    const group = device.createBindGroup({ layout, entries });
+    groups.set(key, { group, of });
+    return group;
   }
 
   function endPass(): void {
@@ -184,14 +204,16 @@ export function openRecorder(device: GPUDevice): Recorder {
     [pass, encoder, work] = [undefined, undefined, 0];
   }
 
+  /** Records a copy, between two passes. */
+  function copy(...[from, fromAt, to, toAt, size]: Parameters<Recorder['copy']>): void {
+    pass?.end();
+    pass = undefined;
+    encoder ??= device.createCommandEncoder();
+    encoder.copyBufferToBuffer(from, fromAt, to, toAt, size);
+  }
+
   /** Hands everything to the queue. */
-  function flush(copyOut?: (encoder: GPUCommandEncoder) => void): void {
-    if (copyOut) {
-      pass?.end();
-      pass = undefined;
-      encoder ??= device.createCommandEncoder();
-      copyOut(encoder);
-    }
+  function flush(): void {
     endPass();
     for (let page = 0; page * PAGE < used; page++) {
       const { buffer, words } = pages[page];
@@ -199,6 +221,7 @@ export function openRecorder(device: GPUDevice): Recorder {
     }
     used = 0;
     for (const commands of ready.splice(0)) device.queue.submit([commands]);
+    for (const buffer of freed.splice(0)) buffer.destroy();
     const [timed, startedAt] = [allWork, performance.now()];
     allWork = 0;
     running = device.queue.onSubmittedWorkDone().then(() => {
@@ -218,15 +241,11 @@ export function openRecorder(device: GPUDevice): Recorder {
     get mostWork() {
       return SUBMISSION_SECONDS * speed;
     },
+    maxBytes,
+    checkSize,
     alloc(wanted, what) {
-      const { maxBufferSize, maxStorageBufferBindingSize } = device.limits;
-      const most = Math.min(maxBufferSize, maxStorageBufferBindingSize);
       const size = Math.max(16, Math.ceil(wanted / 16) * 16);
-      if (size > most) {
-        throw new UnsupportedError(
-          `${what} takes ${gib(size)}, but this GPU binds ${gib(most)} at most; use a shorter context or a smaller model`,
-        );
-      }
+      checkSize(size, what);
       device.pushErrorScope('out-of-memory');
       const buffer = makeBuffer(size, STORAGE | COPY_SRC | COPY_DST);
       allocations.push(device.popErrorScope());
@@ -261,6 +280,13 @@ export function openRecorder(device: GPUDevice): Recorder {
       pass.dispatchWorkgroups(x, y, z);
       used += SLOT;
     },
+    copy,
+    free(buffer) {
+      for (const [key, { of }] of groups) if (of.includes(buffer)) groups.delete(key);
+      nBytes -= buffer.size;
+      freed.push(buffer);
+      if (freed.reduce((sum, { size }) => sum + size, 0) > MOST_FREED) flush();
+    },
     keep(values) {
       const page = pageFor(4 * values.length);
       if (numberOf.get(page.buffer) === undefined) numberOf.set(page.buffer, nBuffers++);
@@ -279,7 +305,8 @@ export function openRecorder(device: GPUDevice): Recorder {
       const index = readBacks.findIndex(({ size }) => size >= nBytes);
       const readBack =
         index < 0 ? makeBuffer(Math.max(SLOT, nBytes), MAP_READ | COPY_DST) : readBacks.splice(index, 1)[0];
-      flush((encoder) => encoder.copyBufferToBuffer(buffer, byteOffset, readBack, 0, nBytes));
+      copy(buffer, byteOffset, readBack, 0, nBytes);
+      flush();
       const failure = await readBack.mapAsync(1, 0, nBytes).catch((error) => error); // GPUMapMode.READ
       await check();
       if (failure) throw failure;

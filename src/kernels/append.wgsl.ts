@@ -1,5 +1,5 @@
 /**
- * Rotated keys and values into the cache, `[nKvHeads, capacity, headDim]`: a head's lie together. A thread a number.
+ * Rotated keys and values of some heads into the cache, `[heads, room, headDim]`: a head's lie together. A thread a number.
  */
 import { main, type WgslKernel } from './wgsl.ts';
 
@@ -17,7 +17,7 @@ export const append = (number: string, keyForms: 1 | 2): WgslKernel => {
       ...Object.fromEntries(parts.map((part) => [sources[part], 'f32'])),
     },
     nWritten: parts.length,
-    params: ['length', 'cols', 'headDim', 'capacity', 'start', ...parts.map((part) => `${sources[part]}At`)],
+    params: ['length', 'cols', 'stride', 'headDim', 'room', 'start', ...parts.map((part) => `${sources[part]}At`)],
     directives: number === 'f16' ? 'enable f16;' : '',
     text: (names) =>
       main(
@@ -25,9 +25,11 @@ export const append = (number: string, keyForms: 1 | 2): WgslKernel => {
         `
   let i = group * ${APPENDED}u + t;
   if (i >= p.length) { return; }
+  let token = i / p.cols;
   let head = i % p.cols / p.headDim;
-  let to = (head * p.capacity + p.start + i / p.cols) * p.headDim + i % p.headDim;
-${parts.map((part) => `  ${part}[to] = ${number}(${names[sources[part]]}[p.${sources[part]}At + i]);`).join('\n')}`,
+  let to = (head * p.room + p.start + token) * p.headDim + i % p.headDim;
+  let source = token * p.stride + i % p.cols;
+${parts.map((part) => `  ${part}[to] = ${number}(${names[sources[part]]}[p.${sources[part]}At + source]);`).join('\n')}`,
       ),
   };
 };

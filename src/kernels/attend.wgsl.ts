@@ -16,7 +16,7 @@ export interface AttendForm {
 export const BAND_PARAMS = ['from0', 'to0', 'from1', 'to1', 'from2', 'to2', 'moves'];
 
 /** Of all kernels that attend: the queries' variants and the cache, keys twice where the inter band's are its own. */
-export const ATTEND_PARAMS = ['row', 'nRows', 'nHeads', 'group', 'capacity', 'qAt0', 'qAt1', 'qAt2', ...BAND_PARAMS];
+export const ATTEND_PARAMS = ['row', 'nRows', 'nHeads', 'group', 'room', 'qAt0', 'qAt1', 'qAt2', ...BAND_PARAMS];
 
 export const attendBuffers = (vector: string) => ({
   qInter: 'vec4<f32>',
@@ -137,8 +137,8 @@ ${main(
     if (begin >= end) { continue; }
     let wholeFrom = fromOf(band, lastRow);
     let wholeTo = toOf(band, firstRow);
-    let last = (head * p.capacity + end) * ${D4} - 1;
-    var at = (head * p.capacity + begin) * ${D4} + t;
+    let last = (head * p.room + end) * ${D4} - 1;
+    var at = (head * p.room + begin) * ${D4} + t;
     ${loadKeys}
     workgroupBarrier();
     for (var i = t; i < nQueries * ${D4}; i += ${threads}) {

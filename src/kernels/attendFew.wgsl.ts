@@ -66,9 +66,9 @@ export function attendFew(form: AttendForm, M: number, hasSubgroups: boolean): W
   return {
     name: `attendFew ${number} ${headDim} ${M} ${hasSubgroups}`,
     // [nRows · nHeads queries, nSplits, headDim + 4]: weighted values, then maximum and sum
-    buffers: { parts: 'vec4<f32>', ...attendBuffers(element) },
+    buffers: { splits: 'vec4<f32>', ...attendBuffers(element) },
     nWritten: 1,
-    params: [...ATTEND_PARAMS, 'nSplits', 'splitKeys'],
+    params: [...ATTEND_PARAMS, 'nSplits', 'splitKeys', 'splitsAt'],
     directives: hasSubgroups ? 'enable subgroups;' : '',
     text: (names) => `${BANDS}${reads(names, D4)}
 var<workgroup> outputs: array<vec4<f32>, ${THREADS * quads}>;
@@ -101,7 +101,7 @@ ${main(
     let head${m} = head * p.group + (m0 + min(${m}, nQueries - 1)) % p.group;
     ${eachQuad((i) => `let q${m}_${i} = select(vec4<f32>(), 1.44269504 * queryAt(band, row${m}, head${m}, d * ${quads} + ${i}), isBusy);`)}`,
     )}
-    let place = head * p.capacity * ${nVectors} + d;
+    let place = head * p.room * ${nVectors} + d;
     for (var j0 = first; j0 < stop; j0 += ${keysAtOnce(form, M)}) {
       // behind the last key the last one again
       ${eachLoad((n) => `let at${n} = place + min(j0 + team + ${n * teams}, stop - 1) * ${nVectors};`)}
@@ -176,9 +176,9 @@ ${main(
       total += factor * outputs[g * ${lanes * quads} + t];
     }
     let query = (m0 + ${m}) / p.group * p.nHeads + head * p.group + (m0 + ${m}) % p.group;
-    let to = (query * p.nSplits + split) * ${D4 + 1};
-    parts[to + t] = total;
-    if (t == 0) { parts[to + ${D4}] = vec4(most, sum, 0, 0); }
+    let to = p.splitsAt / 4 + (query * p.nSplits + split) * ${D4 + 1};
+    splits[to + t] = total;
+    if (t == 0) { splits[to + ${D4}] = vec4(most, sum, 0, 0); }
   }`,
   )}`,
 )}`,
@@ -189,13 +189,13 @@ ${main(
 export function mergeSplits(headDim: number): WgslKernel {
   const D4 = headDim / 4;
   const slices = Math.floor(MERGE / D4); // threads that share out the splits of a vector of the output
-  const stats = (parts: string, s: string) => `${parts}[at + (${s}) * ${D4 + 1} + ${D4}]`;
+  const stats = (splits: string, s: string) => `${splits}[at + (${s}) * ${D4 + 1} + ${D4}]`;
   return {
     name: `mergeSplits ${headDim}`,
-    buffers: { out: 'vec4<f32>', parts: 'vec4<f32>' },
+    buffers: { out: 'vec4<f32>', splits: 'vec4<f32>' },
     nWritten: 1,
     params: ['nQueries', 'nSplits', 'outAt'],
-    text: ({ parts }) => `
+    text: ({ splits }) => `
 var<workgroup> maxima: array<f32, ${MERGE}>;
 var<workgroup> totals: array<vec4<f32>, ${MERGE}>;
 var<workgroup> sums: array<f32, ${MERGE}>;
@@ -205,7 +205,7 @@ ${main(
   if (group >= p.nQueries) { return; }
   let at = group * p.nSplits * ${D4 + 1};
   var most = -3e38;
-  for (var s = t; s < p.nSplits; s += ${MERGE}) { most = max(most, ${stats(parts, 's')}.x); }
+  for (var s = t; s < p.nSplits; s += ${MERGE}) { most = max(most, ${stats(splits, 's')}.x); }
   maxima[t] = most;
   ${reduce('maxima', MERGE, (a, b) => `max(${a}, ${b})`)}
   most = maxima[0];
@@ -216,10 +216,10 @@ ${main(
   if (slice < ${slices}) {
     for (var s = slice; s < p.nSplits; s += ${2 * slices}) {
       let second = min(s + ${slices}, p.nSplits - 1);
-      let stats0 = ${stats(parts, 's')};
-      let stats1 = ${stats(parts, 'second')};
-      let part0 = ${parts}[at + s * ${D4 + 1} + d];
-      let part1 = ${parts}[at + second * ${D4 + 1} + d];
+      let stats0 = ${stats(splits, 's')};
+      let stats1 = ${stats(splits, 'second')};
+      let part0 = ${splits}[at + s * ${D4 + 1} + d];
+      let part1 = ${splits}[at + second * ${D4 + 1} + d];
       let factor0 = exp2(stats0.x - most);
       let factor1 = select(0, exp2(stats1.x - most), s + ${slices} < p.nSplits);
       total += factor0 * part0 + factor1 * part1;

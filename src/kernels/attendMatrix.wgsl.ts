@@ -169,8 +169,8 @@ ${main(
     let hi = vec4(toOf(band, row));
     let wholeFrom = fromOf(band, lastRow);
     let wholeTo = toOf(band, firstRow);
-    let last = (head * p.capacity + end) * ${D8} - 1;
-    var at = (head * p.capacity + begin) * ${D8} + t;
+    let last = (head * p.room + end) * ${D8} - 1;
+    var at = (head * p.room + begin) * ${D8} + t;
     ${loadKeys}
     workgroupBarrier();
     ${storeTile(() => 'vec4<u32>()')}

@@ -60,15 +60,16 @@ export const matmul = define<{ type: TensorType; n: number; N: number; K: number
   },
 );
 
-export const rotate = define<{ n: number; nHeads: number; headDim: number; inPlace?: boolean }>(
+export const rotate = define<{ n: number; nHeads: number; headDim: number; inPlace?: boolean; times?: number }>(
   'rotate',
-  (b, { n, nHeads, headDim, inPlace }, make) => {
-    const angles = Array.from({ length: (n * headDim) / 2 }, () => 1000 * make.random.uniform());
-    const [cos, sin] = [Math.cos, Math.sin].map((f) => make.filled(n, headDim / 2, angles.map(f)));
+  (b, { n, nHeads, headDim, inPlace, times = 1 }, make) => {
+    const rows = times * n;
+    const angles = Array.from({ length: (rows * headDim) / 2 }, () => 1000 * make.random.uniform());
+    const [cos, sin] = [Math.cos, Math.sin].map((f) => make.filled(rows, headDim / 2, angles.map(f)));
     const x = make.normal(n, nHeads * headDim);
     return inPlace
       ? make.callInPlace(n, nHeads * headDim, (out) => b.rotate(out, out, cos, sin))
-      : make.call(n, nHeads * headDim, (out) => b.rotate(out, x, cos, sin));
+      : make.call(rows, nHeads * headDim, (out) => b.rotate(out, x, cos, sin));
   },
 );
 
@@ -156,6 +157,7 @@ export const CASES: readonly KernelCase[] = [
 
   ...[8, 16, 24, 40, 64, 80, 128].map((headDim, at) => rotate({ n: 2 * at + 1, nHeads: at + 1, headDim })),
   rotate({ n: 5, nHeads: 3, headDim: 24, inPlace: true }),
+  ...[2, 3].map((times) => rotate({ n: 7, nHeads: 2, headDim: 16, times })),
 
   // plain attention: the first token, decoding, whole tiles of 64 keys and one more or less
   ...[0, 1, 62, 63, 64, 200].map((start) => attend({ n: 1, start, nKvHeads: 2, group: 2, headDim: 16 })),

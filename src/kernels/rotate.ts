@@ -1,6 +1,7 @@
 /**
  * Definition: rotary embedding. Dimensions `d` and `d + headDim / 2` of every head turn by the angle of their row
- * (Hugging Face's `rotate_half`). `x`, `out` `[n, nHeads * headDim]`; `cos`, `sin` `[n, headDim / 2]`.
+ * (Hugging Face's `rotate_half`). `x` `[n, nHeads * headDim]`; `out`, `cos` and `sin` have `n` rows or a multiple, and every
+ * `n` of them take `x` again.
  */
 export function rotate(
   out: Float64Array,
@@ -10,10 +11,11 @@ export function rotate(
   cols: number,
   halfDim: number,
 ): void {
-  for (let at = 0; at < x.length; at += 2 * halfDim) {
+  for (let at = 0; at < out.length; at += 2 * halfDim) {
+    const from = at % x.length;
     const row = Math.floor(at / cols) * halfDim;
     for (let d = 0; d < halfDim; d++) {
-      const [a, b, c, s] = [x[at + d], x[at + d + halfDim], cos[row + d], sin[row + d]];
+      const [a, b, c, s] = [x[from + d], x[from + d + halfDim], cos[row + d], sin[row + d]];
       out[at + d] = a * c - b * s;
       out[at + d + halfDim] = b * c + a * s;
     }

@@ -8,7 +8,7 @@ export const rotate: WgslKernel = {
   name: 'rotate',
   buffers: { out: 'f32', x: 'f32', cosines: 'f32', sines: 'f32' },
   nWritten: 1,
-  params: ['nPairs', 'cols', 'halfDim', 'outAt', 'xAt', 'cosAt', 'sinAt'],
+  params: ['nPairs', 'cols', 'length', 'halfDim', 'outAt', 'xAt', 'cosAt', 'sinAt'],
   text: ({ x, cosines, sines }) =>
     main(
       PAIRS,
@@ -20,8 +20,9 @@ export const rotate: WgslKernel = {
   let angle = first / p.cols * p.halfDim + d;
   let cosine = ${cosines}[p.cosAt + angle];
   let sine = ${sines}[p.sinAt + angle];
-  let a = ${x}[p.xAt + first];
-  let b = ${x}[p.xAt + first + p.halfDim];
+  let source = p.xAt + first % p.length; // x is taken again where its numbers end
+  let a = ${x}[source];
+  let b = ${x}[source + p.halfDim];
   out[p.outAt + first] = a * cosine - b * sine;
   out[p.outAt + first + p.halfDim] = b * cosine + a * sine;`,
     ),
