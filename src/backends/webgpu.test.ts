@@ -1,10 +1,17 @@
-import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { tinyEngine } from '../../test/tinyModel.ts';
 import { hasWebGpu, sharedWebGpu } from '../../test/webgpu.ts';
 import { UnsupportedError } from '../errors.ts';
 import { type Random, seededRandom } from '../eval/random.ts';
+import { append } from '../kernels/append.wgsl.ts';
+import { attend as attendTiles, tileSizes } from '../kernels/attend.wgsl.ts';
+import { attendFew } from '../kernels/attendFew.wgsl.ts';
+import { attendMatrix, subgroupsFor } from '../kernels/attendMatrix.wgsl.ts';
 import { attend, gatherRows, matmul } from '../kernels/cases.ts';
 import { type Choice, draw, MAX_TOP_K } from '../kernels/draw.ts';
+import { halve, matmulMatrix } from '../kernels/matmulMatrix.wgsl.ts';
+import { moduleOf, type WgslKernel } from '../kernels/wgsl.ts';
+import { TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import { expectRight, oneOfEach, runContract } from './contract.case.ts';
 import { openWebGpu } from './webgpu.ts';
 
@@ -34,6 +41,73 @@ async function gpuWith(change: (device: GPUDevice) => void): Promise<GPU> {
 
 if (hasWebGpu) {
   runContract({ name: 'webgpu', open: () => openWebGpu({ robust: true }) });
+}
+
+/** Kernels for features that the software driver lacks: Dawn without any driver checks their text, though it runs nothing. */
+const dawn = await import('webgpu').catch(() => undefined);
+describe.skipIf(!dawn)('kernels for matrix units, half precision and subgroups', async () => {
+  const gpu = dawn?.create(['backend=null', 'enable-dawn-features=allow_unsafe_apis']) as GPU;
+  const adapter = (await gpu.requestAdapter()) as GPUAdapter;
+  const features = ['chromium-experimental-subgroup-matrix', 'subgroups', 'shader-f16'] as GPUFeatureName[];
+  const device = await adapter.requestDevice({ requiredFeatures: features });
+  afterAll(() => {
+    device.destroy();
+    void gpu; // kept until here, as Dawn goes with it
+  });
+
+  const types = Object.keys(TENSOR_TYPES).filter((type) => type !== 'F32') as TensorType[];
+  const headDims = [16, 32, 48, 64, 80, 96, 112, 128];
+  const kernels = [
+    ...headDims.flatMap((headDim) => ([8, 4] as const).map((subgroups) => attendMatrix(headDim, subgroups))),
+    ...types.flatMap((type) => [true, false].map((hasBias) => matmulMatrix(type, hasBias))),
+    ...headDims.flatMap((headDim) => [
+      attendFew({ headDim, number: 'f16' }, 4, true),
+      attendTiles({ headDim, number: 'f16' }, tileSizes({ headDim, number: 'f16' }, 32768)),
+    ]),
+    ...([1, 2] as const).map((keyForms) => append('f16', keyForms)),
+    halve,
+  ];
+  it.each(kernels.map((kernel) => [kernel.name, kernel] as const))('%s', async (_, kernel) => {
+    for (const shared of kernel.buffers.qInter ? [{}, { interKeys: 'keys' }] : [{}]) {
+      const { messages } = await device
+        .createShaderModule({ code: moduleOf(kernel, shared as Record<string, string>).code })
+        .getCompilationInfo();
+      expect(messages.map(({ message }) => message)).toEqual([]);
+    }
+  });
+
+  it('stay within the workgroup memory they are chosen for', () => {
+    for (const headDim of headDims) {
+      expect(subgroupsFor(headDim, 48 * 1024), `${headDim}`).toBe(8);
+      expect(workgroupBytes(attendMatrix(headDim, 8)), `${headDim}`).toBeLessThanOrEqual(48 * 1024);
+      for (const kib of [16, 32, 48]) {
+        const bytes = kib * 1024;
+        const subgroups = subgroupsFor(headDim, bytes);
+        if (subgroups)
+          expect(workgroupBytes(attendMatrix(headDim, subgroups)), `${headDim}`).toBeLessThanOrEqual(bytes);
+        for (const number of ['f16', 'f32'] as const) {
+          const form = { headDim, number };
+          expect(workgroupBytes(attendTiles(form, tileSizes(form, bytes))), `${headDim}`).toBeLessThanOrEqual(bytes);
+          expect(workgroupBytes(attendFew(form, 8, false)), `${headDim}`).toBeLessThanOrEqual(bytes);
+        }
+      }
+    }
+    expect([subgroupsFor(8, 48 * 1024), subgroupsFor(24, 48 * 1024), subgroupsFor(144, 48 * 1024)]).toEqual([0, 0, 0]);
+  });
+});
+
+/** Bytes of workgroup memory in a kernel's text. */
+function workgroupBytes(kernel: WgslKernel): number {
+  const sizes: Record<string, number> = { f16: 2, f32: 4, u32: 4 };
+  const sizeOf = (type: string): number => {
+    const [, width, element] = /^vec([24])<(.*)>$/.exec(type) ?? [];
+    return width ? Number(width) * sizes[element] : sizes[type];
+  };
+  const declared = moduleOf(kernel).code.matchAll(/var<workgroup> \w+: (?:array<(.+), (\d+)>|([^;]+));/g);
+  return [...declared].reduce(
+    (sum, [, element, length, type]) => sum + sizeOf(element ?? type) * Number(length ?? 1),
+    0,
+  );
 }
 
 describe.skipIf(!hasWebGpu)('openWebGpu', () => {

@@ -4,7 +4,7 @@
  * buffer each; pipelines and bind groups are made once.
  */
 import { UnsupportedError } from '../errors.ts';
-import type { WgslKernel } from '../kernels/wgsl.ts';
+import { moduleOf, type WgslKernel } from '../kernels/wgsl.ts';
 
 // GPUBufferUsage, which Node has no global of
 const MAP_READ = 0x1;
@@ -141,31 +141,17 @@ export function openRecorder(device: GPUDevice): Recorder {
   }
 
   const pipelines = new Map<string, Pipeline>();
-  /** @param shared Buffers that are one with another, by the name of that: one bound twice is declared once. */
+  /** @param shared As of `moduleOf`. */
   function pipelineOf(kernel: WgslKernel, shared: Readonly<Record<string, string>>): Pipeline {
     const key = `${kernel.name} ${Object.entries(shared)}`;
     const known = pipelines.get(key);
     if (known) return known;
-    const names = Object.keys(kernel.buffers);
-    const bound = names.filter((name) => shared[name] === undefined);
-    const isWritten = (name: string) => names.indexOf(name) < kernel.nWritten;
-    const declarations = bound.map(
-      (name, at) =>
-        `@group(0) @binding(${at}) var<storage, ${isWritten(name) ? 'read_write' : 'read'}> ${name}: array<${kernel.buffers[name]}>;`,
-    );
-    const fields = kernel.params.map((param) => (param.includes(':') ? param : `${param}: u32`));
-    const code = [
-      kernel.directives ?? '',
-      `struct Params { ${fields.join(', ')} }`,
-      '@group(1) @binding(0) var<uniform> p: Params;',
-      ...declarations,
-      kernel.text({ ...Object.fromEntries(bound.map((name) => [name, name])), ...shared }),
-    ].join('\n');
+    const { code, bound } = moduleOf(kernel, shared);
     const layout = device.createBindGroupLayout({
-      entries: bound.map((name, binding) => ({
+      entries: bound.map(({ isWritten }, binding) => ({
         binding,
         visibility: COMPUTE,
-        buffer: { type: isWritten(name) ? 'storage' : 'read-only-storage' },
+        buffer: { type: isWritten ? 'storage' : 'read-only-storage' },
       })),
     });
     const made: Pipeline = {
@@ -175,9 +161,9 @@ export function openRecorder(device: GPUDevice): Recorder {
         compute: { module: device.createShaderModule({ label: key, code }) },
       }),
       layout,
-      bound,
-      fields: fields.map((field) => field.split(':')[0]),
-      isFloat: fields.map((field) => field.endsWith('f32')),
+      bound: bound.map(({ name }) => name),
+      fields: kernel.params.map((param) => param.split(':')[0]),
+      isFloat: kernel.params.map((param) => param.endsWith('f32')),
     };
     pipelines.set(key, made);
     return made;

@@ -24,6 +24,30 @@ export interface WgslKernel {
   text(names: Readonly<Record<string, string>>): string;
 }
 
+export interface WgslModule {
+  readonly code: string;
+  /** Buffers in the order of their bindings in group 0; the parameters are group 1. */
+  readonly bound: readonly { readonly name: string; readonly isWritten: boolean }[];
+}
+
+/** @param shared Buffers that are one with another, by the name of that: one bound twice is declared once. */
+export function moduleOf(kernel: WgslKernel, shared: Readonly<Record<string, string>> = {}): WgslModule {
+  const bound = Object.keys(kernel.buffers)
+    .map((name, i) => ({ name, isWritten: i < kernel.nWritten }))
+    .filter(({ name }) => shared[name] === undefined);
+  const code = [
+    kernel.directives ?? '',
+    `struct Params { ${kernel.params.map((param) => (param.includes(':') ? param : `${param}: u32`)).join(', ')} }`,
+    '@group(1) @binding(0) var<uniform> p: Params;',
+    ...bound.map(
+      ({ name, isWritten }, at) =>
+        `@group(0) @binding(${at}) var<storage, ${isWritten ? 'read_write' : 'read'}> ${name}: array<${kernel.buffers[name]}>;`,
+    ),
+    kernel.text({ ...Object.fromEntries(bound.map(({ name }) => [name, name])), ...shared }),
+  ];
+  return { code: code.join('\n'), bound };
+}
+
 /** `text(0)` to `text(count - 1)`: loops that must be unrolled, so that what they index stays in registers. */
 export const times = (count: number, text: (i: number) => string): string =>
   Array.from({ length: count }, (_, i) => text(i)).join('\n');
