@@ -3,23 +3,23 @@
  * they are stored, in planes (`kernels/dequantize.wgsl.ts`); the cache is half precision where the adapter has it.
  */
 import { UnsupportedError } from '../errors.ts';
-import { APPENDED, append } from '../kernels/append.wgsl.ts';
+import { append } from '../kernels/append.wgsl.ts';
 import { attend, tileSizes } from '../kernels/attend.wgsl.ts';
 import { attendFew, keysAtOnce, lanesOf, MOST_QUERIES, mergeSplits } from '../kernels/attendFew.wgsl.ts';
 import { attendMatrix, queriesOf, subgroupsFor } from '../kernels/attendMatrix.wgsl.ts';
 import { decoderOf, layoutOf } from '../kernels/dequantize.wgsl.ts';
 import { draw, keepOfKept, keepOfLogits, SLICE } from '../kernels/draw.wgsl.ts';
-import { add, copy, ELEMENTS, swiglu } from '../kernels/elementwise.wgsl.ts';
+import { add, copy, swiglu } from '../kernels/elementwise.wgsl.ts';
 import { GATHERED, gatherRows } from '../kernels/gatherRows.wgsl.ts';
 import { MATMUL_TILE, matmul, matvec, matvecRows, matvecTile } from '../kernels/matmul.wgsl.ts';
-import { HALVED, halve, MATRIX_DEPTH, MATRIX_TILE, matmulMatrix } from '../kernels/matmulMatrix.wgsl.ts';
+import { halve, MATRIX_DEPTH, MATRIX_TILE, matmulMatrix, matrixRows } from '../kernels/matmulMatrix.wgsl.ts';
 import { rmsNorm } from '../kernels/rmsNorm.wgsl.ts';
-import { PAIRS, rotate } from '../kernels/rotate.wgsl.ts';
-import { gridOf, type WgslKernel } from '../kernels/wgsl.ts';
+import { rotate } from '../kernels/rotate.wgsl.ts';
+import { gridOf, ITEMS, type WgslKernel } from '../kernels/wgsl.ts';
 import type { Band, Bands, Piece } from '../placement.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
 import { openGpu, type WebGpuOptions } from './webgpuDevice.ts';
-import { openRecorder } from './webgpuRecorder.ts';
+import { type Call, openRecorder } from './webgpuRecorder.ts';
 
 /** Rows of a tensor that lie in one buffer; a device binds no more than so many bytes. */
 interface Part {
@@ -101,6 +101,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   const roomForCandidates = makeRoom('drawing a token');
 
   function put(buffer: GPUBuffer, byteOffset: number, bytes: Uint8Array): void {
+    if (buffer === halves?.source) halves = undefined;
     device.queue.writeBuffer(buffer, byteOffset, bytes as Uint8Array<ArrayBuffer>, 0, bytes.length);
   }
 
@@ -113,18 +114,30 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       buffers[name] = bufferOf(tensor);
       params[`${name}At`] = at(tensor);
     }
-    recorder.record({ kernel: made, buffers, params, groups: gridOf(Math.ceil(length / ELEMENTS)) });
+    record({ kernel: made, buffers, params, groups: gridOf(Math.ceil(length / ITEMS)) });
+  }
+
+  /** What the room for halves holds, as long as its source stays as it was: q, k and v, or gate and up, take the same. */
+  let halves: { readonly source: GPUBuffer; readonly key: string } | undefined;
+  function record(call: Call): void {
+    const written = Object.keys(call.kernel.buffers).slice(0, call.kernel.nWritten);
+    if (written.some((name) => call.buffers[name] === halves?.source)) halves = undefined;
+    recorder.record(call);
   }
 
   /** `x` in half precision, in whole tiles of rows of `stride` vectors. */
   function halved(x: Tensor, stride: number): GPUBuffer {
+    const [source, key] = [bufferOf(x), `${at(x)} ${x.rows} ${x.cols}`];
+    const isKnown = halves?.source === source && halves.key === key;
     const length = Math.ceil(x.rows / MATRIX_TILE) * MATRIX_TILE * stride;
     const out = roomForHalves(16 * length);
+    if (isKnown) return out;
+    halves = { source, key };
     recorder.record({
       kernel: halve,
       buffers: { out, x: bufferOf(x) },
       params: { length, n: x.rows, K: x.cols, stride, xAt: at(x) },
-      groups: gridOf(Math.ceil(length / HALVED)),
+      groups: gridOf(Math.ceil(length / ITEMS)),
     });
     return out;
   }
@@ -179,14 +192,14 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const hasSubgroups = subgroupSize >= lanesOf(form);
       for (const part of kv.parts) {
         const splitsAt = part.firstHead * group * nSplits * splitSize;
-        recorder.record({
+        record({
           kernel: kernel(`attendFew ${headDim} ${M}`, () => attendFew(form, M, hasSubgroups)),
           buffers: { splits, ...buffersOf(part) },
           params: { ...paramsOf(part), nSplits, splitKeys, splitsAt },
           groups: [nSplits, part.nHeads, Math.ceil((nRows * group) / M)],
         });
       }
-      recorder.record({
+      record({
         kernel: kernel(`mergeSplits ${headDim}`, () => mergeSplits(headDim)),
         buffers: { out: bufferOf(out), splits },
         params: { nQueries: nRows * nHeads, nSplits, outAt: at(out) + row * out.cols },
@@ -206,7 +219,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const tilesAtOnce = Math.max(1, Math.floor(recorder.mostWork / workOfTile));
       for (let firstTile = 0; firstTile < nTiles; firstTile += tilesAtOnce) {
         const tiles = Math.min(tilesAtOnce, nTiles - firstTile);
-        recorder.record({
+        record({
           kernel: made,
           buffers: { out: bufferOf(out), ...buffersOf(part) },
           params: { ...paramsOf(part), outAt: at(out) + firstOf(part), firstTile, nTiles },
@@ -288,7 +301,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
           'length' in ids ? recorder.keep(Array.prototype.slice.call(ids, row, end)) : [bufferOf(ids), at(ids) + row];
         const length = (end - row) * nUnits;
         for (const { buffer, firstRow, nRows } of partsOf(table)) {
-          recorder.record({
+          record({
             kernel: made,
             buffers: { out: bufferOf(out), table: buffer, ids: kept },
             params: {
@@ -301,7 +314,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       }
     },
     rmsNorm(out, x, weight, eps) {
-      recorder.record({
+      record({
         kernel: kernel(`rmsNorm ${x.cols > 1024}`, () => rmsNorm(x.cols)),
         buffers: { out: bufferOf(out), x: bufferOf(x), weight: bufferOf(weight) },
         params: { rows: x.rows, cols: x.cols, outAt: at(out), xAt: at(x), weightAt: at(weight), eps },
@@ -316,18 +329,18 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const isShared = [bufferOf(x), ...partsOf(weight).map(({ buffer }) => buffer)].includes(bufferOf(out));
       const isRagged = isShared || K % 4 !== 0 || at(x) % 4 !== 0 || at(weight) % 4 !== 0;
       const form = { type, hasBias: bias !== undefined, isRagged };
-      const tile = usesMatrices ? MATRIX_TILE : MATMUL_TILE;
       const xStride = (Math.ceil(K / MATRIX_DEPTH) * MATRIX_DEPTH) / 8; // of halves, in vectors
       const input = usesMatrices ? halved(x, xStride) : bufferOf(x);
       for (const { buffer, firstRow, nRows } of partsOf(weight)) {
         const rows = matvecRows(type, nRows);
+        const tileRows = matrixRows(n, nRows);
         const key = `${type} ${form.hasBias} ${isRagged}`;
         const made = usesMatrices
-          ? kernel(`matmulMatrix ${key}`, () => matmulMatrix(type, form.hasBias))
+          ? kernel(`matmulMatrix ${tileRows} ${key}`, () => matmulMatrix(type, form.hasBias, tileRows))
           : isVector
             ? kernel(`matvec ${rows} ${key}`, () => matvec(form, rows))
             : kernel(`matmul ${key}`, () => matmul(form));
-        recorder.record({
+        record({
           kernel: made,
           buffers: { out: bufferOf(out), x: input, weight: buffer, ...(bias && { bias: bufferOf(bias) }) },
           params: {
@@ -336,21 +349,23 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
           },
           groups: isVector
             ? [...gridOf(Math.ceil(nRows / matvecTile(rows))), n]
-            : [Math.ceil(nRows / tile), Math.ceil(n / tile)],
+            : usesMatrices
+              ? [Math.ceil(nRows / tileRows), Math.ceil(n / MATRIX_TILE)]
+              : [Math.ceil(nRows / MATMUL_TILE), Math.ceil(n / MATMUL_TILE)],
           work: 2 * n * nRows * K,
         });
       }
     },
     rotate(out, x, cos, sin) {
-      const nPairs = (out.rows * out.cols) / 2;
-      recorder.record({
+      const length = (out.rows * out.cols) / 2; // pairs
+      record({
         kernel: rotate,
         buffers: { out: bufferOf(out), x: bufferOf(x), cosines: bufferOf(cos), sines: bufferOf(sin) },
         params: {
-          ...{ nPairs, cols: x.cols, length: x.rows * x.cols, halfDim: cos.cols },
+          ...{ length, cols: x.cols, nSources: x.rows * x.cols, halfDim: cos.cols },
           ...{ outAt: at(out), xAt: at(x), cosAt: at(cos), sinAt: at(sin) },
         },
-        groups: gridOf(Math.ceil(nPairs / PAIRS)),
+        groups: gridOf(Math.ceil(length / ITEMS)),
       });
     },
     append(kv, k, v, start, kInter) {
@@ -362,7 +377,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
         const cols = nHeads * headDim;
         const length = k.rows * cols;
         const first = firstHead * headDim;
-        recorder.record({
+        record({
           kernel: kernel(`append ${forms}`, () => append(number, forms)),
           buffers: {
             ...{ keys, values, k: bufferOf(k), v: bufferOf(v) },
@@ -372,7 +387,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
             ...{ length, cols, stride: k.cols, headDim, room, start, kAt: at(k) + first, vAt: at(v) + first },
             kInterAt: kInter ? at(kInter) + first : 0,
           },
-          groups: gridOf(Math.ceil(length / APPENDED)),
+          groups: gridOf(Math.ceil(length / ITEMS)),
         });
       }
     },
@@ -388,7 +403,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const keep = (kernel: WgslKernel, input: GPUBuffer, inputAt: number, length: number, keptAt: number): number => {
         const nSlices = Math.ceil(length / SLICE);
         const params = { length, k, inputAt, keptAt };
-        recorder.record({ kernel, buffers: { kept: room, input }, params, groups: [nSlices] });
+        record({ kernel, buffers: { kept: room, input }, params, groups: [nSlices] });
         return k * nSlices;
       };
       let keptAt = 0;
@@ -398,7 +413,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
         keptAt = half - keptAt;
       }
       const filters = { temperature: Math.max(temperature, 2 ** -126), topP, minP }; // above 0 in float32, too
-      recorder.record({
+      record({
         kernel: draw,
         buffers: { token: bufferOf(token), kept: room },
         params: { length, k, keptAt, tokenAt: at(token), ...filters, u },

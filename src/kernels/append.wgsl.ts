@@ -1,10 +1,7 @@
 /**
- * Rotated keys and values of some heads into the cache, `[heads, room, headDim]`: a head's lie together. A thread a number.
+ * Rotated keys and values of some heads into the cache, `[heads, room, headDim]`: a head's lie together. Items are numbers.
  */
-import { main, type WgslKernel } from './wgsl.ts';
-
-/** Numbers a workgroup takes. */
-export const APPENDED = 256;
+import { eachItem, type WgslKernel } from './wgsl.ts';
 
 /** @param number What the cache holds: `f32` or `f16`. */
 export const append = (number: string, keyForms: 1 | 2): WgslKernel => {
@@ -20,11 +17,8 @@ export const append = (number: string, keyForms: 1 | 2): WgslKernel => {
     params: ['length', 'cols', 'stride', 'headDim', 'room', 'start', ...parts.map((part) => `${sources[part]}At`)],
     directives: number === 'f16' ? 'enable f16;' : '',
     text: (names) =>
-      main(
-        APPENDED,
+      eachItem(
         `
-  let i = group * ${APPENDED}u + t;
-  if (i >= p.length) { return; }
   let token = i / p.cols;
   let head = i % p.cols / p.headDim;
   let to = (head * p.room + p.start + token) * p.headDim + i % p.headDim;

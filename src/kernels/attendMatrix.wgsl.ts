@@ -2,7 +2,7 @@
  * Attention on matrix units; definition in `attend.ts`, plan as in `attend.wgsl.ts`. Tiles of 32 keys take two phases: all
  * subgroups multiply (the last tile's weights by its values, then queries by this tile's keys), then every query's threads
  * turn its scores into weights, while the next tile comes from storage through registers. The maximum that exponentials
- * are taken from lags behind: only where a row's grows by more than 2^8 is the output rescaled, outside of the inner loop,
+ * are taken from lags behind: only where a row's grows by more than 2^15 is the output rescaled, outside of the inner loop,
  * so that in it the output never leaves its registers.
  */
 import { ATTEND_PARAMS, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
@@ -24,7 +24,7 @@ const N = 32;
 // threads' loads reach all banks. Of a row of weights: one of padding.
 const SCORE_ROW = N / 4 + 2;
 const WEIGHT_ROW = N / 8 + 1;
-const LAG = 8; // powers of two; weights stay below 2^8, sums of them far inside half precision's 65504
+const LAG = 15; // powers of two; weights stay within half precision's 65504
 
 /** Subgroups of a workgroup, the more the better as they share a tile of keys. */
 type Subgroups = 8 | 4;
@@ -80,16 +80,21 @@ export function attendMatrix(headDim: number, subgroups: Subgroups): WgslKernel 
           : `if (band == 0) { ${load(names.interKeys, 'key')} } else { ${load(names.keys, 'key')} }`;
       const storeTile = (value: (i: number) => string) =>
         eachLoad((i) => `${ifOfTile(i)}{ tile[to${i}] = key${i}; tile[${N * stride} + to${i}] = ${value(i)}; }`);
-      const rescale = eachOutput(
+      const scratch = (r: number) => `subgroup * ${64 * shared} + ${64 * r}`; // of a subgroup's own
+      const rescale = times(
+        columnParts,
         // through workgroup memory, since a matrix does not tell which numbers a thread has
-        (r, d) => `
-        ${storeResult(`o${r}_${d}`, 'scores', 'subgroup * 64', 4)}
+        (d) => `
+        ${eachQuery((r) => storeResult(`o${r}_${d}`, 'scores', scratch(r), 4))}
         workgroupBarrier();
+        ${eachQuery(
+          (r) => `
         for (var v = 0u; v < 2; v++) {
-          scores[subgroup * 64 + lane * 2 + v] *= factors[(first16 + ${r}) * 16 + lane / 2];
-        }
+          scores[${scratch(r)} + lane * 2 + v] *= factors[(first16 + ${r}) * 16 + lane / 2];
+        }`,
+        )}
         workgroupBarrier();
-        o${r}_${d} = ${loadResult('scores', 'subgroup * 64', 4)};
+        ${eachQuery((r) => `o${r}_${d} = ${loadResult('scores', scratch(r), 4)};`)}
         workgroupBarrier();`,
       );
       const addValues = times(

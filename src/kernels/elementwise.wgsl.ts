@@ -1,8 +1,5 @@
 /** Kernels that take one number at a time; definitions in `elementwise.ts`. */
-import { main, type WgslKernel } from './wgsl.ts';
-
-/** Numbers a workgroup takes. */
-export const ELEMENTS = 256;
+import { eachItem, type WgslKernel } from './wgsl.ts';
 
 const elementwise = (
   name: string,
@@ -13,14 +10,7 @@ const elementwise = (
   buffers: { out: 'f32', ...Object.fromEntries(inputs.map((input) => [input, 'f32'])) },
   nWritten: 1,
   params: ['length', 'outAt', ...inputs.map((input) => `${input}At`)],
-  text: (names) =>
-    main(
-      ELEMENTS,
-      `
-  let i = group * ${ELEMENTS}u + t;
-  if (i >= p.length) { return; }
-  ${body(names)}`,
-    ),
+  text: (names) => eachItem(body(names)),
 });
 
 export const add = elementwise('add', ['y'], ({ y }) => `out[p.outAt + i] += ${y}[p.yAt + i];`);

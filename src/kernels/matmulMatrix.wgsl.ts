@@ -1,30 +1,41 @@
 /**
- * Products on matrix units, float32 sums of products of half precision; definition in `matmul.ts`. Tiles of 128 tokens
- * and
- * 128 weight rows, 32 numbers deep; four subgroups have 64 x 64 sums each. While a tile is multiplied, the next one is
- * on its way in registers.
+ * Products on matrix units, float32 sums of products of half precision; definition in `matmul.ts`. Tiles of 128 tokens and
+ * 128 weight rows, or 64 where rows are few, 32 numbers deep; four subgroups share out the sums. While a tile is
+ * multiplied, the next one is on its way in registers.
  */
 import type { TensorType } from '../tensorTypes.ts';
 import { decoderOf } from './dequantize.wgsl.ts';
-import { loadMatrix, MATRIX_DIRECTIVES, main, RESULT, SUBGROUP, storeResult, times, type WgslKernel } from './wgsl.ts';
+import {
+  eachItem,
+  loadMatrix,
+  MATRIX_DIRECTIVES,
+  main,
+  RESULT,
+  SUBGROUP,
+  storeResult,
+  times,
+  type WgslKernel,
+} from './wgsl.ts';
 
-/** Tokens and weight rows of a tile. */
+/** Tokens of a tile. */
 export const MATRIX_TILE = 128;
+const BUSY = 128; // workgroups that keep a large GPU's cores busy
+
+/** Weight rows of a tile. */
+export const matrixRows = (n: number, nRows: number): 64 | 128 =>
+  Math.ceil(n / MATRIX_TILE) * Math.ceil(nRows / 128) < BUSY ? 64 : 128;
+
 /** Numbers of a tile's depth: rows of halves are padded to as many. */
 export const MATRIX_DEPTH = 32;
 
-/** Each has 64 tokens and `COLUMNS` times 16 weight rows of the tile. */
+/** Each has 64 tokens and half of the tile's weight rows. */
 const SUBGROUPS = 4;
 const THREADS = 32 * SUBGROUPS;
-const COLUMNS = MATRIX_TILE / 16 / (SUBGROUPS / 2);
 const X_LOADS = (4 * MATRIX_TILE) / THREADS; // vectors of a tile of x for a thread
 
 const STRIDE = 5; // vectors of 8 halves: 4 and one of padding, so that neighbouring rows lie in other banks
 
-/** Vectors of 8 halves a workgroup makes. */
-export const HALVED = 64;
-
-/** `x` in half precision, rows and columns padded with zeros to whole tiles. */
+/** `x` in half precision, rows and columns padded with zeros to whole tiles. Items are vectors of 8 halves. */
 export const halve: WgslKernel = {
   name: 'halve',
   buffers: { out: 'vec4<u32>', x: 'f32' },
@@ -36,11 +47,8 @@ fn number(token: u32, k: u32) -> f32 {
   if (token >= p.n || k >= p.K) { return 0; }
   return clamp(${x}[p.xAt + token * p.K + k], -65504, 65504);
 }
-${main(
-  HALVED,
+${eachItem(
   `
-  let i = group * ${HALVED}u + t;
-  if (i >= p.length) { return; }
   let token = i / p.stride;
   let k = i % p.stride * 8;
   var halves: vec4<u32>;
@@ -72,10 +80,11 @@ fn halves(row: u32, u: u32) -> array<vec4<u32>, ${unit / 8}> {
   };
 }
 
-/** Any type but F32. */
-export function matmulMatrix(type: TensorType, hasBias: boolean): WgslKernel {
+/** Any type but F32. @param tileRows Weight rows of a tile. */
+export function matmulMatrix(type: TensorType, hasBias: boolean, tileRows: 64 | 128): WgslKernel {
+  const columns = tileRows / 32; // of 16 weight rows, for a subgroup
   return {
-    name: `matmulMatrix ${type}${hasBias ? ' bias' : ''}`,
+    name: `matmulMatrix ${type} ${tileRows}${hasBias ? ' bias' : ''}`,
     buffers: { out: 'f32', x: 'vec4<u32>', weight: 'vec4<u32>', ...(hasBias && { bias: 'f32' }) },
     nWritten: 1,
     params: ['n', 'N', 'K', 'firstRow', 'nRows', 'outAt', 'xStride', 'weightAt', 'biasAt'],
@@ -84,8 +93,8 @@ export function matmulMatrix(type: TensorType, hasBias: boolean): WgslKernel {
       const { unit, text } = halvesOf(type, weight);
       const unitsPerRow = 32 / unit;
       const vectors = unit / 8;
-      const loads = Math.ceil((MATRIX_TILE * unitsPerRow) / THREADS);
-      const busy = Math.min(THREADS, MATRIX_TILE * unitsPerRow);
+      const loads = Math.ceil((tileRows * unitsPerRow) / THREADS);
+      const busy = Math.min(THREADS, tileRows * unitsPerRow);
       const ifBusy = busy < THREADS ? `if (t < ${busy}) ` : '';
       const load = `
       ${times(X_LOADS, (i) => `nextX${i} = ${x}[(firstToken + t / 4 + ${(THREADS / 4) * i}) * p.xStride + k / 8 + t % 4];`)}
@@ -102,19 +111,19 @@ export function matmulMatrix(type: TensorType, hasBias: boolean): WgslKernel {
       }`;
       return `${text}
 var<workgroup> xs: array<vec4<u32>, ${MATRIX_TILE * STRIDE}>;
-var<workgroup> ws: array<vec4<u32>, ${MATRIX_TILE * STRIDE}>;
+var<workgroup> ws: array<vec4<u32>, ${tileRows * STRIDE}>;
 var<workgroup> sums: array<f32, ${256 * SUBGROUPS}>; // 16 x 16 for each subgroup
 ${main(
   THREADS,
   `
   let firstToken = groupId.y * ${MATRIX_TILE};
-  let firstRow = groupId.x * ${MATRIX_TILE};
+  let firstRow = groupId.x * ${tileRows};
   let nUnits = (p.K + ${unit - 1}) / ${unit};
   let m0 = subgroup % 2 * 64;
-  let n0 = subgroup / 2 * ${16 * COLUMNS};
+  let n0 = subgroup / 2 * ${16 * columns};
   ${times(X_LOADS, (i) => `var nextX${i}: vec4<u32>;`)}
   ${times(loads, (i) => `var nextW${i}: array<vec4<u32>, ${vectors}>;`)}
-  ${times(4, (i) => times(COLUMNS, (j) => `var c${i}_${j} = ${RESULT}();`))}
+  ${times(4, (i) => times(columns, (j) => `var c${i}_${j} = ${RESULT}();`))}
   var k = 0u;
   ${load}
   for (k = 0u; k < p.K; ) {
@@ -137,19 +146,19 @@ ${main(
       2,
       (step) => `
     {
-      ${times(COLUMNS, (j) => `let b${j} = ${loadMatrix('right', 'col', 'ws', `(n0 + ${16 * j}) * ${STRIDE} + ${2 * step}`, STRIDE)};`)}
+      ${times(columns, (j) => `let b${j} = ${loadMatrix('right', 'col', 'ws', `(n0 + ${16 * j}) * ${STRIDE} + ${2 * step}`, STRIDE)};`)}
       ${times(
         4,
         (i) => `
       let a${i} = ${loadMatrix('left', 'row', 'xs', `(m0 + ${16 * i}) * ${STRIDE} + ${2 * step}`, STRIDE)};
-      ${times(COLUMNS, (j) => `c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, c${i}_${j});`)}`,
+      ${times(columns, (j) => `c${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b${j}, c${i}_${j});`)}`,
       )}
     }`,
     )}
   }
   ${times(4, (i) =>
     times(
-      COLUMNS,
+      columns,
       (j) => `
   workgroupBarrier();
   ${storeResult(`c${i}_${j}`, 'sums', 'subgroup * 256', 16)}

@@ -60,6 +60,19 @@ fn main(@builtin(workgroup_id) groupId: vec3<u32>, @builtin(local_invocation_ind
 ${body}
 }`;
 
+/** Items a workgroup of `eachItem` takes: a few for a thread, as a GPU starts only so many workgroups at a time. */
+export const ITEMS = 1024;
+
+/** The entry point of a kernel whose items, `i` below `p.length`, have nothing to do with each other. */
+export const eachItem = (body: string): string =>
+  main(
+    256,
+    `
+  for (var i = group * ${ITEMS}u + t; i < min(p.length, (group + 1) * ${ITEMS}u); i += 256u) {
+${body}
+  }`,
+  );
+
 /** What kernels for matrix units begin with: they take 16 x 16 x 16 numbers of half precision a subgroup of 32. */
 export const MATRIX_DIRECTIVES = `enable f16;
 enable subgroups;
