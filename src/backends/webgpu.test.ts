@@ -60,7 +60,10 @@ describe.skipIf(!dawn)('kernels for matrix units, half precision and subgroups',
   const headDims = [16, 32, 48, 64, 80, 96, 112, 128];
   const kernels = [
     ...headDims.flatMap((headDim) => ([8, 4] as const).map((subgroups) => attendMatrix(headDim, subgroups))),
-    ...types.flatMap((type) => [matmulMatrix(type, true, 128), matmulMatrix(type, false, 64)]),
+    ...types.flatMap((type) => [
+      matmulMatrix({ type, hasBias: true, tileRows: 128, isWhole: true }),
+      matmulMatrix({ type, hasBias: false, tileRows: 64, isWhole: false }),
+    ]),
     ...headDims.flatMap((headDim) => [
       attendFew({ headDim, number: 'f16' }, 4, true),
       attendTiles({ headDim, number: 'f16' }, tileSizes({ headDim, number: 'f16' }, 32768)),

@@ -78,6 +78,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   const recorder = openRecorder(device);
   const { maxComputeWorkgroupStorageSize } = device.limits;
   const { maxBytes } = recorder;
+  const path = hasTensorCores ? 'tensor cores' : subgroupSize > 0 ? 'subgroups' : 'plain';
   const number = hasF16 ? 'f16' : 'f32';
   const bytesOfNumber = hasF16 ? 2 : 4;
   const kernels = new Map<string, WgslKernel>();
@@ -231,7 +232,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   }
 
   return {
-    name: `webgpu (${gpu.adapter}, ${hasTensorCores ? 'tensor cores' : 'plain'}, ${number} cache${isChecked ? ', checked' : ''})`,
+    name: `webgpu (${gpu.adapter}, ${path}, ${number} cache${isChecked ? ', checked' : ''})`,
     get nBytes() {
       return recorder.nBytes;
     },
@@ -334,9 +335,10 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       for (const { buffer, firstRow, nRows } of partsOf(weight)) {
         const rows = matvecRows(type, nRows);
         const tileRows = matrixRows(n, nRows);
+        const isWhole = K % MATRIX_DEPTH === 0;
         const key = `${type} ${form.hasBias} ${isRagged}`;
         const made = usesMatrices
-          ? kernel(`matmulMatrix ${tileRows} ${key}`, () => matmulMatrix(type, form.hasBias, tileRows))
+          ? kernel(`matmulMatrix ${tileRows} ${isWhole} ${key}`, () => matmulMatrix({ ...form, tileRows, isWhole }))
           : isVector
             ? kernel(`matvec ${rows} ${key}`, () => matvec(form, rows))
             : kernel(`matmul ${key}`, () => matmul(form));

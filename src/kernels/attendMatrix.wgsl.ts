@@ -1,9 +1,9 @@
 /**
  * Attention on matrix units; definition in `attend.ts`, plan as in `attend.wgsl.ts`. Tiles of 32 keys take two phases: all
  * subgroups multiply (the last tile's weights by its values, then queries by this tile's keys), then every query's threads
- * turn its scores into weights, while the next tile comes from storage through registers. The maximum that exponentials
- * are taken from lags behind: only where a row's grows by more than 2^15 is the output rescaled, outside of the inner loop,
- * so that in it the output never leaves its registers.
+ * turn its scores into weights, while the next tile comes from storage through registers. What exponentials are taken from
+ * lags behind a row's maximum: only where that grows by more than 2^9 is the output rescaled, outside of the inner loop, so
+ * that in it the output never leaves its registers.
  */
 import { ATTEND_PARAMS, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
 import {
@@ -24,7 +24,10 @@ const N = 32;
 // threads' loads reach all banks. Of a row of weights: one of padding.
 const SCORE_ROW = N / 4 + 2;
 const WEIGHT_ROW = N / 8 + 1;
-const LAG = 15; // powers of two; weights stay within half precision's 65504
+// Powers of two: where a maximum is taken anew its weight is 2^6, and it may grow to 2^15. So weights stay within half
+// precision's 65504, and one keeps its digits down to 2^-20 of the largest, as it must where very many keys weigh little.
+const PEAK = 6;
+const MOST = 15;
 
 /** Subgroups of a workgroup, the more the better as they share a tile of keys. */
 type Subgroups = 8 | 4;
@@ -145,7 +148,7 @@ ${main(
   let mine = t / 2;
   let side = t % 2;
   let row = (m0 + min(mine, nQueries - 1)) / p.group;
-  var most = -3e38; // what exponentials are taken from, in powers of two
+  var base = -3e38; // what exponentials are taken from, in powers of two
   var sum: vec4<f32>;
   var number = 0u; // of tiles so far
   ${eachQuery((r) => eachDim((d) => `var q${r}_${d}: subgroup_matrix_left<f16, 16, 16>;`))}
@@ -209,15 +212,15 @@ ${main(
         var tileMost = max(max(most4.x, most4.y), max(most4.z, most4.w));
         tileMost = max(tileMost, subgroupShuffleXor(tileMost, 1));
         var factor = 1.0;
-        if (tileMost > most + ${LAG}) {
+        if (tileMost > base + ${MOST}) {
           grown.x = number;
-          factor = exp2(most - tileMost);
+          factor = exp2(base - (tileMost - ${PEAK}));
           sum *= factor;
-          most = tileMost;
+          base = tileMost - ${PEAK};
         }
         factors[mine] = factor;
-        let base = max(most, -1e38); // so that hidden keys weigh nothing even where all are
-        ${times(4, (v) => `let w${v} = exp2(s${v} - base);`)}
+        let origin = max(base, -1e38); // so that hidden keys weigh nothing even where all are
+        ${times(4, (v) => `let w${v} = exp2(s${v} - origin);`)}
         sum += w0 + w1 + w2 + w3;
         ${storeWeights((v) => {
           const pairs = ['xy', 'zw'].map((xy) => [2 * v, 2 * v + 1].map((w) => `pack2x16float(w${w}.${xy})`));

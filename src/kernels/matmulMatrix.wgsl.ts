@@ -80,11 +80,20 @@ fn halves(row: u32, u: u32) -> array<vec4<u32>, ${unit / 8}> {
   };
 }
 
-/** Any type but F32. @param tileRows Weight rows of a tile. */
-export function matmulMatrix(type: TensorType, hasBias: boolean, tileRows: 64 | 128): WgslKernel {
+export interface MatmulMatrixForm {
+  /** Any but F32. */
+  type: TensorType;
+  hasBias: boolean;
+  /** Weight rows of a tile. */
+  tileRows: 64 | 128;
+  /** Rows are whole tiles deep, as those of blocks are. */
+  isWhole: boolean;
+}
+
+export function matmulMatrix({ type, hasBias, tileRows, isWhole }: MatmulMatrixForm): WgslKernel {
   const columns = tileRows / 32; // of 16 weight rows, for a subgroup
   return {
-    name: `matmulMatrix ${type} ${tileRows}${hasBias ? ' bias' : ''}`,
+    name: `matmulMatrix ${type} ${tileRows}${hasBias ? ' bias' : ''}${isWhole ? '' : ' ragged'}`,
     buffers: { out: 'f32', x: 'vec4<u32>', weight: 'vec4<u32>', ...(hasBias && { bias: 'f32' }) },
     nWritten: 1,
     params: ['n', 'N', 'K', 'firstRow', 'nRows', 'outAt', 'xStride', 'weightAt', 'biasAt'],
@@ -97,15 +106,19 @@ export function matmulMatrix(type: TensorType, hasBias: boolean, tileRows: 64 | 
       const busy = Math.min(THREADS, tileRows * unitsPerRow);
       const ifBusy = busy < THREADS ? `if (t < ${busy}) ` : '';
       const load = `
-      ${times(X_LOADS, (i) => `nextX${i} = ${x}[(firstToken + t / 4 + ${(THREADS / 4) * i}) * p.xStride + k / 8 + t % 4];`)}
+      ${times(X_LOADS, (i) => `nextX${i} = ${x}[xAt${i} + k / 8];`)}
       ${ifBusy}{
         ${times(
           loads,
           (i) => `
         {
-          let row = min(firstRow + (t + ${THREADS * i}) / ${unitsPerRow}, p.nRows - 1);
           let u = k / ${unit} + t % ${unitsPerRow};
-          if (u < nUnits) { nextW${i} = halves(row, u); } else { nextW${i} = array<vec4<u32>, ${vectors}>(); }
+          ${
+            isWhole
+              ? ''
+              : `nextW${i} = array<vec4<u32>, ${vectors}>();
+          if (u < nUnits) `
+          }{ nextW${i} = halves(row${i}, u); }
         }`,
         )}
       }`;
@@ -121,8 +134,8 @@ ${main(
   let nUnits = (p.K + ${unit - 1}) / ${unit};
   let m0 = subgroup % 2 * 64;
   let n0 = subgroup / 2 * ${16 * columns};
-  ${times(X_LOADS, (i) => `var nextX${i}: vec4<u32>;`)}
-  ${times(loads, (i) => `var nextW${i}: array<vec4<u32>, ${vectors}>;`)}
+  ${times(X_LOADS, (i) => `var nextX${i}: vec4<u32>; let xAt${i} = (firstToken + t / 4 + ${(THREADS / 4) * i}) * p.xStride + t % 4;`)}
+  ${times(loads, (i) => `var nextW${i}: array<vec4<u32>, ${vectors}>; let row${i} = min(firstRow + (t + ${THREADS * i}) / ${unitsPerRow}, p.nRows - 1);`)}
   ${times(4, (i) => times(columns, (j) => `var c${i}_${j} = ${RESULT}();`))}
   var k = 0u;
   ${load}
