@@ -100,6 +100,28 @@ export function attendMatrix(headDim: number, subgroups: Subgroups): WgslKernel 
         ${eachQuery((r) => `o${r}_${d} = ${loadResult('scores', scratch(r), 4)};`)}
         workgroupBarrier();`,
       );
+      const readScores = (tile: string) => `
+        ${times(4, (v) => `var s${v} = scores[mine * ${SCORE_ROW} + side * 5 + ${v}];`)}
+        let j0 = begin + ${tile} * ${N};
+        if (j0 < wholeFrom || j0 + ${N} > wholeTo) { // not every query sees all of the tile
+          ${times(
+            4,
+            (v) => `
+          {
+            let j = j0 + side * 16 + vec4(${4 * v}, ${4 * v + 1}, ${4 * v + 2}, ${4 * v + 3});
+            s${v} = select(s${v}, vec4(-3e38), (j < lo) | (j >= hi));
+          }`,
+          )}
+        }
+        let most = max(max(s0, s1), max(s2, s3));`;
+      const weigh = `
+        let origin = max(base, -1e38); // so that hidden keys weigh nothing even where all are
+        ${times(4, (v) => `let w${v} = exp2(s${v} - origin);`)}
+        sumOfTile = w0 + w1 + w2 + w3;
+        ${storeWeights((v) => {
+          const pairs = ['xy', 'zw'].map((xy) => [2 * v, 2 * v + 1].map((w) => `pack2x16float(w${w}.${xy})`));
+          return `vec4(${pairs[0][0]}, ${pairs[1][0]}, ${pairs[0][1]}, ${pairs[1][1]})`;
+        })}`;
       const addValues = times(
         N / 16,
         (h) => `
@@ -188,6 +210,7 @@ ${main(
     var i = 0u;
     loop {
       var isGrown: bool;
+      var sumOfTile: vec4<f32>;
       loop {
         number++;
         ${load(names.values, 'value')}
@@ -196,42 +219,28 @@ ${main(
         ${addValues} // of the last tile, at first zeros
         ${score}
         workgroupBarrier();
-        ${times(4, (v) => `var s${v} = scores[mine * ${SCORE_ROW} + side * 5 + ${v}];`)}
-        let j0 = begin + i * ${N};
-        if (j0 < wholeFrom || j0 + ${N} > wholeTo) { // not every query sees all of the tile
-          ${times(
-            4,
-            (v) => `
-          {
-            let j = j0 + side * 16 + vec4(${4 * v}, ${4 * v + 1}, ${4 * v + 2}, ${4 * v + 3});
-            s${v} = select(s${v}, vec4(-3e38), (j < lo) | (j >= hi));
-          }`,
-          )}
-        }
-        let most4 = max(max(s0, s1), max(s2, s3));
-        var tileMost = max(max(most4.x, most4.y), max(most4.z, most4.w));
-        tileMost = max(tileMost, subgroupShuffleXor(tileMost, 1));
-        var factor = 1.0;
-        if (tileMost > base + ${MOST}) {
-          grown.x = number;
-          factor = exp2(base - (tileMost - ${PEAK}));
-          sum *= factor;
-          base = tileMost - ${PEAK};
-        }
-        factors[mine] = factor;
-        let origin = max(base, -1e38); // so that hidden keys weigh nothing even where all are
-        ${times(4, (v) => `let w${v} = exp2(s${v} - origin);`)}
-        sum += w0 + w1 + w2 + w3;
-        ${storeWeights((v) => {
-          const pairs = ['xy', 'zw'].map((xy) => [2 * v, 2 * v + 1].map((w) => `pack2x16float(w${w}.${xy})`));
-          return `vec4(${pairs[0][0]}, ${pairs[1][0]}, ${pairs[0][1]}, ${pairs[1][1]})`;
-        })}
+        ${readScores('i')}
+        ${weigh}
+        if (max(max(most.x, most.y), max(most.z, most.w)) > base + ${MOST}) { grown.x = number; }
         ${storeTile((i) => `value${i}`)}
         isGrown = workgroupUniformLoad(&grown).x == number;
         i++;
-        if (isGrown || i == nTiles) { break; }
+        if (isGrown) { break; }
+        sum += sumOfTile;
+        if (i == nTiles) { break; }
       }
-      if (isGrown) { ${rescale} }
+      if (isGrown) {
+        ${readScores('(i - 1)')}
+        var peak = max(max(most.x, most.y), max(most.z, most.w));
+        peak = max(peak, subgroupShuffleXor(peak, 1));
+        let before = base;
+        if (peak > base + ${MOST}) { base = peak - ${PEAK}; }
+        factors[mine] = exp2(before - base);
+        ${weigh}
+        sum = sum * exp2(before - base) + sumOfTile;
+        workgroupBarrier();
+        ${rescale}
+      }
       if (i == nTiles) { break; }
     }
     ${addValues}
