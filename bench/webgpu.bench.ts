@@ -51,19 +51,19 @@ function report(name: string, ms: number, amount: number, unit: 'TFLOP/s' | 'GB/
 
 const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1];
 
-let isFirst = true;
+/** Until clocks are up, which a GPU lets down while inputs are made. */
+const WAKING_MS = 1500;
+
 /** Median milliseconds that the GPU takes for `record`, called `repeats` times a measurement: it starts when all is recorded. */
 async function time(record: (i: number) => void, repeats: number): Promise<number> {
   const done = b.alloc('F32', 1, 4);
   const times: number[] = [];
-  const wakingMs = isFirst ? 2000 : 300; // until clocks are up
-  isFirst = false;
   for (let round = 0, begunAt = performance.now(); times.length < 6; round++) {
     await b.read(done);
     for (let i = 0; i < repeats; i++) record(i);
     const startedAt = performance.now();
     await b.read(done);
-    if (round > 0 && startedAt - begunAt > wakingMs) times.push((performance.now() - startedAt) / repeats);
+    if (round > 0 && startedAt - begunAt > WAKING_MS) times.push((performance.now() - startedAt) / repeats);
   }
   return median(times);
 }

@@ -121,8 +121,9 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   /** What the room for halves holds, as long as its source stays as it was: q, k and v, or gate and up, take the same. */
   let halves: { readonly source: GPUBuffer; readonly key: string } | undefined;
   function record(call: Call): void {
-    const written = Object.keys(call.kernel.buffers).slice(0, call.kernel.nWritten);
-    if (written.some((name) => call.buffers[name] === halves?.source)) halves = undefined;
+    const { kernel, buffers } = call;
+    const isSource = (name: string, i: number) => i < kernel.nWritten && buffers[name] === halves?.source;
+    if (halves && Object.keys(kernel.buffers).some(isSource)) halves = undefined;
     recorder.record(call);
   }
 

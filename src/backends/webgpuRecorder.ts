@@ -64,7 +64,6 @@ export interface Recorder {
 /** Parameters on their way to the GPU. */
 interface Page {
   readonly buffer: GPUBuffer;
-  readonly group: GPUBindGroup;
   readonly words: Uint32Array;
   readonly floats: Float32Array;
 }
@@ -75,6 +74,12 @@ interface Pipeline {
   readonly bound: readonly string[]; // buffers in the order of their bindings
   readonly isFloat: readonly boolean[]; // by parameter
   readonly fields: readonly string[];
+}
+
+/** A kernel with the buffers it computes on. */
+interface Binding extends Pipeline {
+  readonly of: readonly GPUBuffer[];
+  readonly group: GPUBindGroup;
 }
 
 export function openRecorder(device: GPUDevice): Recorder {
@@ -120,9 +125,8 @@ export function openRecorder(device: GPUDevice): Recorder {
 
   const makeBuffer = (size: number, usage: number) => device.createBuffer({ size, usage });
 
-  const paramsLayout = device.createBindGroupLayout({
-    entries: [{ binding: 0, visibility: COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true } }],
-  });
+  const numberOf = new WeakMap<GPUBuffer, number>();
+  let nBuffers = 0;
 
   /** The page with room for `nBytes` more at `used`, which moves on to it. */
   function pageFor(nBytes: number): Page {
@@ -130,12 +134,9 @@ export function openRecorder(device: GPUDevice): Recorder {
     const index = Math.floor(used / PAGE);
     if (index === pages.length) {
       const buffer = makeBuffer(PAGE, UNIFORM | STORAGE | COPY_DST);
-      const group = device.createBindGroup({
-        layout: paramsLayout,
-        entries: [{ binding: 0, resource: { buffer, size: SLOT } }],
-      });
       const bytes = new ArrayBuffer(PAGE);
-      pages.push({ buffer, group, words: new Uint32Array(bytes), floats: new Float32Array(bytes) });
+      numberOf.set(buffer, nBuffers++);
+      pages.push({ buffer, words: new Uint32Array(bytes), floats: new Float32Array(bytes) });
     }
     return pages[index];
   }
@@ -147,17 +148,17 @@ export function openRecorder(device: GPUDevice): Recorder {
     const known = pipelines.get(key);
     if (known) return known;
     const { code, bound } = moduleOf(kernel, shared);
+    const types: GPUBufferBindingLayout[] = [
+      ...bound.map(({ isWritten }) => ({ type: isWritten ? ('storage' as const) : ('read-only-storage' as const) })),
+      { type: 'uniform', hasDynamicOffset: true },
+    ];
     const layout = device.createBindGroupLayout({
-      entries: bound.map(({ isWritten }, binding) => ({
-        binding,
-        visibility: COMPUTE,
-        buffer: { type: isWritten ? 'storage' : 'read-only-storage' },
-      })),
+      entries: types.map((buffer, binding) => ({ binding, visibility: COMPUTE, buffer })),
     });
     const made: Pipeline = {
       pipeline: device.createComputePipeline({
         label: key,
-        layout: device.createPipelineLayout({ bindGroupLayouts: [layout, paramsLayout] }),
+        layout: device.createPipelineLayout({ bindGroupLayouts: [layout] }),
         compute: { module: device.createShaderModule({ label: key, code }) },
       }),
       layout,
@@ -169,19 +170,30 @@ export function openRecorder(device: GPUDevice): Recorder {
     return made;
   }
 
-  const numberOf = new WeakMap<GPUBuffer, number>();
-  let nBuffers = 0;
-  const groups = new Map<string, { group: GPUBindGroup; of: readonly GPUBuffer[] }>();
-  function groupOf(kernel: WgslKernel, { layout, bound }: Pipeline, buffers: Call['buffers']): GPUBindGroup {
-    let key = kernel.name;
-    for (const name of bound) key += ` ${numberOf.get(buffers[name])}`;
-    const known = groups.get(key);
-    if (known) return known.group;
-    const of = bound.map((name) => buffers[name]);
-    const entries = of.map((buffer, binding) => ({ binding, resource: { buffer } }));
-    const group = device.createBindGroup({ layout, entries });
-    groups.set(key, { group, of });
-    return group;
+  const bindings = new Map<string, Binding>();
+  /** @param page Holds the parameters, at an offset that is given with each call. */
+  function bindingOf(kernel: WgslKernel, buffers: Call['buffers'], page: GPUBuffer): Binding {
+    let key = `${kernel.name} ${numberOf.get(page)}`;
+    for (const name in kernel.buffers) key += ` ${numberOf.get(buffers[name])}`;
+    return bindings.get(key) ?? bind(kernel, buffers, page, key);
+  }
+
+  function bind(kernel: WgslKernel, buffers: Call['buffers'], page: GPUBuffer, key: string): Binding {
+    const names = Object.keys(kernel.buffers);
+    const shared: Record<string, string> = {};
+    names.forEach((name, i) => {
+      const first = names.findIndex((other) => buffers[other] === buffers[name]);
+      if (first < i && (first < kernel.nWritten || kernel.buffers[names[first]] === kernel.buffers[name])) {
+        shared[name] = names[first];
+      }
+    });
+    const made = pipelineOf(kernel, shared);
+    const of = made.bound.map((name) => buffers[name]);
+    const resources = [...of.map((buffer) => ({ buffer })), { buffer: page, size: SLOT }];
+    const entries = resources.map((resource, binding) => ({ binding, resource }));
+    const binding = { ...made, of, group: device.createBindGroup({ layout: made.layout, entries }) };
+    bindings.set(key, binding);
+    return binding;
   }
 
   function endPass(): void {
@@ -241,41 +253,29 @@ export function openRecorder(device: GPUDevice): Recorder {
     },
     record({ kernel, buffers, params, groups: [x, y = 1, z = 1], work: more = 0 }) {
       if (x === 0) return;
-      const names = Object.keys(kernel.buffers);
-      const shared: Record<string, string> = {};
-      names.forEach((name, i) => {
-        const first = names.findIndex((other) => buffers[other] === buffers[name]);
-        if (first < i && (first < kernel.nWritten || kernel.buffers[names[first]] === kernel.buffers[name])) {
-          shared[name] = names[first];
-        }
-      });
-      const made = pipelineOf(kernel, shared);
       const page = pageFor(SLOT);
+      const { pipeline, group, fields, isFloat } = bindingOf(kernel, buffers, page.buffer);
       const at = (used % PAGE) / 4;
-      made.fields.forEach((field, i) => {
-        (made.isFloat[i] ? page.floats : page.words)[at + i] = params[field];
-      });
+      for (let i = 0; i < fields.length; i++) (isFloat[i] ? page.floats : page.words)[at + i] = params[fields[i]];
       if (work + more > SUBMISSION_SECONDS * speed) endPass();
       work += more;
       allWork += more;
       encoder ??= device.createCommandEncoder();
       pass ??= encoder.beginComputePass();
-      pass.setPipeline(made.pipeline);
-      pass.setBindGroup(0, groupOf(kernel, made, buffers));
-      pass.setBindGroup(1, page.group, [used % PAGE]);
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group, [used % PAGE]);
       pass.dispatchWorkgroups(x, y, z);
       used += SLOT;
     },
     copy,
     free(buffer) {
-      for (const [key, { of }] of groups) if (of.includes(buffer)) groups.delete(key);
+      for (const [key, { of }] of bindings) if (of.includes(buffer)) bindings.delete(key);
       nBytes -= buffer.size;
       freed.push(buffer);
       if (freed.reduce((sum, { size }) => sum + size, 0) > MOST_FREED) flush();
     },
     keep(values) {
       const page = pageFor(4 * values.length);
-      if (numberOf.get(page.buffer) === undefined) numberOf.set(page.buffer, nBuffers++);
       const at = (used % PAGE) / 4;
       page.floats.set(values, at);
       used += Math.ceil((4 * values.length) / SLOT) * SLOT;

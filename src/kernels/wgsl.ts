@@ -26,7 +26,7 @@ export interface WgslKernel {
 
 export interface WgslModule {
   readonly code: string;
-  /** Buffers in the order of their bindings in group 0; the parameters are group 1. */
+  /** Buffers in the order of their bindings; the parameters come behind them. */
   readonly bound: readonly { readonly name: string; readonly isWritten: boolean }[];
 }
 
@@ -38,7 +38,7 @@ export function moduleOf(kernel: WgslKernel, shared: Readonly<Record<string, str
   const code = [
     kernel.directives ?? '',
     `struct Params { ${kernel.params.map((param) => (param.includes(':') ? param : `${param}: u32`)).join(', ')} }`,
-    '@group(1) @binding(0) var<uniform> p: Params;',
+    `@group(0) @binding(${bound.length}) var<uniform> p: Params;`,
     ...bound.map(
       ({ name, isWritten }, at) =>
         `@group(0) @binding(${at}) var<storage, ${isWritten ? 'read_write' : 'read'}> ${name}: array<${kernel.buffers[name]}>;`,
