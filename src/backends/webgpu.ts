@@ -1,13 +1,9 @@
-/**
- * WebGPU, in Node and in browsers: which kernel a call takes, and how tensors lie in the GPU's buffers. Weights stay as
- * they are stored, in planes (`kernels/dequantize.wgsl.ts`); the cache is half precision where the adapter has it.
- */
-import { UnsupportedError } from '../errors.ts';
+/** WebGPU, in Node and in browsers: which kernel a call takes. How tensors lie in the GPU's buffers is `webgpuMemory.ts`. */
 import { append } from '../kernels/append.wgsl.ts';
 import { attend, tileSizes } from '../kernels/attend.wgsl.ts';
 import { attendFew, keysAtOnce, lanesOf, MOST_QUERIES, mergeSplits } from '../kernels/attendFew.wgsl.ts';
 import { attendMatrix, queriesOf, subgroupsFor } from '../kernels/attendMatrix.wgsl.ts';
-import { decoderOf, layoutOf } from '../kernels/dequantize.wgsl.ts';
+import { decoderOf } from '../kernels/dequantize.wgsl.ts';
 import { draw, keepOfKept, keepOfLogits, SLICE } from '../kernels/draw.wgsl.ts';
 import { add, copy, swiglu } from '../kernels/elementwise.wgsl.ts';
 import { GATHERED, gatherRows } from '../kernels/gatherRows.wgsl.ts';
@@ -17,59 +13,16 @@ import { rmsNorm } from '../kernels/rmsNorm.wgsl.ts';
 import { rotate } from '../kernels/rotate.wgsl.ts';
 import { gridOf, ITEMS, type WgslKernel } from '../kernels/wgsl.ts';
 import type { Band, Bands, Piece } from '../placement.ts';
-import type { Backend, KvLayer, Tensor } from './backend.ts';
+import type { Backend, Tensor } from './backend.ts';
 import { openGpu, type WebGpuOptions } from './webgpuDevice.ts';
+import { at, bufferOf, type KvPart, openMemory, partsOf, type WebGpuKv } from './webgpuMemory.ts';
 import { type Call, openRecorder } from './webgpuRecorder.ts';
-
-/** Rows of a tensor that lie in one buffer; a device binds no more than so many bytes. */
-interface Part {
-  readonly buffer: GPUBuffer;
-  readonly firstRow: number;
-  readonly nRows: number;
-}
-
-interface WebGpuTensor extends Tensor {
-  readonly parts: readonly Part[];
-  /** Where the tensor's first number is in its buffer; F32 alone. */
-  readonly at: number;
-}
-
-/** A cache has room for some tokens at first, and for twice as many when they come. */
-interface WebGpuKv extends KvLayer {
-  readonly parts: readonly KvPart[];
-  /** Tokens there is room for, at most `capacity`. */
-  room: number;
-}
-
-/** Key-value heads that lie in buffers of their own, `[nHeads, room, headDim]`; a device binds no more than so many bytes. */
-interface KvPart {
-  readonly firstHead: number;
-  readonly nHeads: number;
-  keys: GPUBuffer;
-  interKeys: GPUBuffer; // the same as `keys` where there is one form
-  values: GPUBuffer;
-}
 
 const MATVEC_TOKENS = 4; // more are a tile's work
 const FEW_QUERIES = 16; // rows times query heads of a key-value head; more are a tile's work
 const MOST_IDS = 2 ** 16; // of a call of gatherRows
-const MAX_HEAD_DIM = 256;
-const FIRST_ROOM = 4096; // tokens
 /** Workgroups that share out the keys of so many queries: a few for every core of a large GPU, fewer with more work each. */
 const splitGroups = (M: number) => Math.max(256, 1024 / M);
-
-const partsOf = (tensor: Tensor) => (tensor as WebGpuTensor).parts;
-/** Of what a kernel computes with. @throws UnsupportedError where it is spread over several. */
-function bufferOf(tensor: Tensor): GPUBuffer {
-  const parts = partsOf(tensor);
-  if (parts.length > 1) {
-    throw new UnsupportedError(
-      `${tensor.rows} rows of ${tensor.cols} numbers are more than this GPU binds at once; use --backend wasm, or a smaller model`,
-    );
-  }
-  return parts[0].buffer;
-}
-const at = (tensor: Tensor) => (tensor as WebGpuTensor).at;
 
 /** Opens the WebGPU backend. @throws UnsupportedError where there is no adapter. */
 export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> {
@@ -77,10 +30,8 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   const { device, hasF16, hasTensorCores, subgroupSize, isChecked } = gpu;
   const recorder = openRecorder(device);
   const { maxComputeWorkgroupStorageSize } = device.limits;
-  const { maxBytes } = recorder;
   const path = hasTensorCores ? 'tensor cores' : subgroupSize > 0 ? 'subgroups' : 'plain';
   const number = hasF16 ? 'f16' : 'f32';
-  const bytesOfNumber = hasF16 ? 2 : 4;
   const kernels = new Map<string, WgslKernel>();
   /** Texts are made once. */
   const kernel = (key: string, make: () => WgslKernel): WgslKernel => {
@@ -93,7 +44,10 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
   function makeRoom(what: string) {
     let room: GPUBuffer | undefined;
     return (nBytes: number): GPUBuffer => {
-      if (!room || room.size < nBytes) room = recorder.alloc(Math.max(nBytes, 2 * (room?.size ?? 0)), what);
+      if (room && room.size >= nBytes) return room;
+      const before = room;
+      room = recorder.alloc(Math.max(nBytes, Math.min(2 * (before?.size ?? 0), recorder.maxBytes)), what);
+      if (before) recorder.free(before);
       return room;
     };
   }
@@ -105,6 +59,8 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     if (buffer === halves?.source) halves = undefined;
     device.queue.writeBuffer(buffer, byteOffset, bytes as Uint8Array<ArrayBuffer>, 0, bytes.length);
   }
+
+  const { growTo, ...memory } = openMemory(recorder, number, put);
 
   /** Records a kernel that takes the numbers of its operands one by one. */
   function each(made: WgslKernel, out: Tensor, inputs: Readonly<Record<string, Tensor>>): void {
@@ -142,26 +98,6 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       groups: gridOf(Math.ceil(length / ITEMS)),
     });
     return out;
-  }
-
-  /** Sees to room for `tokens` in a cache: what it holds moves within the GPU. */
-  function growTo(kv: WebGpuKv, tokens: number): void {
-    if (tokens <= kv.room) return;
-    const before = kv.room;
-    kv.room = Math.min(kv.capacity, Math.max(tokens, 2 * before));
-    const [from, to] = [before, kv.room].map((room) => room * kv.headDim * bytesOfNumber);
-    for (const part of kv.parts) {
-      const moved = (old: GPUBuffer) => {
-        const grown = recorder.alloc(part.nHeads * to, `a layer's cache of ${kv.room} tokens`);
-        for (let head = 0; head < part.nHeads; head++) recorder.copy(old, head * from, grown, head * to, from);
-        recorder.free(old);
-        return grown;
-      };
-      const { keys, interKeys } = part;
-      part.keys = moved(keys);
-      part.interKeys = interKeys === keys ? part.keys : moved(interKeys);
-      part.values = moved(part.values);
-    }
   }
 
   function attendPiece(out: Tensor, q: Bands<Tensor>, kv: WebGpuKv, { row, nRows, bands }: Piece): void {
@@ -237,60 +173,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     get nBytes() {
       return recorder.nBytes;
     },
-    alloc(type, rows, cols, stage = 0) {
-      const { unitsPerRow, planes } = layoutOf(type, cols);
-      const bytesOfRow = planes.reduce((sum, { stride }) => sum + stride, 0) * unitsPerRow;
-      const rowsOfPart = Math.max(1, Math.min(rows, Math.floor(maxBytes / bytesOfRow)));
-      const parts: Part[] = [];
-      for (let firstRow = 0; firstRow < rows; firstRow += rowsOfPart) {
-        const nRows = Math.min(rowsOfPart, rows - firstRow);
-        parts.push({ buffer: recorder.alloc(nRows * bytesOfRow, `a row of ${cols} numbers`), firstRow, nRows });
-      }
-      return { type, rows, cols, stage, parts, at: 0 } as WebGpuTensor;
-    },
-    allocKv(capacity, nKvHeads, headDim, stage = 0, keyForms = 1) {
-      if (headDim % 4 !== 0 || headDim > MAX_HEAD_DIM) {
-        throw new UnsupportedError(
-          `heads of ${headDim} dimensions do not run on webgpu; wanted a multiple of 4 up to ${MAX_HEAD_DIM}: use --backend wasm`,
-        );
-      }
-      const bytesOfHead = capacity * headDim * bytesOfNumber;
-      recorder.checkSize(bytesOfHead, `a head's cache of ${capacity} tokens`);
-      const headsOfPart = Math.min(nKvHeads, Math.floor(maxBytes / bytesOfHead));
-      const room = Math.min(capacity, FIRST_ROOM);
-      const parts: KvPart[] = [];
-      for (let firstHead = 0; firstHead < nKvHeads; firstHead += headsOfPart) {
-        const nHeads = Math.min(headsOfPart, nKvHeads - firstHead);
-        const half = () =>
-          recorder.alloc(nHeads * room * headDim * bytesOfNumber, `a layer's cache of ${capacity} tokens`);
-        const [keys, values] = [half(), half()];
-        parts.push({ firstHead, nHeads, keys, values, interKeys: keyForms === 2 ? half() : keys });
-      }
-      return { capacity, nKvHeads, headDim, stage, parts, room } as WebGpuKv;
-    },
-    view: (tensor, rows, cols, offset = 0) => ({ ...tensor, rows, cols, at: at(tensor) + offset }) as WebGpuTensor,
-    write: (tensor, values) => put(bufferOf(tensor), 4 * at(tensor), new Uint8Array(Float32Array.from(values).buffer)),
-    load(tensor, bytes, byteOffset) {
-      const { type, cols } = tensor;
-      const { unitBytes, unitsPerRow, planes } = layoutOf(type, cols);
-      const [first, end] = [byteOffset / unitBytes, (byteOffset + bytes.length) / unitBytes];
-      for (const { buffer, firstRow, nRows } of partsOf(tensor)) {
-        const begin = firstRow * unitsPerRow;
-        const [from, to] = [Math.max(first, begin), Math.min(end, begin + nRows * unitsPerRow)];
-        if (from >= to) continue;
-        const units = bytes.subarray((from - first) * unitBytes, (to - first) * unitBytes);
-        let planeAt = 0;
-        for (const { at, size, stride } of planes) {
-          const isWhole = size === unitBytes && stride === unitBytes;
-          put(
-            buffer,
-            planeAt + (from - begin) * stride,
-            isWhole ? units : gathered(units, unitBytes, at, size, stride),
-          );
-          planeAt += nRows * unitsPerRow * stride;
-        }
-      }
-    },
+    ...memory,
 
     gatherRows(out, table, ids) {
       const { type, cols } = table;
@@ -434,21 +317,4 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       void gpu.entry; // kept until here
     },
   };
-}
-
-// --- internal ---
-
-/** Bytes `at..at + size` of every unit, `stride` bytes each. */
-function gathered(units: Uint8Array, unitBytes: number, at: number, size: number, stride: number): Uint8Array {
-  const nUnits = units.length / unitBytes;
-  const plane = new Uint8Array(nUnits * stride);
-  if (size < 64) {
-    for (let u = 0; u < nUnits; u++) {
-      for (let i = 0; i < size; i++) plane[u * stride + i] = units[u * unitBytes + at + i];
-    }
-  } else {
-    for (let u = 0; u < nUnits; u++)
-      plane.set(units.subarray(u * unitBytes + at, u * unitBytes + at + size), u * stride);
-  }
-  return plane;
 }
