@@ -17,9 +17,20 @@ function dot(a: Float64Array, aAt: number, b: Float64Array, bAt: number, n: numb
   return sum;
 }
 
-/** A backend that stores what the reference backend stores, and computes in naive float32. */
-export function openNaive(): Backend {
+/** The nearest number of half precision, IEEE's binary16, subnormal ones too. */
+function half(x: number): number {
+  const step = 2 ** (Math.max(-14, Math.floor(Math.log2(Math.abs(x)))) - 10);
+  return x === 0 ? 0 : Math.round(x / step) * step;
+}
+
+/**
+ * A backend that stores what the reference backend stores, and computes in naive float32.
+ * @param inHalves Kernels whose factors are rounded to half precision before, as matrix units and a cache of halves have them.
+ */
+export function openNaive(inHalves: readonly ('matmul' | 'attend')[] = []): Backend {
   const backend = openReference();
+  const factorsOf = (kernel: 'matmul' | 'attend') => (numbers: Float64Array) =>
+    inHalves.includes(kernel) ? numbers.map(half) : numbers;
   return {
     ...backend,
     name: 'naive float32',
@@ -37,12 +48,14 @@ export function openNaive(): Backend {
       }
     },
     matmul(out, x, weight, bias) {
-      const [to, from, cols] = [numbersOf(out), numbersOf(x), x.cols];
+      const factors = factorsOf('matmul');
+      const [to, from, cols] = [numbersOf(out), factors(numbersOf(x)), x.cols];
       const decoded = backend.alloc('F32', 1, cols);
       for (let r = 0; r < out.cols; r++) {
         this.gatherRows(decoded, weight, [r]);
+        const row = factors(numbersOf(decoded));
         for (let t = 0; t < x.rows; t++) {
-          to[t * out.cols + r] = dot(from, t * cols, numbersOf(decoded), 0, cols, bias && numbersOf(bias)[r]);
+          to[t * out.cols + r] = dot(from, t * cols, row, 0, cols, bias && numbersOf(bias)[r]);
         }
       }
     },
@@ -59,7 +72,14 @@ export function openNaive(): Backend {
       }
     },
     attend(out, q, kv, pieces) {
-      const { nKvHeads, headDim, keys, interKeys, values } = kv as typeof kv & Record<string, Float64Array>;
+      const { nKvHeads, headDim, ...cached } = kv as typeof kv & Record<string, Float64Array>;
+      const factors = factorsOf('attend');
+      const [keys, interKeys, values] = [cached.keys, cached.interKeys, cached.values].map(factors);
+      const queries = {
+        inter: factors(numbersOf(q.inter)),
+        succ: factors(numbersOf(q.succ)),
+        intra: factors(numbersOf(q.intra)),
+      };
       const nHeads = out.cols / headDim;
       const to = numbersOf(out).fill(0);
       for (let at = 0; at < to.length; at += headDim) {
@@ -74,14 +94,15 @@ export function openNaive(): Backend {
           for (let j = band.from + (band.fromMoves ? r - piece.row : 0); j < last; j++) {
             const row = (j * nKvHeads + kvHead) * headDim;
             rows.push(row);
-            scores.push(dot(numbersOf(q[name]), at, name === 'inter' ? interKeys : keys, row, headDim));
+            scores.push(dot(queries[name], at, name === 'inter' ? interKeys : keys, row, headDim));
           }
         }
         const max = Math.max(...scores);
-        const weights = scores.map((score) => f32(Math.exp(f32(score - max))));
+        const weights = Float64Array.from(scores, (score) => f32(Math.exp(f32(score - max))));
         const sum = weights.reduce((a, b) => f32(a + b));
+        const shares = factors(weights).map((weight) => f32(weight / sum));
         rows.forEach((row, s) => {
-          const weight = f32(weights[s] / sum);
+          const weight = shares[s];
           for (let d = 0; d < headDim; d++) to[at + d] = f32(to[at + d] + f32(weight * values[row + d]));
         });
       }

@@ -7,7 +7,7 @@ import { append } from '../kernels/append.wgsl.ts';
 import { attend as attendTiles, tileSizes } from '../kernels/attend.wgsl.ts';
 import { attendFew } from '../kernels/attendFew.wgsl.ts';
 import { attendMatrix, subgroupsFor } from '../kernels/attendMatrix.wgsl.ts';
-import { attend, gatherRows, matmul } from '../kernels/cases.ts';
+import { attend, gatherRows, matmul, RISING } from '../kernels/cases.ts';
 import { type Choice, draw, MAX_TOP_K } from '../kernels/draw.ts';
 import { halve, matmulMatrix } from '../kernels/matmulMatrix.wgsl.ts';
 import { moduleOf, type WgslKernel } from '../kernels/wgsl.ts';
@@ -38,6 +38,13 @@ async function gpuWith(change: (device: GPUDevice) => void): Promise<GPU> {
     },
   } as unknown as GPU;
 }
+
+/** One whose devices bind so many bytes at most. */
+const gpuOfBinding = (maxStorageBufferBindingSize: number) =>
+  gpuWith((device) => {
+    const limits = { ...device.limits, maxComputeWorkgroupStorageSize: 32768, maxBufferSize: 2 ** 20 };
+    Object.defineProperty(device, 'limits', { value: { ...limits, maxStorageBufferBindingSize } });
+  });
 
 if (hasWebGpu) {
   runContract({ name: 'webgpu', open: () => openWebGpu({ robust: true }) });
@@ -119,7 +126,7 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
 
   it('computes without the checks of every index', async () => {
     const b = await openWebGpu();
-    for (const kernelCase of oneOfEach()) await expectRight(b, kernelCase);
+    for (const kernelCase of [...oneOfEach(), ...RISING]) await expectRight(b, kernelCase);
     await b.dispose();
   });
 
@@ -140,11 +147,7 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
   });
 
   it('splits a matrix by rows where a buffer cannot hold it', async () => {
-    const small = await gpuWith((device) => {
-      const limits = { ...device.limits, maxComputeWorkgroupStorageSize: 32768, maxBufferSize: 2 ** 20 };
-      Object.defineProperty(device, 'limits', { value: { ...limits, maxStorageBufferBindingSize: 2048 } });
-    });
-    vi.stubGlobal('navigator', { gpu: small });
+    vi.stubGlobal('navigator', { gpu: await gpuOfBinding(2048) });
     const b = await openWebGpu();
     await expectRight(b, matmul({ type: 'Q8_0', n: 5, N: 60, K: 64, bias: true }));
     await expectRight(b, gatherRows({ type: 'F16', n: 7, rows: 40, cols: 37 }));
@@ -152,11 +155,7 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
   });
 
   it('splits a cache by heads where a buffer cannot hold it, and refuses a block that does not fit one', async () => {
-    const small = await gpuWith((device) => {
-      const limits = { ...device.limits, maxComputeWorkgroupStorageSize: 32768, maxBufferSize: 2 ** 20 };
-      Object.defineProperty(device, 'limits', { value: { ...limits, maxStorageBufferBindingSize: 7000 } });
-    });
-    vi.stubGlobal('navigator', { gpu: small });
+    vi.stubGlobal('navigator', { gpu: await gpuOfBinding(7000) });
     const b = await openWebGpu();
     const sizes = { start: 30, nKvHeads: 2, group: 2, headDim: 16, chunkLen: 24 };
     for (const n of [1, 20]) await expectRight(b, attend({ ...sizes, n, keyForms: n === 1 ? 1 : 2 }));

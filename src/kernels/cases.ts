@@ -87,22 +87,33 @@ export interface AttendSizes {
   nFar?: number;
   /** 2: the inter band has keys of its own. */
   keyForms?: 1 | 2;
+  /** How much higher scores are at the last key than at the first: maxima then grow from tile to tile. Default 0. */
+  rise?: number;
 }
 
 export const attend = define<AttendSizes>(
   'attend',
-  (b, { n, start, nKvHeads, group, headDim, keyForms = 1, ...seen }, make) => {
+  (b, { n, start, nKvHeads, group, headDim, keyForms = 1, rise = 0, ...seen }, make) => {
     const nStale = 9; // tokens of a longer text that was here before; nothing may come of them, not even NaN times 0
     const length = start + n;
     const cols = nKvHeads * group * headDim;
-    const query = () => make.normal(n, cols, 2 / Math.sqrt(headDim)); // scores of deviation 2: neither flat nor one-hot
+    /** `x` with `value(row)` in the first dimension of every head. */
+    const marked = (rows: number, nHeads: number, deviation: number, value: (row: number) => number) => {
+      const numbers = make.random.normals(rows * nHeads * headDim, deviation);
+      if (rise > 0) {
+        for (let at = 0; at < numbers.length; at += headDim) numbers[at] = value(Math.floor(at / (nHeads * headDim)));
+      }
+      return make.filled(rows, nHeads * headDim, numbers);
+    };
+    // scores of deviation 2: neither flat nor one-hot
+    const query = () => marked(n, nKvHeads * group, 2 / Math.sqrt(headDim), () => 2);
     const q = { intra: query(), succ: query(), inter: query() };
     const kv = b.allocKv(length + nStale, nKvHeads, headDim, 0, keyForms);
     const stale = make.filled(nStale, nKvHeads * headDim, Array(nStale * nKvHeads * headDim).fill(NaN));
     const second = (k: Tensor) => (keyForms === 2 ? k : undefined);
-    const cached = () => make.normal(length, nKvHeads * headDim);
+    const keys = () => marked(length, nKvHeads, 1, (j) => Math.floor((rise / 2) * (j / length)));
     b.append(kv, stale, stale, length, second(stale));
-    b.append(kv, cached(), cached(), 0, second(cached()));
+    b.append(kv, keys(), make.normal(length, nKvHeads * headDim), 0, second(keys()));
     const seenBy = pieces({ n, start, ...seen });
     return make.call(n, cols, (out) => b.attend(out, q, kv, seenBy));
   },
@@ -207,6 +218,14 @@ export const CASES: readonly KernelCase[] = [
   swiglu({ n: 7, cols: 21, deviation: 2, inPlace: true }),
   ...[1, 4, 5, 67].map((cols) => add({ n: 3, cols })),
 ];
+
+/**
+ * Maxima that grow all along, as for a kernel that takes exponentials from one that lags. Beside `CASES`, since caches of
+ * fewer bits than half precision lose digits where one dimension outweighs the others.
+ */
+export const RISING: readonly KernelCase[] = [16, 64, 128].flatMap((headDim) =>
+  [1, 40].map((n) => attend({ n, start: 2000, nKvHeads: 1, group: 2, headDim, chunkLen: 600, rise: 40 })),
+);
 
 // --- internal ---
 
