@@ -18,7 +18,7 @@ function dot(a: Float64Array, aAt: number, b: Float64Array, bAt: number, n: numb
 }
 
 /** The nearest number of half precision, IEEE's binary16, subnormal ones too. */
-function half(x: number): number {
+function toHalf(x: number): number {
   const step = 2 ** (Math.max(-14, Math.floor(Math.log2(Math.abs(x)))) - 10);
   return x === 0 ? 0 : Math.round(x / step) * step;
 }
@@ -30,7 +30,7 @@ function half(x: number): number {
 export function openNaive(inHalves: readonly ('matmul' | 'attend')[] = []): Backend {
   const backend = openReference();
   const factorsOf = (kernel: 'matmul' | 'attend') => (numbers: Float64Array) =>
-    inHalves.includes(kernel) ? numbers.map(half) : numbers;
+    inHalves.includes(kernel) ? numbers.map(toHalf) : numbers;
   return {
     ...backend,
     name: 'naive float32',

@@ -93,7 +93,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     halves = { source, key };
     recorder.record({
       kernel: halve,
-      buffers: { out, x: bufferOf(x) },
+      buffers: { out, x: source },
       params: { length, n: x.rows, K: x.cols, stride, xAt: at(x) },
       groups: gridOf(Math.ceil(length / ITEMS)),
     });

@@ -90,6 +90,7 @@ export function openRecorder(device: GPUDevice): Recorder {
   let work = 0; // of the submission that is recorded
   let allWork = 0; // and of all since the last flush
   let speed = FIRST_SPEED;
+  const mostWork = () => SUBMISSION_SECONDS * speed;
   let doneAt = 0; // when the GPU was last seen to be done, milliseconds
   const ready: GPUCommandBuffer[] = [];
   let running: Promise<void> = Promise.resolve();
@@ -237,7 +238,7 @@ export function openRecorder(device: GPUDevice): Recorder {
       return nBytes;
     },
     get mostWork() {
-      return SUBMISSION_SECONDS * speed;
+      return mostWork();
     },
     maxBytes,
     checkSize,
@@ -257,7 +258,7 @@ export function openRecorder(device: GPUDevice): Recorder {
       const { pipeline, group, fields, isFloat } = bindingOf(kernel, buffers, page.buffer);
       const at = (used % PAGE) / 4;
       for (let i = 0; i < fields.length; i++) (isFloat[i] ? page.floats : page.words)[at + i] = params[fields[i]];
-      if (work + more > SUBMISSION_SECONDS * speed) endPass();
+      if (work + more > mostWork()) endPass();
       work += more;
       allWork += more;
       encoder ??= device.createCommandEncoder();

@@ -13,7 +13,7 @@ export interface AttendForm {
   number: 'f32' | 'f16';
 }
 
-export const BAND_PARAMS = ['from0', 'to0', 'from1', 'to1', 'from2', 'to2', 'moves'];
+const BAND_PARAMS = ['from0', 'to0', 'from1', 'to1', 'from2', 'to2', 'moves'];
 
 /** Of all kernels that attend: the queries' variants and the cache, keys twice where the inter band's are its own. */
 export const ATTEND_PARAMS = ['row', 'nRows', 'nHeads', 'group', 'room', 'qAt0', 'qAt1', 'qAt2', ...BAND_PARAMS];
@@ -36,14 +36,20 @@ fn toOf(band: u32, r: u32) -> u32 {
   return select(select(p.to2, p.to1, band == 1), p.to0, band == 0) + select(0u, r, ((p.moves >> (2 * band + 1)) & 1) == 1);
 }`;
 
-/** Reading of query and key vectors of a band; a key-value head's keys lie together. */
-export const reads = (names: Readonly<Record<string, string>>, D4: number): string => `
+/** Reading of a band's queries, by vectors. */
+export const readsQueries = (names: Readonly<Record<string, string>>, D4: number): string => `
 fn queryAt(band: u32, row: u32, head: u32, d: u32) -> vec4<f32> {
   let at = ((p.row + row) * p.nHeads + head) * ${D4} + d;
   if (band == 0) { return ${names.qInter}[p.qAt0 / 4 + at]; }
   if (band == 1) { return ${names.qSucc}[p.qAt1 / 4 + at]; }
   return ${names.qIntra}[p.qAt2 / 4 + at];
 }`;
+
+/** `load` from the keys of the band at hand: without a branch where all bands have the same. */
+export const loadOfBand = (names: Readonly<Record<string, string>>, load: (keys: string) => string): string =>
+  names.interKeys === names.keys
+    ? load(names.keys)
+    : `if (band == 0) { ${load(names.interKeys)} } else { ${load(names.keys)} }`;
 
 export interface TileSizes {
   /** Queries and keys of a tile. */
@@ -102,17 +108,14 @@ export function attend(form: AttendForm, { M, N, side }: TileSizes): WgslKernel 
     text: (names) => {
       // behind the last key comes the last one again: hidden as a key, weighed 0 as a value
       const load = (buffer: string) => times(loads, (i) => `next${i} = ${buffer}[min(at + ${threads * i}, last)];`);
-      const loadKeys =
-        names.interKeys === names.keys
-          ? load(names.keys)
-          : `if (band == 0) { ${load(names.interKeys)} } else { ${load(names.keys)} }`;
+      const loadKeys = loadOfBand(names, load);
       const store = (place: (row: string) => string) =>
         times(loads, (i) => {
           const ifOfTile = (i + 1) * threads > N * D4 ? `if (t < ${N * D4 - i * threads}) ` : '';
           const at = `(t + ${threads * i})`;
           return `${ifOfTile}{ tile[${place(`${at} / ${D4}`)} * ${stride} + ${at} % ${D4}] = next${i}; }`;
         });
-      return `${BANDS}${reads(names, D4)}
+      return `${BANDS}${readsQueries(names, D4)}
 var<workgroup> queries: array<${vector}, ${M * stride}>;
 var<workgroup> tile: array<${vector}, ${N * stride}>; // keys, a thread's apart by ${side}; then values
 var<workgroup> weights: array<${ofKeys}, ${M * (side + 1)}>;
@@ -143,7 +146,7 @@ ${main(
     workgroupBarrier();
     for (var i = t; i < nQueries * ${D4}; i += ${threads}) {
       let m = m0 + i / ${D4};
-      let q = 1.44269504 * queryAt(band, m / p.group, head * p.group + m % p.group, i % ${D4});
+      let q = ${Math.LOG2E} * queryAt(band, m / p.group, head * p.group + m % p.group, i % ${D4});
       queries[i / ${D4} * ${stride} + i % ${D4}] = ${vector}(q);
     }
     for (var j0 = begin; j0 < end; j0 += ${N}) {

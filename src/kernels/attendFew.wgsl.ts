@@ -4,7 +4,7 @@
  * share a key and its value, a vector of 16 bytes each, so that both come straight from the cache in whole lines. Keys
  * count through the bands. Exponents are powers of two.
  */
-import { ATTEND_PARAMS, type AttendForm, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
+import { ATTEND_PARAMS, type AttendForm, attendBuffers, BANDS, readsQueries } from './attend.wgsl.ts';
 import { main, reduce, times, type WgslKernel } from './wgsl.ts';
 
 /** Threads of a workgroup. */
@@ -70,7 +70,7 @@ export function attendFew(form: AttendForm, M: number, hasSubgroups: boolean): W
     nWritten: 1,
     params: [...ATTEND_PARAMS, 'nSplits', 'splitKeys', 'splitsAt'],
     directives: hasSubgroups ? 'enable subgroups;' : '',
-    text: (names) => `${BANDS}${reads(names, D4)}
+    text: (names) => `${BANDS}${readsQueries(names, D4)}
 var<workgroup> outputs: array<vec4<f32>, ${THREADS * quads}>;
 var<workgroup> stats: array<vec2<f32>, ${teams}>; // maximum and sum of a team's keys
 ${hasSubgroups ? '' : `var<workgroup> partial: array<vec4<f32>, ${THREADS}>;`}
@@ -99,7 +99,7 @@ ${main(
       (m) => `
     let row${m} = (m0 + min(${m}, nQueries - 1)) / p.group;
     let head${m} = head * p.group + (m0 + min(${m}, nQueries - 1)) % p.group;
-    ${eachQuad((i) => `let q${m}_${i} = select(vec4<f32>(), 1.44269504 * queryAt(band, row${m}, head${m}, d * ${quads} + ${i}), isBusy);`)}`,
+    ${eachQuad((i) => `let q${m}_${i} = select(vec4<f32>(), ${Math.LOG2E} * queryAt(band, row${m}, head${m}, d * ${quads} + ${i}), isBusy);`)}`,
     )}
     let place = head * p.room * ${nVectors} + d;
     for (var j0 = first; j0 < stop; j0 += ${keysAtOnce(form, M)}) {

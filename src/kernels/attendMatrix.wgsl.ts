@@ -5,7 +5,7 @@
  * lags behind a row's maximum: only where that grows by more than 2^9 is the output rescaled, outside of the inner loop, so
  * that in it the output never leaves its registers.
  */
-import { ATTEND_PARAMS, attendBuffers, BANDS, reads } from './attend.wgsl.ts';
+import { ATTEND_PARAMS, attendBuffers, BANDS, loadOfBand, readsQueries } from './attend.wgsl.ts';
 import {
   loadMatrix,
   loadResult,
@@ -77,10 +77,7 @@ export function attendMatrix(headDim: number, subgroups: Subgroups): WgslKernel 
       // behind the last key comes something of it: hidden as a key, weighed 0 as a value
       const load = (buffer: string, to: string) =>
         eachLoad((i) => `${to}${i} = ${buffer}[min(at + ${threads * i}, last)];`);
-      const loadKeys =
-        names.interKeys === names.keys
-          ? load(names.keys, 'key')
-          : `if (band == 0) { ${load(names.interKeys, 'key')} } else { ${load(names.keys, 'key')} }`;
+      const loadKeys = loadOfBand(names, (keys) => load(keys, 'key'));
       const storeTile = (value: (i: number) => string) =>
         eachLoad((i) => `${ifOfTile(i)}{ tile[to${i}] = key${i}; tile[${N * stride} + to${i}] = ${value(i)}; }`);
       const scratch = (r: number) => `subgroup * ${64 * shared} + ${64 * r}`; // of a subgroup's own
@@ -150,7 +147,7 @@ export function attendMatrix(headDim: number, subgroups: Subgroups): WgslKernel 
           ),
         )}
         ${eachScore((r, h) => storeResult(`s${r}_${h}`, 'scores', `(first16 + ${r}) * ${16 * SCORE_ROW} + (part * ${keyParts} + ${h}) * 5`, SCORE_ROW))}`;
-      return `${BANDS}${reads(names, headDim / 4)}
+      return `${BANDS}${readsQueries(names, headDim / 4)}
 var<workgroup> tile: array<vec4<u32>, ${2 * N * stride}>; // keys, then values
 var<workgroup> scores: array<vec4<f32>, ${M * SCORE_ROW}>;
 var<workgroup> weights: array<vec4<u32>, ${M * WEIGHT_ROW}>; // halves
@@ -185,8 +182,8 @@ ${main(
       for (var v = t; v < ${2 * N * D8}; v += ${threads}) {
         let m = m0 + min(first + v / ${D8}, nQueries - 1);
         let d = v % ${D8} * 2;
-        let a = 1.44269504 * queryAt(band, m / p.group, head * p.group + m % p.group, d);
-        let b = 1.44269504 * queryAt(band, m / p.group, head * p.group + m % p.group, d + 1);
+        let a = ${Math.LOG2E} * queryAt(band, m / p.group, head * p.group + m % p.group, d);
+        let b = ${Math.LOG2E} * queryAt(band, m / p.group, head * p.group + m % p.group, d + 1);
         tile[v + v / ${D8}] =
           vec4(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
       }
