@@ -31,6 +31,8 @@ export interface Tokenizer {
   streamDecoder(options?: DecodeOptions): StreamDecoder;
   /** Encode its result with `addSpecialTokens: false`: templates write BOS themselves. */
   applyChatTemplate(messages: readonly Message[], options?: { addGenerationPrompt?: boolean }): string;
+  /** Ids of a conversation. */
+  encodeChat(messages: readonly Message[], options?: { variables?: Record<string, unknown> }): number[];
 }
 
 /**
@@ -49,7 +51,7 @@ export function makeTokenizer(
   const chatTemplate = chatTemplateOf(tokenizerConfig);
   const bosToken = idOf(namedToken(tokenizerConfig, 'bos_token'));
 
-  return {
+  const tokenizer: Tokenizer = {
     ...encoder,
     vocabSize: highestId(json) + 1,
     ...(bosToken !== undefined && { bosToken }),
@@ -64,7 +66,12 @@ export function makeTokenizer(
       if (chatTemplate === undefined) throw new UnsupportedError(`${origin}: the model has no chat template`);
       return renderChat(chatTemplate, tokenizerConfig, messages, addGenerationPrompt, origin);
     },
+    encodeChat(messages) {
+      const literal = messages.map(({ role, content }) => ({ role, content: encoder.asLiteral(content) }));
+      return encoder.encode(tokenizer.applyChatTemplate(literal), { addSpecialTokens: false });
+    },
   };
+  return tokenizer;
 }
 
 function openLibrary(json: TokenizerJson, origin: string): Library {
