@@ -133,7 +133,6 @@ export class Engine {
     try {
       yield* work(turn);
     } finally {
-      if (turn.isHeld) this.#parts.cache.length = this.#cached.length; // what was read in vain is forgotten
       turn.leave();
     }
   }

@@ -180,6 +180,22 @@ describe.each(BACKENDS)('turns, $path', ({ open: openBackend }) => {
     }
   });
 
+  it('one left lying claims nothing that others have written since', async () => {
+    const { engine } = open(openBackend);
+    const left = engine.generate(TOKENS);
+    await left.next();
+    const other = generate(engine, TOKENS.slice(0, 20));
+    await vi.advanceTimersByTimeAsync(1000);
+    const written = [...TOKENS.slice(0, 20), ...(await other).map(({ token }) => token)];
+    await left.next();
+    await left.return(undefined);
+    const mixed = [...written.slice(0, 25), ...TOKENS.slice(25)];
+    expectSame(
+      await generate(engine, mixed, { logprobs: 1 }),
+      await generate(open(openBackend).engine, mixed, { logprobs: 1 }),
+    );
+  });
+
   it('a score left lying goes on where it was', async () => {
     const { engine } = open(openBackend);
     const left = engine.score(TOKENS);

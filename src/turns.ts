@@ -54,16 +54,12 @@ export class Turn {
     this.#signal = signal;
   }
 
-  get isHeld(): boolean {
-    return this.#turns.holder === this;
-  }
-
   /** Waits until the cache is this text's. True where it has stayed so since `rest`; else others may have used it. */
   async hold(): Promise<boolean> {
     this.check();
     const turns = this.#turns;
     this.restsSince = undefined;
-    if (this.isHeld) {
+    if (this.#isHeld) {
       turns.advance(); // it no longer rests
       return true;
     }
@@ -108,7 +104,7 @@ export class Turn {
     const at = turns.waiting.indexOf(this);
     if (at >= 0) turns.waiting.splice(at, 1);
     const free = () => {
-      if (this.isHeld) turns.holder = undefined;
+      if (this.#isHeld) turns.holder = undefined;
       turns.advance();
     };
     if (this.#work) void this.#work.then(free);
@@ -118,8 +114,12 @@ export class Turn {
   /** Ends what the text waits for. Where it waits for nothing, it loses its turn at once. */
   readonly stop = (): void => {
     this.#reject(this.#reason);
-    if (!this.isHeld || this.restsSince !== undefined) this.leave();
+    if (!this.#isHeld || this.restsSince !== undefined) this.leave();
   };
+
+  get #isHeld(): boolean {
+    return this.#turns.holder === this;
+  }
 
   get #reason(): unknown {
     return this.#turns.closed ?? (this.#signal?.aborted ? this.#signal.reason : undefined);
