@@ -6,6 +6,13 @@ export type JsonRecord = Record<string, unknown>;
 export const isRecord = (value: unknown): value is JsonRecord =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
+/** A list of a GGUF file keeps numbers as a typed array. */
+export const isList = (value: unknown): value is ArrayLike<unknown> =>
+  Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
+
+/** Characters of a text in a message. */
+const MAX_QUOTED = 60;
+
 /** UTF-8 bytes to a JSON object. @throws FormatError when they are not one. */
 export function parseRecord(bytes: Uint8Array, origin: string): JsonRecord {
   let value: unknown;
@@ -55,7 +62,8 @@ export type Fields = ReturnType<typeof fieldsOf>;
 /** A value in a message: short, however large it is. */
 export function describe(value: unknown): string {
   if (value === undefined) return 'missing';
-  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (isList(value)) return `a list of ${value.length}`;
   if (isRecord(value)) return 'an object';
-  return typeof value === 'string' ? JSON.stringify(value.slice(0, 60)) : String(value);
+  if (typeof value !== 'string') return String(value);
+  return value.length > MAX_QUOTED ? `${JSON.stringify(value.slice(0, MAX_QUOTED))}…` : JSON.stringify(value);
 }

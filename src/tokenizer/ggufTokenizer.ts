@@ -226,10 +226,12 @@ function namedIds(metadata: JsonRecord, nTokens: number, defaults: Partial<Recor
   return ids;
 }
 
+/** Numbers are in a typed array where they come from a file. */
 function list(metadata: JsonRecord, name: string): unknown[] {
   const value = metadata[`tokenizer.ggml.${name}`];
-  if (!Array.isArray(value)) throw new FormatError(`GGUF: tokenizer.ggml.${name} is ${typeof value}; wanted a list`);
-  return value;
+  if (Array.isArray(value)) return value;
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number>);
+  throw new FormatError(`GGUF: tokenizer.ggml.${name} is ${typeof value}; wanted a list`);
 }
 
 function strings(metadata: JsonRecord, name: string): string[] {
