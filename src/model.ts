@@ -101,12 +101,8 @@ export async function openModel(path: string): Promise<ModelFile> {
   const checkpoint = await openCheckpoint(path);
   const { config } = checkpoint;
   try {
-    const tokenizer = makeTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig, path);
-    if (tokenizer.vocabSize > config.vocabSize) {
-      throw new UnsupportedError(
-        `${path}: the tokenizer has ${tokenizer.vocabSize} ids, but the model has ${config.vocabSize} embeddings`,
-      );
-    }
+    const { tokenizerJson, tokenizerConfig } = checkpoint;
+    const tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, path, config.vocabSize);
     const tensorTypes = new Map<string, { count: number; bytes: number }>();
     for (const { type, nBytes } of checkpoint.tensors.values()) {
       const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
@@ -226,7 +222,9 @@ export class Model {
   async *generate(prompt: Prompt, options: TextOptions = {}): AsyncGenerator<Piece> {
     const { stop = [], stopTokens = this.tokenizer.eosTokens, maxTokens = 256 } = options;
     const ids = this.encode(prompt);
-    const decoder = this.tokenizer.streamDecoder({ midText: typeof prompt === 'string' });
+    // A text and ids are continued; after messages an answer begins.
+    const midText = typeof prompt === 'string' || typeof prompt[0] === 'number';
+    const decoder = this.tokenizer.streamDecoder({ midText });
     let held = ''; // text that may turn out to begin a stop string
     let tokens: GeneratedToken[] = [];
     let count = 0;
