@@ -223,7 +223,11 @@ describe('openCheckpoint', () => {
     ['a page in place of a config', { ...whole, 'config.json': '<!doctype html>' }, 'the download asked for a login?'],
     ['weights that are none', { ...whole, 'model.safetensors': 'x'.repeat(100) }, 'claims a header'],
     ['lists in lists', { ...whole, 'tokenizer.json': `{"x":${'['.repeat(1e6)}` }, 'lists in lists'],
-    ['millions of values', { ...whole, 'tokenizer.json': `{"x":[${'0,'.repeat(4e6)}0]}` }, 'values; wanted at most 4000000'],
+    [
+      'millions of values',
+      { ...whole, 'tokenizer.json': `{"x":[${'0,'.repeat(4e6)}0]}` },
+      'values; wanted at most 4000000',
+    ],
     ['an index without a map', { ...indexed({}), 'model.safetensors.index.json': '{}' }, 'weight_map is missing'],
     ['an index that leads out', indexed({ x: '../a.safetensors' }), '"../a.safetensors"; wanted the plain name'],
     ['an index that leads away', indexed({ x: '/etc/a.safetensors' }), 'wanted the plain name'],
