@@ -226,7 +226,7 @@ describe('openCheckpoint', () => {
     [
       'millions of values',
       { ...whole, 'tokenizer.json': `{"x":[${'0,'.repeat(4e6)}0]}` },
-      'values; wanted at most 4000000',
+      'values; wanted at most 3000000',
     ],
     ['an index without a map', { ...indexed({}), 'model.safetensors.index.json': '{}' }, 'weight_map is missing'],
     ['an index that leads out', indexed({ x: '../a.safetensors' }), '"../a.safetensors"; wanted the plain name'],
