@@ -262,8 +262,8 @@ describe('ggufConfig', () => {
     ];
     const { ropeScaling } = await configOf(tinyLlama({}, factors([1, 2, 4, 8])));
     expect(ropeScaling).toEqual({ ropeType: 'factors', factors: [1, 2, 4, 8] });
-    await expect(configOf(tinyLlama({}, factors([1, 2, 4])))).rejects.toThrow('wanted 4 above 0');
-    await expect(configOf(tinyLlama({}, factors([1, 2, 4, 0])))).rejects.toThrow('wanted 4 above 0');
+    await expect(configOf(tinyLlama({}, factors([1, 2, 4])))).rejects.toThrow('has 3 numbers; wanted 4');
+    await expect(configOf(tinyLlama({}, factors([1, 2, 4, 0])))).rejects.toThrow('ropeScaling.factors is 0');
     await expect(configOf(tinyLlama({ 'llama.rope.scale_linear': 2 }, factors([1, 2, 4, 8])))).rejects.toThrow('both');
   });
 

@@ -223,7 +223,12 @@ describe('openCheckpoint', () => {
     ['a page in place of a config', { ...whole, 'config.json': '<!doctype html>' }, 'the download asked for a login?'],
     ['weights that are none', { ...whole, 'model.safetensors': 'x'.repeat(100) }, 'claims a header'],
     ['lists in lists', { ...whole, 'tokenizer.json': `{"x":${'['.repeat(1e6)}` }, 'lists in lists'],
-    ['millions of values', { ...whole, 'tokenizer.json': `{"x":[${'0,'.repeat(4e6)}0]}` }, 'values; wanted at most 4000000'],
+    [
+      'millions of values',
+      { ...whole, 'tokenizer.json': `{"x":[${'0,'.repeat(4e6)}0]}` },
+      '4000002 values and 1 keys; wanted at most 3000000',
+    ],
+    ['millions of keys', { ...whole, 'tokenizer.json': `{${'"a":0,'.repeat(7e5)}"b":0}` }, '700001 keys; wanted'],
     ['an index without a map', { ...indexed({}), 'model.safetensors.index.json': '{}' }, 'weight_map is missing'],
     ['an index that leads out', indexed({ x: '../a.safetensors' }), '"../a.safetensors"; wanted the plain name'],
     ['an index that leads away', indexed({ x: '/etc/a.safetensors' }), 'wanted the plain name'],

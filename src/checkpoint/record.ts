@@ -37,8 +37,10 @@ export function parseRecord(bytes: Uint8Array, origin: string): JsonRecord {
   return value;
 }
 
-/** The files of the largest vocabularies have two million values, five deep. */
-const MAX_VALUES = 4_000_000;
+/** The files of the largest vocabularies have some two million values, five deep. */
+const MAX_VALUES = 3_000_000;
+/** The largest vocabulary has 262 thousand tokens; keys take more time than other values. */
+const MAX_KEYS = 600_000;
 const MAX_DEPTH = 100;
 
 const [QUOTE, COMMA, COLON, BACKSLASH] = [0x22, 0x2c, 0x3a, 0x5c];
@@ -46,7 +48,7 @@ const [OPEN_LIST, CLOSE_LIST, OPEN_RECORD, CLOSE_RECORD] = [0x5b, 0x5d, 0x7b, 0x
 
 /** A value takes up to sixty times its length in memory, so they are counted before they are parsed. */
 function refuseCostly(text: string, origin: string): void {
-  let [nValues, depth] = [0, 0];
+  let [nValues, nKeys, depth] = [0, 0, 0];
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
     if (code === QUOTE) {
@@ -56,10 +58,12 @@ function refuseCostly(text: string, origin: string): void {
       depth++;
       if (depth > MAX_DEPTH) throw new FormatError(`${origin}: has lists in lists, ${depth} deep; wanted ${MAX_DEPTH}`);
     } else if (code === CLOSE_LIST || code === CLOSE_RECORD) depth--;
-    else if (code === COMMA || code === COLON) nValues++;
+    else if (code === COMMA) nValues++;
+    else if (code === COLON) nKeys++;
   }
-  if (nValues > MAX_VALUES) {
-    throw new FormatError(`${origin}: has ${nValues} values; wanted at most ${MAX_VALUES}, no tokenizer has as many`);
+  if (nValues > MAX_VALUES || nKeys > MAX_KEYS) {
+    const limits = `${MAX_VALUES} and ${MAX_KEYS}, more than any published file has`;
+    throw new FormatError(`${origin}: has ${nValues} values and ${nKeys} keys; wanted at most ${limits}`);
   }
 }
 

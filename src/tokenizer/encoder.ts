@@ -191,7 +191,7 @@ function joinsWords({ model, added_tokens }: TokenizerJson, bytesOf: (id: number
   const joins = (text: string) => /[\p{L}\ufffd] /u.test(text);
   return (
     added_tokens.some((token) => token.rstrip || joins(token.content)) ||
-    Object.entries(model.vocab).some(([token, id]) => /.[Ġ▁]/u.test(token) && joins(utf8.decode(bytesOf(id))))
+    Array.from(model.vocab).some(([token, id]) => /.[Ġ▁]/u.test(token) && joins(utf8.decode(bytesOf(id))))
   );
 }
 

@@ -86,7 +86,7 @@ export function ggufTokenizer(metadata: JsonRecord): { tokenizerJson: JsonRecord
   return {
     tokenizerJson: {
       ...parts,
-      model: { ...parts.model, vocab: Object.fromEntries(entries.map(({ id, token }) => [token, id])) },
+      model: { ...parts.model, vocab: new Map(entries.map(({ id, token }) => [token, id])) },
       // `add_eos_token` is for training: behind a text that is to be continued, EOS would end it.
       post_processor: template(flag(metadata, 'add_bos_token', addBos) ? tokens.get(ids.bos ?? -1) : undefined),
       added_tokens: entries.filter(isAdded).map(addedToken),

@@ -80,9 +80,21 @@ export function makeTokenizer(
 
 function openLibrary(json: TokenizerJson, origin: string): Library {
   try {
-    // What the library does with normalised added tokens and around a text is done in `encoder.ts`, within bounds.
-    const added_tokens = json.added_tokens.map((token) => ({ ...token, normalized: false }));
-    return new Library({ ...json, added_tokens, post_processor: null }, {});
+    // What the library does with added tokens and around a text is done in `encoder.ts`, within bounds; and it would
+    // walk through the vocabulary as a record, which takes seconds where that is large.
+    const library = new Library(
+      { ...json, model: { ...json.model, vocab: {} }, added_tokens: [], post_processor: null },
+      {},
+    );
+    const { model, added_tokens } = json;
+    if (library.model) {
+      library.model.tokens_to_ids = new Map([
+        ...model.vocab,
+        ...added_tokens.map(({ content, id }) => [content, id] as const),
+      ]);
+      library.model.unk_token_id = model.vocab.get(String(model.unk_token));
+    }
+    return library;
   } catch (error) {
     throw new UnsupportedError(`${origin}: the tokenizer cannot be read: ${(error as Error).message}`);
   }
@@ -91,12 +103,12 @@ function openLibrary(json: TokenizerJson, origin: string): Library {
 function tokenId({ model, added_tokens }: TokenizerJson, token: string | undefined): number | undefined {
   if (token === undefined) return undefined;
   const added = added_tokens.find(({ content }) => content === token)?.id;
-  return added ?? (Object.hasOwn(model.vocab, token) ? model.vocab[token] : undefined);
+  return added ?? model.vocab.get(token);
 }
 
 function highestId({ model, added_tokens }: TokenizerJson): number {
   let highest = -1;
-  for (const id of Object.values(model.vocab)) highest = Math.max(highest, id);
+  for (const id of model.vocab.values()) highest = Math.max(highest, id);
   for (const { id } of added_tokens) highest = Math.max(highest, id);
   return highest;
 }

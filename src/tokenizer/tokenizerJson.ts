@@ -21,7 +21,7 @@ export type Component = { type: string; [setting: string]: unknown };
 export interface TokenizerJson {
   normalizer: Component | null;
   pre_tokenizer: Component | null;
-  model: { vocab: Record<string, number>; merges: [string, string][]; [setting: string]: unknown };
+  model: { vocab: ReadonlyMap<string, number>; merges: [string, string][]; [setting: string]: unknown };
   /** As in the file; `postProcessor.ts` reads it. */
   post_processor: unknown;
   decoder: Component | null;
@@ -115,15 +115,19 @@ function readModel(
   return { ...model, type: 'BPE', vocab, merges: readMerges(model.merges, vocab, special, origin) };
 }
 
-function readVocab(vocab: unknown, nEmbeddings: number, origin: string): Record<string, number> {
-  if (!isRecord(vocab)) throw new FormatError(`${origin}: the tokenizer's vocab is not a record of token to id`);
-  const entries = Object.entries(vocab);
-  for (const [token, id] of entries) {
-    if (isId(id)) continue;
-    throw new FormatError(`${origin}: token ${quoted(token)} has id ${String(id)}; wanted 0 to ${MAX_ID - 1}`);
+/** A record as in the file, or the map that `ggufTokenizer` makes. */
+function readVocab(vocab: unknown, nEmbeddings: number, origin: string): ReadonlyMap<string, number> {
+  if (!(vocab instanceof Map) && !isRecord(vocab)) {
+    throw new FormatError(`${origin}: the tokenizer's vocab is not a record of token to id`);
   }
-  const usable = entries.filter((entry): entry is [string, number] => Number(entry[1]) < nEmbeddings);
-  return usable.length === entries.length ? (vocab as Record<string, number>) : Object.fromEntries(usable);
+  const ids = new Map<string, unknown>(vocab instanceof Map ? vocab : Object.entries(vocab));
+  for (const [token, id] of ids) {
+    if (!isId(id)) {
+      throw new FormatError(`${origin}: token ${quoted(token)} has id ${String(id)}; wanted 0 to ${MAX_ID - 1}`);
+    }
+    if (id >= nEmbeddings) ids.delete(token);
+  }
+  return ids as ReadonlyMap<string, number>;
 }
 
 /** A token or merge in a message, however long it is. */
@@ -132,7 +136,7 @@ const quoted = (value: unknown): string => String(JSON.stringify(value)).slice(0
 /** Merges that would spell out a special token are dropped: only an added token may produce one. */
 function readMerges(
   merges: unknown,
-  vocab: Record<string, number>,
+  vocab: ReadonlyMap<string, number>,
   special: ReadonlySet<string>,
   origin: string,
 ): [string, string][] {
@@ -143,7 +147,7 @@ function readMerges(
     if (pair.length !== 2 || typeof left !== 'string' || typeof right !== 'string') {
       throw new FormatError(`${origin}: merge ${i} is ${quoted(merge)}; wanted two tokens`);
     }
-    const unknown = [left, right, left + right].find((token) => !Object.hasOwn(vocab, token));
+    const unknown = [left, right, left + right].find((token) => !vocab.has(token));
     if (unknown !== undefined) {
       throw new FormatError(`${origin}: merge ${i} uses ${quoted(unknown)}, which is not in the vocabulary`);
     }
