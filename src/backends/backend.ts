@@ -1,11 +1,13 @@
 /**
  * Where the arithmetic happens. A backend owns memory and ten kernels; the model code above it is the same on all.
- * Kernel calls only record: they run, in order, at the next `submit` or `read`. What each kernel computes is its
- * definition in `kernels/<name>.ts`. Shapes are checked by the backends only where a mistake would corrupt memory.
+ * Kernel calls only record: they run, in order, at the next `submit` or `read`. What a kernel computes is its definition
+ * in `kernels/<name>.ts`; `gatherRows`, `append` and `copy` only move numbers and have none. Shapes are checked by the backends only where a mistake would corrupt memory.
  *
  * Where one memory is too small for a model, it is spread over stages: memories counted from 0, made when first used.
  * All operands of a kernel lie in one stage; `copy` is the only way from one to another.
  */
+
+import { UnsupportedError } from '../errors.ts';
 import type { Choice } from '../kernels/draw.ts';
 import type { Bands, Piece } from '../placement.ts';
 import type { TensorType } from '../tensorTypes.ts';
@@ -76,10 +78,24 @@ export interface Backend {
    */
   draw?(token: Tensor, logits: Tensor, choice: Choice): void;
 
-  /** Runs what was recorded. */
+  /**
+   * Runs what was recorded. Where it rejects, here or in `read`, nothing recorded before is pending any more and what it was
+   * to write holds anything; the backend can be used again, unless its threads or its GPU are gone.
+   *
+   * @throws UnsupportedError when a query, key, value or other activation is not a number or too large to compute with, when
+   *   memory does not suffice, when threads or GPU are gone, and after `dispose`, also for calls that were still running.
+   */
   submit(): Promise<void>;
   /** Runs what was recorded and returns a copy of an F32 tensor's numbers. */
   read(tensor: Tensor): Promise<Float32Array | Float64Array>;
-  /** Frees everything. Nothing of this backend may be used afterwards. */
+  /** Frees everything; a second call does nothing. What still runs, and all that is asked for later, rejects. */
   dispose(): Promise<void>;
 }
+
+/** The error of a kernel that met what is not finite. @param where Such as `the queries of attention`. */
+export const notFinite = (where: string) =>
+  new UnsupportedError(
+    `a number in ${where} is not finite or too large to compute with; the model's weights are damaged, or the text takes it beyond what floats hold`,
+  );
+
+export const DISPOSED = 'the backend was disposed; open the model again';

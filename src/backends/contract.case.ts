@@ -290,6 +290,39 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       expect(worst).toBeLessThan((1e-5 + (rounding?.attend ?? 0)) * maxAbs(truth));
     });
 
+    // 2^60 is a number, but a score of such could not be one; half precision ends at 65504
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 2 ** 60]) {
+      for (const where of ['q', 'k', 'v'] as const) {
+        check(`attention with ${bad} in ${where} is an error, and the next is right`, async () => {
+          for (const n of [1, 70]) {
+            const [nHeads, nKvHeads, headDim, start] = [6, 2, 24, 5];
+            const random = seededRandom(`${bad} ${where} ${n}`);
+            const attend = async (planted: 'q' | 'k' | 'v' | undefined) => {
+              const normal = (name: 'q' | 'k' | 'v', rows: number, cols: number) => {
+                const values = random.normals(rows * cols);
+                if (name === planted) values[random.integer(0, values.length - 1)] = bad;
+                return filled(rows, cols, values);
+              };
+              const q = normal('q', n, nHeads * headDim);
+              const [k, v] = [normal('k', start + n, nKvHeads * headDim), normal('v', start + n, nKvHeads * headDim)];
+              const [kv, out] = [b.allocKv(start + n, nKvHeads, headDim), b.alloc('F32', n, nHeads * headDim)];
+              const unturned = {
+                cos: filled(start + n, 12, Array((start + n) * 12).fill(1)),
+                sin: b.alloc('F32', start + n, 12),
+              };
+              b.rotate(k, k, unturned.cos, unturned.sin);
+              b.rotate(q, q, b.view(unturned.cos, n, 12), b.view(unturned.sin, n, 12));
+              b.append(kv, k, v, 0);
+              b.attend(out, { intra: q, succ: q, inter: q }, kv, seen({ n, start, chunkLen: 16 }));
+              return read(out);
+            };
+            await expect(attend(where)).rejects.toThrow('not finite');
+            expect((await attend(undefined)).every(Number.isFinite)).toBe(true);
+          }
+        });
+      }
+    }
+
     check('copy brings numbers from stage to stage, in order with what is computed in each', async () => {
       const values = Array.from({ length: 15 }, (_, i) => i);
       const [there, back] = [b.alloc('F32', 4, 5, 2), filled(4, 5, Array(20).fill(7))];
@@ -329,6 +362,26 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
         allocKv: (capacity, nKvHeads, headDim) => b.allocKv(capacity, nKvHeads, headDim, 3),
       };
       for (const kernelCase of oneOfEach()) await expectRight(elsewhere, kernelCase, rounding);
+    });
+
+    check('write changes at once what calls recorded before will read', async () => {
+      const [x, y] = [filled(1, 3, [1, 2, 3]), filled(1, 3, [0, 0, 0])];
+      b.add(y, x);
+      b.write(x, [10, 20, 30]);
+      expect(await read(y)).toEqual([10, 20, 30]);
+    });
+
+    check('dispose settles what runs and refuses what comes', async () => {
+      const backend = await open();
+      const x = backend.alloc('F32', 300, 1000);
+      for (let i = 0; i < 500; i++) backend.add(x, x);
+      const running = Promise.allSettled([backend.read(x), backend.submit()]);
+      await Promise.all([backend.dispose(), backend.dispose()]);
+      await running; // settles, either way
+      backend.add(x, x);
+      await expect(backend.submit()).rejects.toThrow('disposed');
+      await expect(backend.read(x)).rejects.toThrow('disposed');
+      await backend.dispose();
     });
 
     check('dispose ends every thread', async () => {

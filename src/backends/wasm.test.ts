@@ -1,3 +1,4 @@
+import type { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { pieces } from '../../test/pieces.ts';
 import { UnsupportedError } from '../errors.ts';
@@ -192,6 +193,27 @@ describe('one wasm memory', () => {
     const nCalls = 2 ** 17 + 3;
     for (let n = 0; n < nCalls; n++) b.add(x, one);
     expect(Array.from(await b.read(x))).toEqual(Array(4).fill(nCalls));
+  });
+
+  it.each([
+    ['is terminated', (worker: Worker) => void worker.terminate()],
+    ['fails', (worker: Worker) => void worker.emit('error', new Error('out of memory'))],
+  ])('rejects when a thread %s while it computes, and from then on', async (_, end) => {
+    const workers: Worker[] = [];
+    const onWorker = (worker: Worker) => workers.push(worker);
+    process.on('worker', onWorker);
+    const backend = openWasm({ threads: 2, ...EXACT });
+    const x = backend.alloc('F32', 300, 1000);
+    backend.add(x, x);
+    await backend.submit(); // all threads have started, and been told of
+    process.off('worker', onWorker);
+    for (let i = 0; i < 2000; i++) backend.add(x, x);
+    const running = backend.submit();
+    end(workers[1]);
+    await expect(running).rejects.toThrow(/a thread of the wasm backend ended|out of memory/);
+    backend.add(x, x);
+    await expect(backend.read(x)).rejects.toThrow(/a thread of the wasm backend ended|out of memory/);
+    await backend.dispose();
   });
 
   it('rejects when a thread fails, then and from then on', async () => {

@@ -6,7 +6,7 @@
 import { UnsupportedError } from '../errors.ts';
 import { KV_TYPES, type KvType } from '../kvTypes.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
-import type { Backend, KvLayer, Tensor } from './backend.ts';
+import { type Backend, type KvLayer, notFinite, type Tensor } from './backend.ts';
 import { type Call, type Command, MAX_CALLS, type Scratch } from './wasmWorkers.ts';
 
 export type Precision = 'int8' | 'int16' | 'f32';
@@ -52,6 +52,10 @@ const DOT_BLOCK_BYTES = 80;
 const SPLIT_KEYS = 256; // fewest keys worth a split of their own
 const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
 
+const FAULT_AT = 16; // see kernels/fault.wasm.ts
+/** Where kernels met a number that is not finite, or too large to attend to; as kernels/fault.wasm.ts numbers them. */
+const FAULTS = ['', 'what a matrix multiplies', 'the queries of attention', 'the keys or values of attention'];
+
 const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0 };
 
 const at = (tensor: Tensor) => (tensor as WasmTensor).at;
@@ -75,6 +79,8 @@ export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'submit' | 'r
   readonly memory: WebAssembly.Memory;
   /** Makes ready to run what was recorded, and to record the next program. */
   prepare(): Scratch;
+  /** @throws UnsupportedError once when kernels met numbers that nothing can be computed from since it was asked last. */
+  checkNumbers(): void;
   numbers(tensor: Tensor): Float32Array;
 }
 
@@ -161,6 +167,13 @@ export function openStage(
     return { at: scratch, nBytes: scratchBytes };
   }
 
+  const faultWord = new Int32Array(memory.buffer, FAULT_AT, 1); // shared memory: it stays valid as the memory grows
+  function checkNumbers(): void {
+    const fault = faultWord[0];
+    faultWord[0] = 0;
+    if (fault !== 0) throw notFinite(FAULTS[fault]);
+  }
+
   /** Room for the ids of recorded calls, which may be many in one program. */
   const ids = { at: 0, length: 0, used: 0 };
   function keepIds(values: ArrayLike<number>): number {
@@ -211,6 +224,7 @@ export function openStage(
   return {
     memory,
     prepare,
+    checkNumbers,
     numbers,
     get nBytes() {
       return used;

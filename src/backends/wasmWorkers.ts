@@ -4,6 +4,8 @@
  * while a program runs, and the calling thread stays free.
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
+import { UnsupportedError } from '../errors.ts';
+import { DISPOSED } from './backend.ts';
 
 /** One kernel call: `kernel(scratch, begin, end, ...args)`. Addresses are of its command's stage. */
 export interface Call {
@@ -59,7 +61,7 @@ interface Shared {
 export const MAX_CALLS = 8;
 const MAX_COMMANDS = 1 << 14;
 const MAX_WORDS = 1 << 18; // 2 MiB
-const [PROGRAM, FINISHED, FAILED] = [0, 2, 3];
+const [PROGRAM, ARRIVED, FINISHED, FAILED] = [0, 1, 2, 3];
 
 /** Runs on a thread of its own, started from its source text: it may use nothing from this module. */
 function work({ workerData, parentPort, receiveMessageOnPort }: typeof import('node:worker_threads')): void {
@@ -99,8 +101,8 @@ function work({ workerData, parentPort, receiveMessageOnPort }: typeof import('n
     else waitUntil(ARRIVED, (value) => ((value - target) | 0) >= 0);
   };
   for (let program = 1; ; program++) {
-    waitUntil(PROGRAM, (value) => value === program || value < 0);
-    if (Atomics.load(control, PROGRAM) < 0 || Atomics.load(control, FAILED)) return;
+    waitUntil(PROGRAM, (value) => value === program);
+    if (Atomics.load(control, FAILED)) return;
     const nCommands = words[0];
     try {
       for (let c = 0, at = 1; c < nCommands; c++) {
@@ -147,18 +149,26 @@ export function startWorkers(module: WebAssembly.Module, nThreads: number): Work
 
   // Bundlers that keep function names wrap inner functions in a helper of this name.
   const workerSource = `const __name = (f) => f; (${work})(require('node:worker_threads'))`;
-  let fail: (error: Error) => void;
-  /** The error of the first thread that failed; it arrives some time after that thread has set FAILED. */
-  const failure = new Promise<Error>((resolve) => {
-    fail = resolve;
+  /** Why the threads run nothing more: the first that failed or went, or `stop`. */
+  let end: Error | undefined;
+  let tell: () => void;
+  /** Resolves when there is an `end`, which is some time after a failing thread has set FAILED. */
+  const ended = new Promise<void>((resolve) => {
+    tell = resolve;
   });
+  function fail(error: Error): void {
+    end ??= error;
+    Atomics.store(control, FAILED, 1);
+    for (const word of [PROGRAM, ARRIVED, FINISHED]) Atomics.notify(control, word); // nobody waits for those who are gone
+    tell();
+  }
   const threads = Array.from({ length: nThreads }, (_, thread) => {
     const workerData: Shared = { module, control, claims, words, thread, nThreads, maxCalls: MAX_CALLS };
     const worker = new Worker(workerSource, { eval: true, workerData });
-    worker.on('error', (error) => {
-      fail(error);
-      Atomics.store(control, FAILED, 1);
-      Atomics.notify(control, FINISHED);
+    worker.on('error', fail);
+    worker.on('exit', (code) => {
+      if (code === 0 && Atomics.load(control, FAILED)) return; // it left since another failed, whose error comes
+      fail(new UnsupportedError(`a thread of the wasm backend ended (exit code ${code}); open the model again`));
     });
     worker.unref();
     return worker;
@@ -173,7 +183,10 @@ export function startWorkers(module: WebAssembly.Module, nThreads: number): Work
       const { stage, nItems, grain, waits, calls } = commands[c];
       const head = [stage, scratch[stage].at, scratch[stage].nBytes, nItems, grain, Number(waits), calls.length];
       const tail = calls.flatMap(({ kernel, args }) => [kernelIndex.get(kernel) as number, args.length, ...args]);
-      if (at + head.length + tail.length > MAX_WORDS) break;
+      if (at + head.length + tail.length > MAX_WORDS) {
+        if (count > 0) break;
+        throw new Error(`a command of ${calls.length} calls does not fit a program`);
+      }
       words.set(head, at);
       words.set(tail, at + head.length);
       at += head.length + tail.length;
@@ -185,7 +198,10 @@ export function startWorkers(module: WebAssembly.Module, nThreads: number): Work
     Atomics.notify(control, PROGRAM);
     for (;;) {
       const finished = Atomics.load(control, FINISHED);
-      if (Atomics.load(control, FAILED)) throw await failure;
+      if (Atomics.load(control, FAILED)) {
+        await ended;
+        throw end;
+      }
       if (finished === program) return count;
       await Atomics.waitAsync(control, FINISHED, finished).value;
     }
@@ -196,6 +212,7 @@ export function startWorkers(module: WebAssembly.Module, nThreads: number): Work
       for (const thread of threads) thread.postMessage(memory);
     },
     async run(commands, scratch) {
+      if (end) throw end;
       for (const thread of threads) thread.ref(); // the process stays alive while a program runs, and only then
       try {
         for (let done = 0; done < commands.length; ) done += await runSome(commands, done, scratch);
@@ -204,8 +221,7 @@ export function startWorkers(module: WebAssembly.Module, nThreads: number): Work
       }
     },
     async stop() {
-      Atomics.store(control, PROGRAM, -1);
-      Atomics.notify(control, PROGRAM);
+      fail(new UnsupportedError(DISPOSED));
       await Promise.all(threads.map((thread) => thread.terminate()));
     },
   };

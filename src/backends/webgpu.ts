@@ -24,11 +24,18 @@ const MOST_IDS = 2 ** 16; // of a call of gatherRows
 /** Workgroups that share out the keys of so many queries: a few for every core of a large GPU, fewer with more work each. */
 const splitGroups = (M: number) => Math.max(256, 1024 / M);
 
+/**
+ * Bits of the largest magnitude that attention takes by what it computes in, in float32 below 2^58 and in halves 2^15, so that
+ * no score, no sum and no multiple of a query by log2(e) overflows.
+ */
+const LARGEST = { f32: 0x5c7fffff, f16: 0x47000000 } as const;
+
 /** Opens the WebGPU backend. @throws UnsupportedError where there is no adapter. */
 export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> {
   const gpu = await openGpu(options);
   const { device, hasF16, hasTensorCores, subgroupSize, isChecked } = gpu;
   const recorder = openRecorder(device);
+  const { fault } = recorder;
   const { maxComputeWorkgroupStorageSize } = device.limits;
   const path = hasTensorCores ? 'tensor cores' : subgroupSize > 0 ? 'subgroups' : 'plain';
   const number = hasF16 ? 'f16' : 'f32';
@@ -246,8 +253,9 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const length = (out.rows * out.cols) / 2; // pairs
       record({
         kernel: rotate,
-        buffers: { out: bufferOf(out), x: bufferOf(x), cosines: bufferOf(cos), sines: bufferOf(sin) },
+        buffers: { out: bufferOf(out), fault, x: bufferOf(x), cosines: bufferOf(cos), sines: bufferOf(sin) },
         params: {
+          largest: LARGEST[number],
           ...{ length, cols: x.cols, nSources: x.rows * x.cols, halfDim: cos.cols },
           ...{ outAt: at(out), xAt: at(x), cosAt: at(cos), sinAt: at(sin) },
         },
@@ -266,12 +274,13 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
         record({
           kernel: kernel(`append ${forms}`, () => append(number, forms)),
           buffers: {
-            ...{ keys, values, k: bufferOf(k), v: bufferOf(v) },
+            ...{ keys, values, fault, k: bufferOf(k), v: bufferOf(v) },
             ...(kInter && { interKeys, kInter: bufferOf(kInter) }),
           },
           params: {
             ...{ length, cols, stride: k.cols, headDim, room, start, kAt: at(k) + first, vAt: at(v) + first },
             kInterAt: kInter ? at(kInter) + first : 0,
+            largest: LARGEST[number],
           },
           groups: gridOf(Math.ceil(length / ITEMS)),
         });

@@ -5,6 +5,7 @@
  */
 import { UnsupportedError } from '../errors.ts';
 import { moduleOf, type WgslKernel } from '../kernels/wgsl.ts';
+import { DISPOSED, notFinite } from './backend.ts';
 
 // GPUBufferUsage, which Node has no global of
 const MAP_READ = 0x1;
@@ -14,6 +15,7 @@ const UNIFORM = 0x40;
 const STORAGE = 0x80;
 const COMPUTE = 0x4; // GPUShaderStage
 
+const FAULT_BYTES = 4;
 const SLOT = 256; // bytes; least alignment of dynamic offsets on every device
 const PAGE = 4096 * SLOT;
 /** Seconds a submission may take: a page stays responsive, and watchdogs wait for two and more. */
@@ -41,6 +43,8 @@ export interface Recorder {
   readonly mostWork: number;
   /** Bytes that the device binds at most. */
   readonly maxBytes: number;
+  /** A word that kernels set where they met a number that is not finite or too large; every `read` rejects while it is set. */
+  readonly fault: GPUBuffer;
   /** @throws UnsupportedError where that is not enough. */
   checkSize(nBytes: number, what: string): void;
   /** A zeroed buffer. @throws UnsupportedError as `checkSize`. */
@@ -98,22 +102,22 @@ export function openRecorder(device: GPUDevice): Recorder {
   const freed: GPUBuffer[] = []; // still in use by what is recorded
   const allocations: Promise<GPUError | null>[] = []; // since the last submission
 
-  let fault: Error | undefined;
-  let isClosing = false;
+  /** Why nothing is computed any more. */
+  let end: Error | undefined;
+  let closing: Promise<void> | undefined;
   void device.lost.then(({ message }) => {
-    if (!isClosing)
-      fault = new UnsupportedError(`the GPU was lost (${message || 'no reason given'}); open the model again`);
+    end ??= new UnsupportedError(`the GPU was lost (${message || 'no reason given'}); open the model again`);
   });
   device.addEventListener('uncapturederror', ({ error }) => {
-    fault ??= new Error(`WebGPU: ${error.message}`);
+    end ??= new Error(`WebGPU: ${error.message}`);
   });
   /** Throws what went wrong until now. */
   async function check(): Promise<void> {
     const errors = await Promise.all(allocations.splice(0));
     if (errors.some((error) => error !== null)) {
-      fault ??= new UnsupportedError(`the GPU has no ${gib(nBytes)} free; use a shorter context or a smaller model`);
+      end ??= new UnsupportedError(`the GPU has no ${gib(nBytes)} free; use a shorter context or a smaller model`);
     }
-    if (fault) throw fault;
+    if (end) throw end;
   }
 
   const maxBytes = Math.min(device.limits.maxBufferSize, device.limits.maxStorageBufferBindingSize);
@@ -229,11 +233,14 @@ export function openRecorder(device: GPUDevice): Recorder {
       // one slow measurement, of a GPU that was waking up or waited for, is not believed at once
       if (timed > TIMED_WORK && seconds > 0) speed = Math.max(FIRST_SPEED / 10, speed / 2, timed / seconds);
     });
-    running.catch(() => {}); // a lost device is told of by `fault`
+    running.catch(() => {}); // a lost device is told of by `end`
   }
 
   const readBacks: GPUBuffer[] = []; // not in use
+  const fault = makeBuffer(FAULT_BYTES, STORAGE | COPY_SRC | COPY_DST);
+  numberOf.set(fault, nBuffers++);
   return {
+    fault,
     get nBytes() {
       return nBytes;
     },
@@ -283,29 +290,41 @@ export function openRecorder(device: GPUDevice): Recorder {
       return [page.buffer, at];
     },
     async submit() {
+      if (end) throw end;
       const before = running;
       flush();
       await before.catch(() => {});
       await check();
     },
     async read(buffer, byteOffset, nBytes) {
-      const index = readBacks.findIndex(({ size }) => size >= nBytes);
+      if (end) throw end;
+      const size = nBytes + FAULT_BYTES;
+      const index = readBacks.findIndex((free) => free.size >= size);
       const readBack =
-        index < 0 ? makeBuffer(Math.max(SLOT, nBytes), MAP_READ | COPY_DST) : readBacks.splice(index, 1)[0];
+        index < 0 ? makeBuffer(Math.max(SLOT, size), MAP_READ | COPY_DST) : readBacks.splice(index, 1)[0];
       copy(buffer, byteOffset, readBack, 0, nBytes);
+      copy(fault, 0, readBack, nBytes, FAULT_BYTES);
       flush();
-      const failure = await readBack.mapAsync(1, 0, nBytes).catch((error) => error); // GPUMapMode.READ
+      const failure = await readBack.mapAsync(1, 0, size).catch((error: Error) => error); // GPUMapMode.READ
       await check();
-      if (failure) throw failure;
-      const bytes = readBack.getMappedRange(0, nBytes).slice(0);
+      if (failure) throw new UnsupportedError(`the GPU gave nothing back (${failure.message}); open the model again`);
+      const bytes = readBack.getMappedRange(0, size).slice(0);
       readBack.unmap();
       readBacks.push(readBack);
-      return bytes;
+      const [isFaulty] = new Uint32Array(bytes, nBytes, 1);
+      if (isFaulty) {
+        device.queue.writeBuffer(fault, 0, new Uint32Array(1));
+        throw notFinite('the queries, keys or values of attention');
+      }
+      return bytes.slice(0, nBytes);
     },
-    async destroy() {
-      isClosing = true;
-      await device.queue.onSubmittedWorkDone().catch(() => {});
-      device.destroy();
+    destroy() {
+      end ??= new UnsupportedError(DISPOSED);
+      closing ??= device.queue
+        .onSubmittedWorkDone()
+        .catch(() => {}) // of a device that was lost
+        .then(() => device.destroy());
+      return closing;
     },
   };
 }

@@ -1,7 +1,8 @@
 /**
- * Rotated keys and values of some heads into the cache, `[heads, room, headDim]`: a head's lie together. Items are numbers.
+ * Rotated keys and values of some heads into the cache, `[heads, room, headDim]`: a head's lie together. Items are numbers. Values are
+ * checked on their way, keys were when they were rotated.
  */
-import { eachItem, type WgslKernel } from './wgsl.ts';
+import { checkMagnitude, eachItem, type WgslKernel } from './wgsl.ts';
 
 /** @param number What the cache holds: `f32` or `f16`. */
 export const append = (number: string, keyForms: 1 | 2): WgslKernel => {
@@ -11,10 +12,20 @@ export const append = (number: string, keyForms: 1 | 2): WgslKernel => {
     name: `append ${number} ${keyForms}`,
     buffers: {
       ...Object.fromEntries(parts.map((part) => [part, number])),
+      fault: 'u32',
       ...Object.fromEntries(parts.map((part) => [sources[part], 'f32'])),
     },
-    nWritten: parts.length,
-    params: ['length', 'cols', 'stride', 'headDim', 'room', 'start', ...parts.map((part) => `${sources[part]}At`)],
+    nWritten: parts.length + 1,
+    params: [
+      'length',
+      'cols',
+      'stride',
+      'headDim',
+      'room',
+      'start',
+      ...parts.map((part) => `${sources[part]}At`),
+      'largest',
+    ],
     directives: number === 'f16' ? 'enable f16;' : '',
     text: (names) =>
       eachItem(
@@ -23,7 +34,8 @@ export const append = (number: string, keyForms: 1 | 2): WgslKernel => {
   let head = i % p.cols / p.headDim;
   let to = (head * p.room + p.start + token) * p.headDim + i % p.headDim;
   let source = token * p.stride + i % p.cols;
-${parts.map((part) => `  ${part}[to] = ${number}(${names[sources[part]]}[p.${sources[part]}At + source]);`).join('\n')}`,
+${parts.map((part) => `  ${part}[to] = ${number}(${names[sources[part]]}[p.${sources[part]}At + source]);`).join('\n')}
+  ${checkMagnitude(`${names.v}[p.vAt + source]`)}`,
       ),
   };
 };

@@ -15,6 +15,7 @@
  * the largest of this tile and not of all, so that an attention sink does not wipe out the rest.
  * `4095² * 128 < 2^31` bounds scores, `8191 * 4095 * 64 < 2^31` weighted sums.
  */
+import { absMaxBits, FAULT, IN_QUERIES, TOO_LARGE } from './fault.wasm';
 import { hadamard } from './hadamard.wasm';
 import { expandKeys, expandValues, KV_BF16, KV_F32, KV_Q8_0, kvBytes, SCALE_DIMS, scaleBytes } from './kv.wasm';
 import { dotRows } from './matmul.wasm';
@@ -214,6 +215,7 @@ function packQueries(w: Work, q: usize, tokenBytes: usize, T: i32): void {
       continue;
     }
     const floats = w.format == FLOAT32 ? to : w.queryFloats + r * headBytes;
+    if (absMaxBits(from, w.headDim) >= TOO_LARGE) store<i32>(FAULT, IN_QUERIES);
     memory.copy(floats, from, headBytes);
     hadamard(floats, w.headDim); // as the keys in the cache
     scaleRow(floats, headBytes, LOG2E);

@@ -94,7 +94,7 @@ export interface AttendSizes {
 export const attend = define<AttendSizes>(
   'attend',
   (b, { n, start, nKvHeads, group, headDim, keyForms = 1, rise = 0, ...seen }, make) => {
-    const nStale = 9; // tokens of a longer text that was here before; nothing may come of them, not even NaN times 0
+    const nStale = 9; // tokens of a longer text that was here before; so large that one with any weight shows
     const length = start + n;
     const cols = nKvHeads * group * headDim;
     /** `x` with `value(row)` in the first dimension of every head. */
@@ -109,7 +109,7 @@ export const attend = define<AttendSizes>(
     const query = () => marked(n, nKvHeads * group, 2 / Math.sqrt(headDim), () => 2);
     const q = { intra: query(), succ: query(), inter: query() };
     const kv = b.allocKv(length + nStale, nKvHeads, headDim, 0, keyForms);
-    const stale = make.filled(nStale, nKvHeads * headDim, Array(nStale * nKvHeads * headDim).fill(NaN));
+    const stale = make.filled(nStale, nKvHeads * headDim, Array(nStale * nKvHeads * headDim).fill(30000));
     const second = (k: Tensor) => (keyForms === 2 ? k : undefined);
     const keys = () => marked(length, nKvHeads, 1, (j) => Math.floor((rise / 2) * (j / length)));
     b.append(kv, stale, stale, length, second(stale));

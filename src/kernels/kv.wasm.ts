@@ -3,6 +3,7 @@
  * Keys lie in panels of eight, `[nKvHeads, capacity / 8, headDim, 8]`, values in rows, `[nKvHeads, capacity, headDim]`;
  * scales, where there are any, `[nKvHeads, ceil(headDim / 32), capacity]` float32.
  */
+import { absMaxBits, FAULT, IN_KEYS_OR_VALUES, TOO_LARGE } from './fault.wasm';
 import { hadamard } from './hadamard.wasm';
 import { max4 } from './simd.wasm';
 
@@ -69,6 +70,9 @@ export function append(
       const panel = keys + head * cacheBytes + kvBytes(kvType, (j >> 3) * 8 * (headDim as usize) + (j & 7));
       const row = values + head * cacheBytes + kvBytes(kvType, j * (headDim as usize));
       const scaleAt = head * scalesOfHead + (j << 2);
+      if (max(absMaxBits(k + from, headDim), absMaxBits(v + from, headDim)) >= TOO_LARGE) {
+        store<i32>(FAULT, IN_KEYS_OR_VALUES);
+      }
       memory.copy(scratch, k + from, headBytes);
       hadamard(scratch, headDim);
       storeVector(kvType, scratch, panel, 8, keyScales + scaleAt, headDim, capacity);

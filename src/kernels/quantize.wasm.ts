@@ -3,6 +3,7 @@
  * segment. Three forms: tiles take segments of 128 and `|q| <= 4095`, so that `128 * 4095²` stays below `2^31`; dot products
  * with weights of 8 bits take segments of 32 and all 16 bits, as `32 * 32767 * 128` does; and 7 bits for queries, below.
  */
+import { absMaxBits, FAULT, IN_ACTIVATIONS, INFINITE } from './fault.wasm';
 import { madd, max4, sum4 } from './simd.wasm';
 
 // @ts-ignore: decorator
@@ -61,17 +62,6 @@ export function toInt4(v: v128, factor: v128): v128 {
   return i32x4.sub(sum, i32x4.splat(0x4b400000)); // its bits
 }
 
-// @ts-ignore: decorator
-@inline
-function absMax(x: usize, n: i32): f32 {
-  let m = f32x4.splat(0);
-  let i: usize = 0;
-  const bytes = (n as usize) << 2;
-  for (; i + 16 <= bytes; i += 16) m = f32x4.pmax(m, f32x4.abs(v128.load(x + i)));
-  for (; i < bytes; i += 4) m = f32x4.pmax(m, f32x4.abs(v128.load32_splat(x + i)));
-  return max4(m);
-}
-
 /** `cols` floats to integers at `q`, a zero behind an odd number of them, and scales `scaleStride` bytes apart. */
 export function quantizeRow(
   x: usize,
@@ -84,7 +74,9 @@ export function quantizeRow(
 ): void {
   for (let first = 0; first < cols; first += segment, scales += scaleStride) {
     const n = min(segment, cols - first);
-    const largest = absMax(x, n);
+    const bits = absMaxBits(x, n);
+    if (bits >= INFINITE) store<i32>(FAULT, IN_ACTIVATIONS);
+    const largest = reinterpret<f32>(bits);
     const factor: f32 = largest > 0 ? limit / largest : 0;
     store<f32>(scales, largest / limit);
     const factors = f32x4.splat(factor);

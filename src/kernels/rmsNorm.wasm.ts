@@ -1,4 +1,5 @@
 /** Items are rows. `x`, `out` `[rows, cols]`, `weight` `[cols]`, float32. */
+import { FAULT, IN_ACTIVATIONS, INFINITE } from './fault.wasm';
 import { madd, sum4 } from './simd.wasm';
 
 export function rmsNorm(
@@ -23,6 +24,8 @@ export function rmsNorm(
     }
     let sum = sum4(sums);
     for (let i = vectorBytes; i < rowBytes; i += 4) sum += load<f32>(from + i) * load<f32>(from + i);
+    // an infinite sum of squares would make zeros of the row
+    if ((reinterpret<i32>(sum) & 0x7fffffff) >= INFINITE) store<i32>(FAULT, IN_ACTIVATIONS);
     const scale: f32 = 1 / Mathf.sqrt(sum / (cols as f32) + eps);
     const scales = f32x4.splat(scale);
     for (let i: usize = 0; i < vectorBytes; i += 16) {

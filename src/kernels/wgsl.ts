@@ -73,6 +73,13 @@ ${body}
   }`,
   );
 
+/**
+ * Leaves a word in the buffer `fault` where a number's magnitude is above that of `p.largest`, both as bits, in which a NaN is
+ * the largest: shaders may take for granted that no number is one.
+ */
+export const checkMagnitude = (number: string): string =>
+  `if ((bitcast<u32>(${number}) & 0x7fffffffu) > p.largest) { fault[0] = 1u; }`;
+
 /** What kernels for matrix units begin with: they take 16 x 16 x 16 numbers of half precision a subgroup of 32. */
 export const MATRIX_DIRECTIVES = `enable f16;
 enable subgroups;
