@@ -18,6 +18,7 @@ import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from '
 import { type Method, resolveMethod } from './method.ts';
 import type { Placement, Scale } from './placement.ts';
 import { ropeFrequencies } from './rope.ts';
+import type { SamplingOptions } from './sampler.ts';
 import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
 import { makeTransformer } from './transformer.ts';
 
@@ -75,6 +76,8 @@ export interface Piece {
   tokens: GeneratedToken[];
   /** `stop`: a stop token or string; `length`: `maxTokens` or the end of the context. */
   finishReason?: 'stop' | 'length';
+  /** With the reason, the seed that was used. */
+  seed?: number;
 }
 
 /** Plain text (BOS is added if the model wants it), a conversation (rendered by the model's template), or token ids. */
@@ -193,6 +196,8 @@ export class Model {
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
   readonly method: Method;
+  /** Defaults of `generate`. */
+  readonly sampling: SamplingOptions = {};
   /** E.g. `wasm (relaxed SIMD, 2 threads)`. */
   readonly backendName: string;
   readonly #engine: Engine;

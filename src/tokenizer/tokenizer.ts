@@ -31,6 +31,8 @@ export interface Tokenizer {
   streamDecoder(options?: DecodeOptions): StreamDecoder;
   /** Encode its result with `addSpecialTokens: false`: templates write BOS themselves. */
   applyChatTemplate(messages: readonly Message[], options?: { addGenerationPrompt?: boolean }): string;
+  /** Ids of a conversation. */
+  encodeChat(messages: readonly Message[], options?: { variables?: Record<string, unknown> }): number[];
 }
 
 /**
@@ -63,6 +65,10 @@ export function makeTokenizer(
     applyChatTemplate(messages, { addGenerationPrompt = true } = {}) {
       if (chatTemplate === undefined) throw new UnsupportedError(`${origin}: the model has no chat template`);
       return renderChat(chatTemplate, tokenizerConfig, messages, addGenerationPrompt, origin);
+    },
+    encodeChat(messages) {
+      const literal = messages.map(({ role, content }) => ({ role, content: encoder.asLiteral(content) }));
+      return encoder.encode(this.applyChatTemplate(literal), { addSpecialTokens: false });
     },
   };
 }
