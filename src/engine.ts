@@ -1,15 +1,25 @@
 /**
  * Token ids in, token ids out. The engine reads a prompt in blocks, decodes, and remembers which tokens its cache holds:
- * a prompt that begins like the last one is only read from where it differs. It knows nothing of text.
+ * a prompt that begins like the last one is only read from where it differs. Several texts take turns (`turns.ts`). It
+ * knows nothing of words.
  */
 import type { Backend, Tensor } from './backends/backend.ts';
 import { UnsupportedError } from './errors.ts';
 import type { KvCache } from './kvCache.ts';
-import { checkedToken, logSumExp, makeSampler, type Sampler, type SamplingOptions } from './sampler.ts';
+import {
+  checkedToken,
+  type LogProb,
+  logprobsOf,
+  logSumExp,
+  makeSampler,
+  type Sampler,
+  type SamplingOptions,
+} from './sampler.ts';
 import type { Transformer } from './transformer.ts';
+import { Turn, Turns } from './turns.ts';
 
 export interface PrefillOptions {
-  /** Stops between blocks of tokens; the call then rejects with the signal's reason. */
+  /** Ends the call, which rejects with the signal's reason; a block that is being read keeps the model busy to its end. */
   signal?: AbortSignal;
   /** Called before the first block and after each: tokens read of tokens to read, those found in the cache left out. */
   onProgress?: (done: number, total: number) => void;
@@ -22,12 +32,6 @@ export interface GenerateOptions extends SamplingOptions, PrefillOptions {
   stopTokens?: ReadonlySet<number>;
   /** How many of the likeliest tokens to report with each one; absent: no log-probabilities. */
   logprobs?: number;
-}
-
-export interface LogProb {
-  token: number;
-  /** Natural logarithm of the model's own probability, before penalty, temperature and filters. */
-  logprob: number;
 }
 
 export interface GeneratedToken {
@@ -59,9 +63,13 @@ export class Engine {
   readonly #parts: EngineParts;
   /** Where a backend that can draws tokens, F32 `[1, 1]`. */
   readonly #drawn?: Tensor;
-  /** Tokens whose keys the cache holds; while a text is generated, the cache may be a token ahead. */
+  /**
+   * Tokens whose keys a finished submission wrote; only these are built upon. The cache may be ahead of them, by what is
+   * being read or what a failed submission left.
+   */
   readonly #cached: number[] = [];
-  #isBusy = false;
+  readonly #turns = new Turns();
+  #disposal?: Promise<void>;
 
   constructor(parts: EngineParts) {
     this.#parts = parts;
@@ -74,13 +82,16 @@ export class Engine {
   }
 
   /**
-   * Reads `prompt`, then yields one token at a time until a stop token, `maxTokens` or the end of the context.
+   * Reads `prompt`, then yields one token at a time until a stop token, `maxTokens` or the end of the context. It waits
+   * for texts that were begun before.
    *
-   * @throws UnsupportedError when `prompt` is empty, does not fit the context, or has a token the model does not know.
+   * @throws UnsupportedError when `prompt` is empty, does not fit the context, or has a token the model does not know;
+   *   when what the model computes is not finite; when the engine is disposed.
    */
   async *generate(prompt: readonly number[], options: GenerateOptions = {}): AsyncGenerator<GeneratedToken> {
     this.#check(prompt);
-    yield* this.#alone(this.#generate(prompt, options, makeSampler(options)));
+    const sampler = makeSampler(options);
+    yield* this.#inTurn(options.signal, (turn) => this.#generate(turn, prompt, options, sampler));
   }
 
   /**
@@ -90,12 +101,14 @@ export class Engine {
    */
   async *score(tokens: readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
     this.#check(tokens);
-    yield* this.#alone(this.#score(tokens, options));
+    yield* this.#inTurn(options.signal, (turn) => this.#score(turn, tokens, options));
   }
 
-  /** Frees the backend and with it everything. */
+  /** Ends all calls, which reject, and frees the backend and with it everything. */
   dispose(): Promise<void> {
-    return this.#parts.backend.dispose();
+    this.#turns.close(new UnsupportedError('the model was disposed; load it again'));
+    this.#disposal ??= this.#parts.backend.dispose();
+    return this.#disposal;
   }
 
   // --- internal ---
@@ -115,65 +128,124 @@ export class Engine {
     }
   }
 
-  /** Reads `tokens` but for what the cache holds of them, and picks the one behind the last. */
-  async #prefill(
-    tokens: readonly number[],
-    { signal, onProgress }: PrefillOptions,
-    pick: Picker['pick'],
-  ): Promise<GeneratedToken> {
-    const { blockLen } = this.#parts;
-    const common = tokens.findIndex((token, at) => token !== this.#cached[at]);
-    const kept = Math.min(common < 0 ? tokens.length : common, tokens.length - 1); // the last token gives the logits
-    this.#trim(kept);
-    let block: readonly number[] = [];
-    for (let at = kept; at < tokens.length; at += block.length) {
-      onProgress?.(at - kept, tokens.length - kept);
-      signal?.throwIfAborted();
-      block = tokens.slice(at, at + blockLen);
-      this.#forward(block);
-      if (at + block.length < tokens.length) await this.#parts.backend.submit(); // the last goes with its logits
+  async *#inTurn<T>(signal: AbortSignal | undefined, work: (turn: Turn) => AsyncGenerator<T>): AsyncGenerator<T> {
+    const turn = new Turn(this.#turns, signal);
+    try {
+      yield* work(turn);
+    } finally {
+      turn.leave();
     }
-    const first = await pick(block.length - 1);
-    onProgress?.(tokens.length - kept, tokens.length - kept);
-    return first;
   }
 
   async *#generate(
+    turn: Turn,
     prompt: readonly number[],
     options: GenerateOptions,
     sampler: Sampler,
   ): AsyncGenerator<GeneratedToken> {
-    const { maxTokens = 256, stopTokens, signal } = options;
-    if (maxTokens < 1) return;
+    const { maxTokens = 256, stopTokens } = options;
     const { transformer, cache } = this.#parts;
-    const { pick, drawn } = this.#picker(options, sampler);
-    const readOn = (token: readonly number[] | Tensor): Promise<GeneratedToken> => {
+    const text = [...prompt];
+    const { pick, drawn } = this.#picker(options, sampler, text);
+    const readOn = (token: Tensor): Promise<GeneratedToken> => {
       transformer.forward(token, cache);
       const picked = pick(0);
       picked.catch(() => {}); // of no interest unless the text gets there
       return picked;
     };
-    let next: GeneratedToken | Promise<GeneratedToken> = await this.#prefill(prompt, options, pick);
-    try {
-      for (let n = 1; ; n++) {
-        const isLast = n === maxTokens || cache.length === this.context;
-        const current = next;
-        if (drawn && !isLast) next = readOn(drawn);
-        const generated = await current;
-        signal?.throwIfAborted();
-        if (stopTokens?.has(generated.token)) return;
-        yield generated;
-        if (isLast) return;
-        this.#cached.push(generated.token);
-        if (!drawn) next = readOn([generated.token]);
+    let next: Promise<GeneratedToken> | undefined;
+    for (let n = 1; n <= maxTokens; n++) {
+      let isOurs = await turn.hold();
+      if (!next) {
+        next = Promise.resolve(await this.#prefill(turn, text, pick, n === 1 ? options.onProgress : undefined));
+        isOurs = true;
       }
-    } finally {
-      cache.length = this.#cached.length; // what was read ahead in vain is forgotten
+      const isLast = n === maxTokens || text.length === this.context;
+      const current = next;
+      next = drawn && isOurs && !isLast ? readOn(drawn) : undefined;
+      const generated = await turn.run(current);
+      if (isOurs) this.#keep(text);
+      if (stopTokens?.has(generated.token)) return;
+      text.push(generated.token);
+      turn.rest();
+      yield generated;
+      if (isLast) return;
     }
   }
 
-  /** The backend draws where it can: nothing waits for logits to come here then. */
-  #picker({ logprobs }: GenerateOptions, { sample, choose }: Sampler): Picker {
+  /** Reads `tokens` but for what the cache holds of them, and picks the one behind the last. */
+  async #prefill(
+    turn: Turn,
+    tokens: readonly number[],
+    pick: Picker['pick'],
+    onProgress: PrefillOptions['onProgress'],
+  ): Promise<GeneratedToken> {
+    const { blockLen } = this.#parts;
+    const kept = Math.min(this.#common(tokens), tokens.length - 1); // the last token gives the logits
+    const unread = tokens.length - kept;
+    const lastBlock = kept + Math.floor((unread - 1) / blockLen) * blockLen;
+    await this.#read(turn, tokens, kept, lastBlock, (at) => onProgress?.(at - kept, unread));
+    onProgress?.(lastBlock - kept, unread);
+    turn.check();
+    this.#forward(tokens.slice(lastBlock));
+    const first = await turn.run(pick(tokens.length - lastBlock - 1));
+    this.#keep(tokens);
+    onProgress?.(unread, unread);
+    return first;
+  }
+
+  async *#score(turn: Turn, tokens: readonly number[], { onProgress }: PrefillOptions): AsyncGenerator<Float64Array> {
+    const { blockLen } = this.#parts;
+    for (let at = 0; at < tokens.length; at += blockLen) {
+      const isOurs = await turn.hold();
+      if (!isOurs) await this.#read(turn, tokens, at === 0 ? 0 : Math.min(this.#common(tokens), at), at);
+      onProgress?.(at, tokens.length);
+      turn.check();
+      const end = Math.min(at + blockLen, tokens.length);
+      this.#forward(tokens.slice(at, end));
+      const losses = await turn.run(this.#losses(tokens.slice(at + 1, end + 1)));
+      this.#keep(tokens, end);
+      turn.rest();
+      yield losses;
+    }
+    onProgress?.(tokens.length, tokens.length);
+  }
+
+  /** Forgets what the cache holds from `from` on, and reads `tokens` from there to `end`. */
+  async #read(
+    turn: Turn,
+    tokens: readonly number[],
+    from: number,
+    end: number,
+    onBlock?: (at: number) => void,
+  ): Promise<void> {
+    const { backend, blockLen, cache } = this.#parts;
+    this.#cached.length = from;
+    cache.length = from;
+    for (let at = from; at < end; at = cache.length) {
+      onBlock?.(at);
+      turn.check();
+      this.#forward(tokens.slice(at, Math.min(at + blockLen, end)));
+      await turn.run(backend.submit());
+      this.#keep(tokens, cache.length);
+    }
+  }
+
+  /** How many of `tokens` the cache holds from their beginning. */
+  #common(tokens: readonly number[]): number {
+    const most = Math.min(tokens.length, this.#cached.length);
+    let n = 0;
+    while (n < most && tokens[n] === this.#cached[n]) n++;
+    return n;
+  }
+
+  /** A finished submission has read `text` as far as `end`. */
+  #keep(text: readonly number[], end = text.length): void {
+    for (let at = this.#cached.length; at < end; at++) this.#cached.push(text[at]);
+  }
+
+  /** The backend draws where it can: nothing waits for logits to come here then. `text` grows with what is picked. */
+  #picker({ logprobs }: GenerateOptions, { sample, choose }: Sampler, text: readonly number[]): Picker {
     const { backend, transformer } = this.#parts;
     const drawn = this.#drawn;
     if (drawn && choose && logprobs === undefined) {
@@ -190,33 +262,16 @@ export class Engine {
       pick: async (row) => {
         const logits = await this.#logits(row, 1);
         const modelLogits = logprobs === undefined ? undefined : logits.slice(); // the sampler may change them
-        const token = sample(logits, this.#cached);
-        return { token, ...(modelLogits && withLogprobs(modelLogits, token, logprobs)) };
+        const token = sample(logits, text);
+        return { token, ...(modelLogits && logprobsOf(modelLogits, token, logprobs)) };
       },
     };
   }
 
-  async *#score(tokens: readonly number[], { signal, onProgress }: PrefillOptions): AsyncGenerator<Float64Array> {
-    this.#trim(0);
-    const { blockLen } = this.#parts;
-    for (let at = 0; at < tokens.length; at += blockLen) {
-      onProgress?.(at, tokens.length);
-      signal?.throwIfAborted();
-      const block = tokens.slice(at, at + blockLen);
-      this.#forward(block);
-      yield await this.#losses(tokens.slice(at + 1, at + block.length + 1));
-    }
-    onProgress?.(tokens.length, tokens.length);
-  }
-
-  #trim(length: number): void {
-    this.#cached.length = Math.min(this.#cached.length, length);
-    this.#parts.cache.length = this.#cached.length;
-  }
-
   /** `-ln p(target)` of each row of the last block. */
   async #losses(targets: readonly number[]): Promise<Float64Array> {
-    const { maxLogitRows } = this.#parts;
+    const { maxLogitRows, backend } = this.#parts;
+    if (targets.length === 0) await backend.submit(); // no logits to go with
     const losses = new Float64Array(targets.length);
     for (let row = 0; row < targets.length; row += maxLogitRows) {
       const nRows = Math.min(maxLogitRows, targets.length - row);
@@ -230,34 +285,12 @@ export class Engine {
     return losses;
   }
 
-  /** One text at a time: there is one cache. */
-  async *#alone<T>(work: AsyncGenerator<T>): AsyncGenerator<T> {
-    if (this.#isBusy) throw new Error('this model is already reading a text; wait for it or load the model again');
-    this.#isBusy = true;
-    try {
-      yield* work;
-    } finally {
-      this.#isBusy = false;
-    }
-  }
-
   /** Records the reading of a block; it runs with what is asked of the backend next. */
   #forward(block: readonly number[]): void {
-    const { transformer, cache } = this.#parts;
-    transformer.forward(block, cache);
-    for (const token of block) this.#cached.push(token);
+    this.#parts.transformer.forward(block, this.#parts.cache);
   }
 
   #logits(row: number, nRows: number): Promise<Float32Array | Float64Array> {
     return this.#parts.backend.read(this.#parts.transformer.logits(row, nRows));
   }
-}
-
-function withLogprobs(logits: Float32Array | Float64Array, token: number, count = 0) {
-  const total = logSumExp(logits);
-  const logprobOf = (id: number): LogProb => ({ token: id, logprob: logits[id] - total });
-  const threshold = count > 0 ? (logits.slice().sort().at(-count) ?? -Infinity) : Infinity;
-  const ids = Array.from(logits.keys()).filter((id) => logits[id] >= threshold);
-  const topLogprobs = ids.map(logprobOf).sort((a, b) => b.logprob - a.logprob);
-  return { logprob: logprobOf(token).logprob, topLogprobs: topLogprobs.slice(0, count) };
 }

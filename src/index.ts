@@ -2,7 +2,7 @@
 export type { ModelConfig, RopeScaling } from './config.ts';
 export { trainedWindow } from './config.ts';
 export type { DualChunk, Parts } from './dualChunk.ts';
-export type { GeneratedToken, LogProb } from './engine.ts';
+export type { GeneratedToken } from './engine.ts';
 export { FormatError, UnsupportedError } from './errors.ts';
 export type { MemoryPlan } from './memoryPlan.ts';
 export type { Method } from './method.ts';
@@ -10,5 +10,5 @@ export { METHOD_HELP, resolveMethod } from './method.ts';
 export type { LoadOptions, Model, ModelFile, Piece, Prompt, TextOptions } from './model.ts';
 export { backendName, loadModel, openModel } from './model.ts';
 export type { Scale } from './placement.ts';
-export type { SamplingOptions } from './sampler.ts';
+export type { LogProb, SamplingOptions } from './sampler.ts';
 export type { Message, Tokenizer } from './tokenizer/tokenizer.ts';

@@ -7,18 +7,21 @@ import { openReference } from './backends/reference.ts';
 import { openWasm } from './backends/wasm.ts';
 import type { Precision } from './backends/wasmStage.ts';
 import { openWebGpu } from './backends/webgpu.ts';
+import type { Checkpoint } from './checkpoint/checkpoint.ts';
 import { openCheckpoint } from './checkpoint/open.ts';
 import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
+import { PLAIN } from './dualChunk.ts';
 import { Engine, type GeneratedToken, type GenerateOptions, type PrefillOptions } from './engine.ts';
 import { UnsupportedError } from './errors.ts';
 import { allocKvCache } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
 import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
 import { type Method, resolveMethod } from './method.ts';
+import { checkOptions, idSet, shown } from './options.ts';
 import type { Placement, Scale } from './placement.ts';
 import { ropeFrequencies } from './rope.ts';
-import type { SamplingOptions } from './sampler.ts';
+import { drawSeed, type Sampling, samplingOf } from './sampler.ts';
 import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
 import { makeTransformer } from './transformer.ts';
 
@@ -33,7 +36,7 @@ export interface LoadOptions {
   scale?: Scale;
   /** `wasm` runs everywhere, `webgpu` is for those with a GPU; `reference` is float64 and slow. Default `wasm`. */
   backend?: BackendKind;
-  /** Threads of the wasm backend. Default: as many as the machine has cores. */
+  /** Threads of the wasm backend, 1 to 256. Default: as many as the machine has cores. */
   threads?: number;
   /**
    * How the wasm backend computes products: `int8` (attention in 8 bits where the engine has relaxed SIMD, matrices in 16),
@@ -53,20 +56,30 @@ export interface ModelFile {
   readonly format: 'GGUF' | 'safetensors';
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
+  /** What `generate` draws tokens by unless told: what the model says, else what llama.cpp takes. */
+  readonly sampling: Sampling;
   /** Stored tensors by type, bytes and count. */
   readonly tensorTypes: ReadonlyMap<string, { count: number; bytes: number }>;
-  /** Bytes the model takes with a context of so many tokens. `kvType` is `bf16` by default; some methods keep keys twice. */
+  /**
+   * Bytes the model takes with a context of so many tokens. `kvType` is the wasm backend's, `bf16` by default; others have
+   * their own. Some methods keep keys twice.
+   */
   memoryPlan(context: number, kvType?: KvType, method?: Method, backend?: BackendKind): MemoryPlan;
   /** @throws FormatError, UnsupportedError when the weights or the options do not work out. */
   load(options?: LoadOptions): Promise<Model>;
   close(): Promise<void>;
 }
 
+/** Sampling options are the model's own by default: `Model.sampling`. */
 export interface TextOptions extends Omit<GenerateOptions, 'stopTokens'> {
-  /** Strings that end the answer; they are not part of it. A string split over tokens is held back. */
-  stop?: readonly string[];
+  /** Text or texts that end the answer; they are not part of it. One split over tokens is held back. */
+  stop?: string | readonly string[];
   /** Ids that end the answer. Default: the tokenizer's end-of-turn and end-of-text tokens. */
-  stopTokens?: ReadonlySet<number>;
+  stopTokens?: Iterable<number>;
+  /** Whole number. The same seed, prompt and options give the same text. Default: drawn, and told with the last piece. */
+  seed?: number;
+  /** What the chat template may ask for besides the messages, such as `{ enable_thinking: false }`. */
+  templateVariables?: Record<string, unknown>;
 }
 
 /** A piece of the answer. Pieces join to the whole; the last one may be empty and carries the reason. */
@@ -76,7 +89,7 @@ export interface Piece {
   tokens: GeneratedToken[];
   /** `stop`: a stop token or string; `length`: `maxTokens` or the end of the context. */
   finishReason?: 'stop' | 'length';
-  /** With the reason, the seed that was used. */
+  /** The seed the answer was drawn with; of the last piece. */
   seed?: number;
 }
 
@@ -91,6 +104,7 @@ export type Prompt = string | readonly Message[] | readonly number[];
  *   needed is out of reach.
  */
 export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
+  checkLoadOptions(options);
   const file = await openModel(path);
   try {
     return await file.load(options);
@@ -101,76 +115,93 @@ export async function loadModel(path: string, options: LoadOptions = {}): Promis
 
 /** Opens a model without loading its weights. Close it when done. @throws as `loadModel`. */
 export async function openModel(path: string): Promise<ModelFile> {
+  if (typeof path !== 'string' || path === '') {
+    throw new UnsupportedError(`path is ${shown(path)}; wanted the path of a .gguf file or of a Hugging Face folder`);
+  }
   const checkpoint = await openCheckpoint(path);
-  const { config } = checkpoint;
   try {
-    const tokenizer = makeTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig, path);
-    if (tokenizer.vocabSize > config.vocabSize) {
-      throw new UnsupportedError(
-        `${path}: the tokenizer has ${tokenizer.vocabSize} ids, but the model has ${config.vocabSize} embeddings`,
-      );
-    }
-    const tensorTypes = new Map<string, { count: number; bytes: number }>();
-    for (const { type, nBytes } of checkpoint.tensors.values()) {
-      const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
-      tensorTypes.set(type, { count: count + 1, bytes: bytes + nBytes });
-    }
-    const plan = (context: number, kvType: KvType = DEFAULT_KV_TYPE, method?: Method, kind: BackendKind = 'wasm') => {
-      const forms = method && keyForms(method.placement);
-      const { stageLimit, blockLen } = MEMORY[kind];
-      return memoryPlan(config, weightBytes(checkpoint), context, kvType, stageLimit, forms, blockLen);
-    };
-    const { name, format } = checkpoint;
-    return {
-      ...{ name, format, config, tokenizer, tensorTypes },
-      memoryPlan: plan,
-      close: checkpoint.close,
-      async load(options = {}) {
-        const { context = Math.min(trainedWindow(config), 8192), backend: kind = 'wasm', kvType } = options;
-        if (!Number.isInteger(context) || context < 1) {
-          throw new UnsupportedError(`context is ${context}; wanted a whole number of tokens above 0`);
-        }
-        const method = resolveMethod(options.method, options.scale, config, context);
-        const backend = await openBackend(kind, options);
-        try {
-          const planOf = (tokens: number) => plan(tokens, kind === 'reference' ? 'f32' : kvType, method, kind);
-          checkFits(planOf, context, kind);
-          const { stageOf } = planOf(context);
-          const blockLen = Math.min(MEMORY[kind].blockLen, context);
-          const weights = await loadWeights(checkpoint, backend, stageOf, options);
-          const { placement, ropeScaling = config.ropeScaling, longest } = method;
-          const rope = ropeFrequencies({ ...config, ropeScaling }, longest);
-          const cache = allocKvCache(backend, config, context, stageOf, keyForms(placement));
-          const transformer = makeTransformer(backend, config, weights, placement, rope, blockLen, MAX_LOGIT_ROWS);
-          await backend.submit(); // tells of memory that did not suffice
-          const engine = new Engine({
-            backend,
-            transformer,
-            cache,
-            blockLen,
-            maxLogitRows: MAX_LOGIT_ROWS,
-            vocabSize: config.vocabSize,
-          });
-          return new Model({ config, tokenizer, method, engine, backend });
-        } catch (error) {
-          await backend.dispose();
-          throw error;
-        }
-      },
-    };
+    return modelFile(checkpoint, path);
   } catch (error) {
     await checkpoint.close();
     throw error;
   }
 }
 
+// --- internal ---
+
+function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
+  const { name, format, config } = checkpoint;
+  const tokenizer = makeTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig, path);
+  const sampling = samplingOf((checkpoint as { sampling?: Partial<Sampling> }).sampling ?? {});
+  const tensorTypes = new Map<string, { count: number; bytes: number }>();
+  for (const { type, nBytes } of checkpoint.tensors.values()) {
+    const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
+    tensorTypes.set(type, { count: count + 1, bytes: bytes + nBytes });
+  }
+  const plan: ModelFile['memoryPlan'] = (context, kvType = DEFAULT_KV_TYPE, method, kind = 'wasm') => {
+    const forms = method && keyForms(method.placement);
+    const { stageLimit, blockLen } = MEMORY[kind];
+    const kept = { wasm: kvType, webgpu: 'bf16', reference: 'f32' } as const; // a GPU's halves take what bf16 takes
+    return memoryPlan(config, weightBytes(checkpoint), context, kept[kind], stageLimit, forms, blockLen);
+  };
+  let closing: Promise<void> | undefined;
+
+  async function load(options: LoadOptions = {}): Promise<Model> {
+    checkLoadOptions(options);
+    const { context = Math.min(trainedWindow(config), 8192), backend: kind = 'wasm', scale = 'none' } = options;
+    const method = resolveMethod(options.method, options.scale, config, context);
+    if (scale !== 'none' && method.placement === PLAIN) {
+      throw new UnsupportedError(
+        `scale ${scale} has no effect on plain attention, which a context of ${context} tokens gets; give method dca too, or no scale`,
+      );
+    }
+    const backend = await openBackend(kind, options);
+    try {
+      const planOf = (tokens: number) => plan(tokens, options.kvType, method, kind);
+      checkFits(planOf, context, kind);
+      const { stageOf } = planOf(context);
+      const blockLen = Math.min(MEMORY[kind].blockLen, context);
+      const weights = await loadWeights(checkpoint, backend, stageOf, options);
+      const { placement, ropeScaling = config.ropeScaling, longest } = method;
+      const rope = ropeFrequencies({ ...config, ropeScaling }, longest);
+      const cache = allocKvCache(backend, config, context, stageOf, keyForms(placement));
+      const transformer = makeTransformer(backend, config, weights, placement, rope, blockLen, MAX_LOGIT_ROWS);
+      await backend.submit(); // tells of memory that did not suffice
+      const { vocabSize } = config;
+      const engine = new Engine({ backend, transformer, cache, blockLen, maxLogitRows: MAX_LOGIT_ROWS, vocabSize });
+      return new Model({ config, tokenizer, sampling, method, engine, backend });
+    } catch (error) {
+      await backend.dispose();
+      throw closing ? new UnsupportedError(`${path}: the file was closed; open the model again`) : error;
+    }
+  }
+
+  return {
+    ...{ name, format, config, tokenizer, sampling, tensorTypes },
+    memoryPlan: plan,
+    load,
+    close() {
+      closing ??= checkpoint.close();
+      return closing;
+    },
+  };
+}
+
+/** @throws UnsupportedError for options that are none, do not fit, or do nothing with the backend. */
+function checkLoadOptions(options: LoadOptions): void {
+  checkOptions('load', options);
+  const { backend = 'wasm' } = options;
+  const idle = (['threads', 'precision', 'kvType'] as const).find((name) => options[name] !== undefined);
+  if (backend !== 'wasm' && idle) {
+    throw new UnsupportedError(`${idle} has no effect with backend ${backend}; leave it out, or take backend wasm`);
+  }
+}
+
 const keyForms = ({ interKeyPosition }: Placement) => (interKeyPosition ? 2 : 1);
 
-async function openBackend(kind: string, { threads, precision, kvType }: LoadOptions): Promise<Backend> {
+async function openBackend(kind: BackendKind, { threads, precision, kvType }: LoadOptions): Promise<Backend> {
   if (kind === 'wasm') return openWasm({ threads, precision, kvType });
-  if (kind === 'webgpu') return openWebGpu();
-  if (kind === 'reference') return openReference();
-  throw new UnsupportedError(`unknown backend "${kind}"; wanted wasm, webgpu or reference`);
+  return kind === 'webgpu' ? openWebGpu() : openReference();
 }
 
 /**
@@ -178,6 +209,7 @@ async function openBackend(kind: string, { threads, precision, kvType }: LoadOpt
  * @throws UnsupportedError where it cannot be opened.
  */
 export async function backendName(kind: BackendKind, options: LoadOptions = {}): Promise<string> {
+  checkLoadOptions({ ...options, backend: kind });
   const backend = await openBackend(kind, options);
   await backend.dispose();
   return backend.name;
@@ -186,25 +218,30 @@ export async function backendName(kind: BackendKind, options: LoadOptions = {}):
 interface ModelParts {
   config: ModelConfig;
   tokenizer: Tokenizer;
+  sampling: Sampling;
   method: Method;
   engine: Engine;
-  backend: Backend;
+  backend: Pick<Backend, 'name'>;
 }
 
-/** A model in memory. One text at a time; what a prompt shares with the text before is not read again. */
+/**
+ * A model in memory. Texts take turns in the order of their calls; one whose reader asks for no more pieces for a second
+ * lets others go first. What a prompt shares with the text before is not read again.
+ */
 export class Model {
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
+  /** What `generate` draws tokens by unless told: what the model says, else what llama.cpp takes. */
+  readonly sampling: Sampling;
   readonly method: Method;
-  /** Defaults of `generate`. */
-  readonly sampling: SamplingOptions = {};
   /** E.g. `wasm (relaxed SIMD, 2 threads)`. */
   readonly backendName: string;
   readonly #engine: Engine;
 
-  constructor({ config, tokenizer, method, engine, backend }: ModelParts) {
+  constructor({ config, tokenizer, sampling, method, engine, backend }: ModelParts) {
     this.config = config;
     this.tokenizer = tokenizer;
+    this.sampling = sampling;
     this.method = method;
     this.backendName = backend.name;
     this.#engine = engine;
@@ -215,32 +252,50 @@ export class Model {
     return this.#engine.context;
   }
 
-  /** Token ids of a prompt, as `generate` reads it. */
-  encode(prompt: Prompt): number[] {
-    if (typeof prompt === 'string') return this.tokenizer.encode(prompt);
-    if (typeof prompt[0] === 'number') return [...(prompt as readonly number[])];
-    const text = this.tokenizer.applyChatTemplate(prompt as readonly Message[]);
-    return this.tokenizer.encode(text, { addSpecialTokens: false });
+  /**
+   * Token ids of a prompt, as `generate` reads it. What messages say cannot pose as the template's special tokens.
+   * @throws UnsupportedError when it is empty or not a prompt, or the chat template cannot be used.
+   */
+  encode(prompt: Prompt, options: Pick<TextOptions, 'templateVariables'> = {}): number[] {
+    checkOptions('encode', options);
+    const { templateVariables: variables } = options;
+    const isText = typeof prompt === 'string';
+    if (!isText && !Array.isArray(prompt) && !ArrayBuffer.isView(prompt)) {
+      throw new UnsupportedError(
+        `the prompt is ${shown(prompt)}; wanted a text, a list of messages or a list of token ids`,
+      );
+    }
+    if (prompt.length === 0) throw new UnsupportedError('the prompt is empty; give a text, messages or token ids');
+    if (typeof prompt[0] === 'object') {
+      return this.tokenizer.encodeChat((prompt as readonly Message[]).map(asMessage), { variables });
+    }
+    if (variables) throw new UnsupportedError('templateVariables has no effect on a prompt that is not of messages');
+    return isText ? this.tokenizer.encode(prompt) : [...(prompt as readonly number[])];
   }
 
   /**
    * Reads the prompt and streams the answer.
    *
-   * @throws UnsupportedError when the prompt is empty or longer than the context, or a sampling option is out of range.
+   * @throws UnsupportedError when the prompt is empty or longer than the context, an option is unknown or out of its range,
+   *   what the model computes is not finite, or the model is disposed; the reason of `signal` when that is aborted.
    */
   async *generate(prompt: Prompt, options: TextOptions = {}): AsyncGenerator<Piece> {
-    const { stop = [], stopTokens = this.tokenizer.eosTokens, maxTokens = 256 } = options;
-    const ids = this.encode(prompt);
+    checkOptions('generate', options);
+    const { maxTokens = 256, seed = drawSeed(), templateVariables } = options;
+    const stop = [options.stop ?? []].flat();
+    const stopTokens = options.stopTokens ? idSet(options.stopTokens) : this.tokenizer.eosTokens;
+    const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+    const ids = this.encode(prompt, { templateVariables });
     const decoder = this.tokenizer.streamDecoder({ midText: typeof prompt === 'string' });
     let held = ''; // text that may turn out to begin a stop string
     let tokens: GeneratedToken[] = [];
     let count = 0;
-    for await (const token of this.#engine.generate(ids, { ...options, stopTokens })) {
+    for await (const token of this.#engine.generate(ids, { ...this.sampling, ...given, seed, stopTokens })) {
       count++;
       tokens.push(token);
       held += decoder.push(token.token);
       const { safe, isStopped } = splitAtStop(held, stop);
-      if (isStopped) return yield { text: safe, tokens, finishReason: 'stop' };
+      if (isStopped) return yield { text: safe, tokens, finishReason: 'stop', seed };
       if (safe === '') continue;
       held = held.slice(safe.length);
       yield { text: safe, tokens };
@@ -249,26 +304,50 @@ export class Model {
     held += decoder.flush();
     const { safe, isStopped } = splitAtStop(held, stop);
     const isFull = count >= maxTokens || ids.length + count > this.context;
-    yield { text: isStopped ? safe : held, tokens, finishReason: isFull && !isStopped ? 'length' : 'stop' };
+    yield { text: isStopped ? safe : held, tokens, finishReason: isFull && !isStopped ? 'length' : 'stop', seed };
   }
 
   /**
    * How well the model foresees a text: negative log-likelihood of every token but the first, in nats, a block at a time.
    * @throws UnsupportedError as `generate`.
    */
-  score(text: string | readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
-    return this.#engine.score(typeof text === 'string' ? this.encode(text) : text, options);
+  async *score(text: string | readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
+    checkOptions('score', options);
+    yield* this.#engine.score(this.encode(text), options);
   }
 
-  /** Frees memory and threads. The model cannot be used afterwards. */
+  /** Ends all calls, which reject, and frees memory and threads. The model cannot be used afterwards. */
   dispose(): Promise<void> {
     return this.#engine.dispose();
   }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+}
+
+const ROLES: readonly unknown[] = ['system', 'user', 'assistant'] satisfies Message['role'][];
+
+/** A message whose content is one text. @throws UnsupportedError when it is no message. */
+function asMessage(message: Message, at: number): Message {
+  const { role, content }: { role?: unknown; content?: unknown } = message ?? {};
+  if (!ROLES.includes(role)) {
+    throw new UnsupportedError(`messages[${at}].role is ${shown(role)}; wanted "system", "user" or "assistant"`);
+  }
+  const parts: unknown[] = Array.isArray(content) ? content : [{ type: 'text', text: content }];
+  const texts = parts.map((part) => {
+    const { type, text }: { type?: unknown; text?: unknown } = Object(part);
+    if (type === 'text' && typeof text === 'string') return text;
+    throw new UnsupportedError(
+      `messages[${at}].content is ${shown(content)}; wanted a text, or a list of { type: 'text', text } and nothing else`,
+    );
+  });
+  return { ...message, content: texts.join('\n') };
 }
 
 /** The part of `text` that can be shown: up to a stop string, or up to an end that may begin one. */
 export function splitAtStop(text: string, stop: readonly string[]): { safe: string; isStopped: boolean } {
-  const found = stop.map((s) => (s === '' ? -1 : text.indexOf(s))).filter((at) => at >= 0);
+  const found = stop.map((s) => text.indexOf(s)).filter((at) => at >= 0);
   if (found.length > 0) return { safe: text.slice(0, Math.min(...found)), isStopped: true };
   const longest = Math.max(0, ...stop.map((s) => s.length - 1));
   for (let at = Math.max(0, text.length - longest); at < text.length; at++) {

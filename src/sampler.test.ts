@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { UnsupportedError } from './errors.ts';
 import { seededRandom } from './eval/random.ts';
 import { argmax, type Choice, draw } from './kernels/draw.ts';
-import { checkedToken, logSumExp, makeSampler, type SamplingOptions } from './sampler.ts';
+import { checkedToken, logprobsOf, logSumExp, makeSampler, type SamplingOptions, samplingOf } from './sampler.ts';
 
 const logitsOf = (probabilities: readonly number[]) => Float64Array.from(probabilities, Math.log);
 
@@ -73,6 +73,20 @@ describe('seed', () => {
   it('another gives others', () => {
     expect(new Set([0, 1, 2, 3, -1].map((seed) => draw(seed).join())).size).toBe(5);
   });
+
+  it('counts with all of its bits', () => {
+    const seeds = [7, ...Array.from({ length: 53 }, (_, bit) => 7 + 2 ** bit)];
+    expect(new Set([...seeds, ...seeds.map((seed) => -seed)].map((seed) => draw(seed).join())).size).toBe(108);
+  });
+});
+
+describe('the sampling of a model', () => {
+  it('is llama.cpp’s where its files say nothing, and Hugging Face’s beside a temperature', () => {
+    expect(samplingOf({})).toEqual({ temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05, repetitionPenalty: 1 });
+    expect(samplingOf({ topP: 0.5 })).toMatchObject({ temperature: 0.8, topK: 40, topP: 0.5 });
+    const said = { temperature: 0.6, repetitionPenalty: 1.1 };
+    expect(samplingOf(said)).toEqual({ ...said, topK: 50, topP: 1, minP: 0 });
+  });
 });
 
 describe('filters', () => {
@@ -117,6 +131,14 @@ describe('repetition penalty', () => {
     expect(Array.from(logits)).toEqual([2, -8, 3, -3, 0]);
   });
 
+  it('goes with a text that grows', () => {
+    const { sample } = makeSampler({ repetitionPenalty: 2 });
+    const text = [1];
+    text.push(sample(Float32Array.of(4, 5, 3.5), text));
+    text.push(sample(Float32Array.of(4, 5, 3.5), text));
+    expect(text).toEqual([1, 0, 2]);
+  });
+
   it('changes the greedy choice', () => {
     expect(makeSampler({ repetitionPenalty: 1.5 }).sample(Float32Array.of(4, 3), [0])).toBe(1);
     expect(makeSampler({ repetitionPenalty: 1.5 }).sample(Float32Array.of(4, 3), [1])).toBe(0);
@@ -124,24 +146,27 @@ describe('repetition penalty', () => {
 });
 
 describe('refusals', () => {
-  it.each<[SamplingOptions, string]>([
-    [{ temperature: -0.1 }, 'temperature is -0.1; wanted a number from 0 to 100'],
-    [{ temperature: NaN }, 'temperature is NaN; wanted a number from 0 to 100'],
-    [{ topK: -1 }, `topK is -1; wanted a whole number from 0 to ${2 ** 31}`],
-    [{ topK: 2.5 }, `topK is 2.5; wanted a whole number from 0 to ${2 ** 31}`],
-    [{ topP: 1.01 }, 'topP is 1.01; wanted a number from 0 to 1'],
-    [{ minP: -1 }, 'minP is -1; wanted a number from 0 to 1'],
-    [{ repetitionPenalty: 0 }, 'repetitionPenalty is 0; wanted a number from 0.01 to 100'],
-    [{ seed: Infinity }, `seed is Infinity; wanted a number from ${-(2 ** 53)} to ${2 ** 53}`],
-  ])('%o', (options, message) => {
-    expect(() => makeSampler(options)).toThrow(new UnsupportedError(message));
-  });
-
   it.each([0, 1, 2])('a logit that is not a number, at %i', (id) => {
     for (const temperature of [0, 1]) {
       const logits = Float32Array.of(1, 2, 3).fill(NaN, id, id + 1);
-      expect(() => makeSampler({ temperature }).sample(logits, [])).toThrow('not a number');
+      expect(() => makeSampler({ temperature }).sample(logits, [])).toThrow(UnsupportedError);
     }
+  });
+
+  it.each<[string, number[]]>([
+    ['one is infinite', [1, Infinity, 3]],
+    ['all are masked', [-Infinity, -Infinity, -Infinity]],
+  ])('logits of which %s', (_, values) => {
+    for (const options of [
+      {},
+      { temperature: 1 },
+      { temperature: 1, topK: 2, topP: 0.9 },
+      { temperature: 1, minP: 0.1 },
+    ]) {
+      const logits = Float32Array.from(values);
+      expect(() => makeSampler(options).sample(logits, []), JSON.stringify(options)).toThrow('not a number');
+    }
+    expect(() => logSumExp(Float32Array.from(values))).toThrow('not a number');
   });
 });
 
@@ -187,6 +212,19 @@ describe('draw', () => {
   it('of nothing but masked tokens is one of them', () => {
     const masked = new Float64Array(3).fill(-Infinity);
     expect(draw(masked, { topK: 2, temperature: 1, topP: 1, minP: 0.1, u: 0.5 })).toBe(0);
+  });
+});
+
+describe('log-probabilities', () => {
+  it('are those of the likeliest, in order, the first of equals first', () => {
+    const logits = logitsOf([0.125, 0.25, 0.125, 0.5]);
+    const { logprob, topLogprobs } = logprobsOf(logits, 2, 3);
+    expect(Math.exp(logprob)).toBeCloseTo(0.125, 12);
+    expect(topLogprobs.map(({ token }) => token)).toEqual([3, 1, 0]);
+    expect(topLogprobs.map(({ logprob: value }) => Math.exp(value))).toEqual(
+      [0.5, 0.25, 0.125].map((p) => expect.closeTo(p, 12)),
+    );
+    expect(logprobsOf(logits, 2).topLogprobs).toEqual([]);
   });
 });
 

@@ -1,6 +1,6 @@
 /** From logits to the next token: a penalty on what the text has, then a draw, whose definition is in `kernels/draw.ts`. */
 import { UnsupportedError } from './errors.ts';
-import { argmax, type Choice, draw, MAX_TOP_K } from './kernels/draw.ts';
+import { argmax, type Choice, draw, likeliest, MAX_TOP_K } from './kernels/draw.ts';
 
 export interface SamplingOptions {
   /** 0 takes the likeliest token. Default 0. */
@@ -17,59 +17,92 @@ export interface SamplingOptions {
   seed?: number;
 }
 
+export interface LogProb {
+  token: number;
+  /** Natural logarithm of the model's own probability, before penalty, temperature and filters. */
+  logprob: number;
+}
+
+/** Draws the tokens of one text. */
 export interface Sampler {
   /**
-   * The next token, from logits `[vocabSize]`, which it may change, and the tokens of the text so far.
-   * @throws Error when a logit is not a number.
+   * The next token, from logits `[vocabSize]`, which it may change, and the tokens of the text so far, which only grows.
+   * @throws UnsupportedError when a logit is not a number, or the largest is infinite.
    */
   sample(logits: Float32Array | Float64Array, history: readonly number[]): number;
   /** In place of `sample`, how a backend is to draw the next token. Absent where that is more than its `draw` takes. */
   choose?(): Choice;
 }
 
-const RANGES: Record<keyof SamplingOptions, [min: number, max: number]> = {
-  temperature: [0, 100],
-  topK: [0, 2 ** 31],
-  topP: [0, 1],
-  minP: [0, 1],
-  repetitionPenalty: [0.01, 100],
-  seed: [-(2 ** 53), 2 ** 53],
-};
+/** What a token is drawn by, all settled but for the seed. */
+export type Sampling = Required<Omit<SamplingOptions, 'seed'>>;
 
-/** @throws UnsupportedError when an option is out of its range. */
+/** llama.cpp's, for models that say nothing of how they want to be sampled. */
+const USUAL: Sampling = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05, repetitionPenalty: 1 };
+/** Hugging Face's, which a model that says its temperature counts upon for what it does not say. */
+const BESIDE_TEMPERATURE: Sampling = { temperature: 1, topK: 50, topP: 1, minP: 0, repetitionPenalty: 1 };
+
+/** The sampling a model wants by what its files say, filled in. */
+export const samplingOf = (said: Partial<Sampling>): Sampling => ({
+  ...(said.temperature === undefined ? USUAL : BESIDE_TEMPERATURE),
+  ...said,
+});
+
+/** A seed for those who give none. */
+export const drawSeed = (): number => crypto.getRandomValues(new Uint32Array(1))[0];
+
 export function makeSampler(options: SamplingOptions = {}): Sampler {
-  for (const [name, [min, max]] of Object.entries(RANGES)) {
-    const value = options[name as keyof SamplingOptions];
-    const kind = name === 'topK' ? 'whole number' : 'number';
-    if (value !== undefined && !(value >= min && value <= max && (kind === 'number' || Number.isInteger(value)))) {
-      throw new UnsupportedError(`${name} is ${value}; wanted a ${kind} from ${min} to ${max}`);
-    }
-  }
   const { temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed = 0 } = options;
   const random = seededRandom(seed);
   const filters = temperature === 0 ? { topK: 1, temperature: 1 } : { topK, temperature };
   const choose = (): Choice => ({ ...filters, topP, minP, u: random() });
   const isForBackends = repetitionPenalty === 1 && filters.topK > 0 && filters.topK <= MAX_TOP_K;
+  const used = new Set<number>();
+  let nUsed = 0; // tokens of the history that `used` has
   return {
     sample(logits, history) {
       if (repetitionPenalty !== 1) {
-        for (const id of new Set(history)) logits[id] *= logits[id] > 0 ? 1 / repetitionPenalty : repetitionPenalty;
+        for (; nUsed < history.length; nUsed++) used.add(history[nUsed]);
+        for (const id of used) logits[id] *= logits[id] > 0 ? 1 / repetitionPenalty : repetitionPenalty;
       }
-      return checkedToken(draw(logits, choose()));
+      const token = checkedToken(draw(logits, choose()));
+      return checkedToken(Number.isFinite(logits[token]) ? token : -1);
     },
     ...(isForBackends && { choose }),
   };
 }
 
-/** A token as `draw` gives it. @throws Error when that is none, since a logit is not a number. */
+/** A token as `draw` gives it. @throws UnsupportedError when that is none. */
 export function checkedToken(token: number): number {
-  if (token < 0) throw new Error('the model computed a logit that is not a number');
+  if (token < 0) {
+    throw new UnsupportedError(
+      'the model computed a logit that is not a number; its weights may be damaged, or overflow: try another file or precision f32',
+    );
+  }
   return token;
 }
 
-/** `ln(sum(exp(values)))`: a token's log-probability is its logit less this. */
+/** A token's log-probability and those of the `count` likeliest, from the logits of all. */
+export function logprobsOf(
+  logits: Float32Array | Float64Array,
+  token: number,
+  count = 0,
+): { logprob: number; topLogprobs: LogProb[] } {
+  const total = logSumExp(logits);
+  const ids = count > 0 ? likeliest(logits, Uint32Array.from(logits.keys()), (_, n) => n === count) : [];
+  return {
+    logprob: logits[token] - total,
+    topLogprobs: Array.from(ids, (id) => ({ token: id, logprob: logits[id] - total })),
+  };
+}
+
+/**
+ * `ln(sum(exp(values)))`: a token's log-probability is its logit less this.
+ * @throws UnsupportedError when a value is not a number, or the largest is infinite.
+ */
 export function logSumExp(values: Float32Array | Float64Array): number {
-  const max = values[checkedToken(argmax(values))];
+  const max = values[argmax(values)] ?? NaN;
+  checkedToken(Number.isFinite(max) ? 0 : -1);
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += Math.exp(values[i] - max);
   return max + Math.log(sum);
@@ -77,13 +110,16 @@ export function logSumExp(values: Float32Array | Float64Array): number {
 
 // --- internal ---
 
-/** Mulberry32 (Tommy Ettinger): 32 bits of state, uniform in [0, 1). */
+/** sfc32 (Chris Doty-Humphrey, PractRand): 128 bits of state, of which the seed sets 64; uniform in [0, 1). */
 function seededRandom(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  let [a, b, c, counter] = [seed | 0, Math.floor(seed / 2 ** 32) | 0, 0, 1];
+  const next = () => {
+    const sum = (a + b + counter++) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = ((c << 21) | (c >>> 11)) + sum;
+    return (sum >>> 0) / 2 ** 32;
   };
+  for (let n = 0; n < 15; n++) next(); // until every bit of the seed has reached every word
+  return next;
 }

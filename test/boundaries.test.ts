@@ -21,6 +21,8 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['kvTypes', []],
   ['bundled', [NODE]],
   ['config', ['errors']],
+  ['turns', []],
+  ['options', ['errors', 'kvTypes']],
   ['sampler', ['errors', 'kernels/draw']],
   ['rope', [], ['config']],
   ['method', ['config', 'distanceBands', 'dualChunk', 'errors', 'placement']],
@@ -35,7 +37,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['kvCache', ['kvTypes'], ['backends/backend', 'config']],
   ['transformer', ['placement'], ['backends/backend', 'config', 'kvCache', 'rope']],
   ['memoryPlan', ['errors', 'kvCache', 'transformer'], ['config', 'kvTypes']],
-  ['engine', ['errors', 'sampler'], ['backends/backend', 'kvCache', 'transformer']],
+  ['engine', ['errors', 'sampler', 'turns'], ['backends/backend', 'kvCache', 'transformer']],
 
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers', '@huggingface/jinja']],
   ['checkpoint/source', ['errors', NODE]],

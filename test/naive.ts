@@ -3,7 +3,7 @@
  * this is off by much, a fast kernel may be; where it is not, a fast kernel may not.
  */
 import type { Backend, Tensor } from '../src/backends/backend.ts';
-import { openReference } from '../src/backends/reference.ts';
+import { deferred, openEager } from '../src/backends/reference.ts';
 import type { Piece } from '../src/placement.ts';
 
 const f32 = Math.fround;
@@ -28,10 +28,10 @@ function toHalf(x: number): number {
  * @param inHalves Kernels whose factors are rounded to half precision before, as matrix units and a cache of halves have them.
  */
 export function openNaive(inHalves: readonly ('matmul' | 'attend')[] = []): Backend {
-  const backend = openReference();
+  const backend = openEager();
   const factorsOf = (kernel: 'matmul' | 'attend') => (numbers: Float64Array) =>
     inHalves.includes(kernel) ? numbers.map(toHalf) : numbers;
-  return {
+  return deferred({
     ...backend,
     name: 'naive float32',
     gatherRows(out, table, ids) {
@@ -115,5 +115,5 @@ export function openNaive(inHalves: readonly ('matmul' | 'attend')[] = []): Back
       const [to, from] = [numbersOf(x), numbersOf(y)];
       for (let i = 0; i < to.length; i++) to[i] = f32(to[i] + from[i]);
     },
-  };
+  });
 }

@@ -1,6 +1,6 @@
 /**
- * The truth, slowly: every kernel is its float64 definition, and runs as soon as it is called. Every tensor is an array
- * of its own, so a stage is only a number.
+ * The truth, slowly: every kernel is its float64 definition. Every tensor is an array of its own, so a stage is only a
+ * number. Calls wait for `submit` or `read` as on the fast backends, so that a mistake in their order shows here too.
  */
 import { attend } from '../kernels/attend.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
@@ -36,7 +36,52 @@ function decodedRow(tensor: Tensor, r: number): Float64Array {
 }
 
 /** Opens the float64 backend. It needs no device and no threads. */
-export function openReference(): Backend {
+export const openReference = (): Backend => deferred(openEager());
+
+/** `backend`, whose kernels run as soon as they are called, with calls that wait for `submit` or `read`. */
+export function deferred(backend: Backend): Backend {
+  let calls: (() => void)[] = [];
+  const run = () => {
+    const recorded = calls;
+    calls = [];
+    for (const call of recorded) call();
+  };
+  const later =
+    <Operands extends unknown[]>(kernel: (...operands: Operands) => void) =>
+    (...operands: Operands): void => {
+      calls.push(() => kernel.apply(backend, operands));
+    };
+  const draw = backend.draw && later(backend.draw);
+  return {
+    ...backend,
+    get nBytes() {
+      return backend.nBytes;
+    },
+    gatherRows(out, table, ids) {
+      const asCalled = 'length' in ids ? Array.from(ids) : ids;
+      calls.push(() => backend.gatherRows(out, table, asCalled));
+    },
+    rmsNorm: later(backend.rmsNorm),
+    matmul: later(backend.matmul),
+    rotate: later(backend.rotate),
+    append: later(backend.append),
+    attend: later(backend.attend),
+    swiglu: later(backend.swiglu),
+    add: later(backend.add),
+    copy: later(backend.copy),
+    ...(draw && { draw }),
+    async submit() {
+      run();
+    },
+    async read(tensor) {
+      run();
+      return backend.read(tensor);
+    },
+  };
+}
+
+/** The float64 backend with kernels that run as soon as they are called; a base for others with other arithmetic. */
+export function openEager(): Backend {
   let nBytes = 0;
   const counted = <T extends ArrayBufferView>(array: T): T => {
     nBytes += array.byteLength;

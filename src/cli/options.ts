@@ -36,7 +36,7 @@ export const wholeFrom = (min: number, max: number) => (text: string) => {
   return value;
 };
 
-export const MAX_THREADS = 1024;
+export const MAX_THREADS = 256;
 
 /** Text as it is typed in a shell: `\n`, `\t` and `\\` stand for a line break, a tab and a backslash. */
 function parseEscapes(text: string): string {

@@ -51,7 +51,7 @@ export function makeTokenizer(
   const chatTemplate = chatTemplateOf(tokenizerConfig);
   const bosToken = idOf(namedToken(tokenizerConfig, 'bos_token'));
 
-  return {
+  const tokenizer: Tokenizer = {
     ...encoder,
     vocabSize: highestId(json) + 1,
     ...(bosToken !== undefined && { bosToken }),
@@ -68,9 +68,10 @@ export function makeTokenizer(
     },
     encodeChat(messages) {
       const literal = messages.map(({ role, content }) => ({ role, content: encoder.asLiteral(content) }));
-      return encoder.encode(this.applyChatTemplate(literal), { addSpecialTokens: false });
+      return encoder.encode(tokenizer.applyChatTemplate(literal), { addSpecialTokens: false });
     },
   };
+  return tokenizer;
 }
 
 function openLibrary(json: TokenizerJson, origin: string): Library {

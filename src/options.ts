@@ -1,0 +1,160 @@
+/** The options of the public calls: what each may be, checked before anything is done with them. */
+import { UnsupportedError } from './errors.ts';
+import { KV_TYPES } from './kvTypes.ts';
+
+interface Kind {
+  /** In words, as it ends "wanted …". */
+  readonly wanted: string;
+  fits(value: unknown): boolean;
+}
+
+const numberFrom = (min: number, max: number): Kind => ({
+  wanted: `a number from ${min} to ${max}`,
+  fits: (value) => typeof value === 'number' && value >= min && value <= max,
+});
+const wholeFrom = (min: number, max = Number.MAX_SAFE_INTEGER): Kind => ({
+  wanted: `a whole number ${max === Number.MAX_SAFE_INTEGER && min >= 0 ? `of at least ${min}` : `from ${min} to ${max}`}`,
+  fits: (value) => Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max,
+});
+const oneOf = (...names: string[]): Kind => ({
+  wanted: names.join(', ').replace(/, ([^,]*)$/, ' or $1'),
+  fits: (value) => names.includes(value as string),
+});
+const text = (example: string): Kind => ({
+  wanted: `a text such as "${example}"`,
+  fits: (value) => typeof value === 'string' && value !== '',
+});
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !(Symbol.iterator in value);
+const isText = (value: unknown) => typeof value === 'string' && value !== '';
+
+const READING: Record<string, Kind> = {
+  signal: { wanted: 'an AbortSignal', fits: (value) => value instanceof AbortSignal },
+  onProgress: { wanted: 'a function', fits: (value) => typeof value === 'function' },
+};
+const TEMPLATE: Record<string, Kind> = {
+  templateVariables: { wanted: 'an object, such as { enable_thinking: false }', fits: isRecord },
+};
+const OPTIONS = {
+  load: {
+    context: wholeFrom(1),
+    method: text('dca'),
+    scale: oneOf('none', 'yarn', 'logn'),
+    backend: oneOf('wasm', 'webgpu', 'reference'),
+    threads: wholeFrom(1, 256),
+    precision: oneOf('int8', 'int16', 'f32'),
+    kvType: oneOf(...Object.keys(KV_TYPES)),
+    ...READING,
+  },
+  generate: {
+    maxTokens: wholeFrom(1),
+    stop: {
+      wanted: 'a text or a list of texts, none of them empty',
+      fits: (value) => isText(value) || (Array.isArray(value) && value.every(isText)),
+    },
+    stopTokens: {
+      wanted: 'token ids, as a list or a set',
+      fits: (value) => typeof value === 'object' && value !== null && Symbol.iterator in value,
+    },
+    logprobs: wholeFrom(0),
+    temperature: numberFrom(0, 100),
+    topK: wholeFrom(0),
+    topP: numberFrom(0, 1),
+    minP: numberFrom(0, 1),
+    repetitionPenalty: numberFrom(0.01, 100),
+    seed: wholeFrom(-Number.MAX_SAFE_INTEGER),
+    ...TEMPLATE,
+    ...READING,
+  },
+  score: READING,
+  encode: TEMPLATE,
+} satisfies Record<string, Record<string, Kind>>;
+
+/** What options are called elsewhere, in small letters without `_` and `-`. */
+const ELSEWHERE: Record<string, string> = {
+  maxnewtokens: 'maxTokens',
+  maxcompletiontokens: 'maxTokens',
+  maxoutputtokens: 'maxTokens',
+  maxlength: 'maxTokens',
+  npredict: 'maxTokens',
+  numpredict: 'maxTokens',
+  stopsequences: 'stop',
+  stopstrings: 'stop',
+  stoptokenids: 'stopTokens',
+  eostokens: 'stopTokens',
+  eostokenid: 'stopTokens',
+  toplogprobs: 'logprobs',
+  nprobs: 'logprobs',
+  temp: 'temperature',
+  repeatpenalty: 'repetitionPenalty',
+  reppen: 'repetitionPenalty',
+  frequencypenalty: 'repetitionPenalty',
+  presencepenalty: 'repetitionPenalty',
+  randomseed: 'seed',
+  chattemplatekwargs: 'templateVariables',
+  abortsignal: 'signal',
+  progresscallback: 'onProgress',
+  onloadprogress: 'onProgress',
+  nctx: 'context',
+  numctx: 'context',
+  ctxsize: 'context',
+  contextsize: 'context',
+  contextlength: 'context',
+  maxseqlen: 'context',
+  maxmodellen: 'context',
+  nthreads: 'threads',
+  numthreads: 'threads',
+  device: 'backend',
+  dtype: 'precision',
+  cachetype: 'kvType',
+  cachetypek: 'kvType',
+  kvcachedtype: 'kvType',
+  ropescaling: 'method',
+};
+const plain = (name: string) => name.toLowerCase().replace(/[_-]/g, '');
+
+/** @throws UnsupportedError for an option that `call` does not have, naming the right one, or a value that does not fit. */
+export function checkOptions(call: keyof typeof OPTIONS, options: unknown): void {
+  if (!isRecord(options)) {
+    throw new UnsupportedError(`the options of ${call} are ${shown(options)}; wanted an object`);
+  }
+  const known: Record<string, Kind> = OPTIONS[call];
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(known, name)) throw unknownOption(call, name, Object.keys(known));
+    if (value !== undefined && !known[name].fits(value)) {
+      throw new UnsupportedError(`${name} is ${shown(value)}; wanted ${known[name].wanted}`);
+    }
+  }
+}
+
+/** `ids` as a set. @throws UnsupportedError when one is no token id. */
+export function idSet(ids: Iterable<unknown>): Set<number> {
+  const set = new Set(ids);
+  for (const id of set) {
+    if (!wholeFrom(0).fits(id)) throw new UnsupportedError(`stopTokens has ${shown(id)}; wanted token ids`);
+  }
+  return set as Set<number>;
+}
+
+/** A value in a message: short, and on one line. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'function') return 'a function';
+  if (typeof value !== 'object' || value === null) return String(value);
+  return Array.isArray(value) ? 'a list' : `an object (${value.constructor?.name ?? 'no class'})`;
+}
+
+// --- internal ---
+
+function unknownOption(call: string, name: string, known: readonly string[]): UnsupportedError {
+  const meant = ELSEWHERE[plain(name)] ?? known.find((right) => isAlike(plain(name), plain(right)));
+  const advice = meant !== undefined && known.includes(meant) ? `wanted ${meant}` : `wanted ${known.join(', ')}`;
+  return new UnsupportedError(`${call} has no option ${shown(name)}; ${advice}`);
+}
+
+/** Whether two names differ in nothing, in the order of letters, or by a letter too many. */
+function isAlike(a: string, b: string): boolean {
+  const [short, long] = a.length < b.length ? [a, b] : [b, a];
+  if (short.length === long.length) return [...a].sort().join() === [...b].sort().join();
+  return short.length > 3 && [...long].some((_, at) => long.slice(0, at) + long.slice(at + 1) === short);
+}
