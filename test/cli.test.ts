@@ -10,6 +10,7 @@ import { openModel } from '../src/index.ts';
 
 const MODEL = 'test/golden/llama/model.gguf';
 const TEXT = 'test/golden/text.txt';
+const GREEDY = ['--temperature', '0'];
 const folder = mkdtempSync(join(tmpdir(), 'dualchunk-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -66,7 +67,7 @@ describe('demo', { timeout: 60_000 }, () => {
   });
 });
 
-describe('the bundled model', () => {
+describe('the bundled model', { timeout: 60_000 }, () => {
   it('is what run takes where none is named', () => {
     const { stdout, status } = dualchunk(['run', '-p', 'It was a dark night, and the', '-n', '8', '--json']);
     expect(status).toBe(0);
@@ -85,7 +86,7 @@ describe('the bundled model', () => {
   });
 });
 
-describe('run', () => {
+describe('run', { timeout: 60_000 }, () => {
   it('reads beyond the trained window by DCA and prints one JSON line', () => {
     const args = ['run', MODEL, '-f', TEXT, '--take', '200', '-p', 'Who?', '--raw', '-n', '8', '--json'];
     const { status, stdout } = dualchunk(args);
@@ -107,14 +108,14 @@ describe('run', () => {
       [gguf, ...exact],
       ['test/golden/qwen3', ...exact],
       [gguf, '--backend', 'reference'],
-    ].map((model) => dualchunk(['run', ...model, '-f', TEXT, '--take', '80', '-n', '12', '--raw']).stdout);
+    ].map((model) => dualchunk(['run', ...model, '-f', TEXT, '--take', '80', '-n', '12', '--raw', ...GREEDY]).stdout);
     expect(texts[0].length).toBeGreaterThan(5);
     expect(new Set(texts).size).toBe(1);
   });
 
   // 10m tokens take 5 GiB of addresses, of which this text touches little; where they are not free, that must be said.
   it('gives the same text where a model takes two memories, or says what is missing', () => {
-    const args = ['run', MODEL, '-f', TEXT, '--take', '300', '-n', '12', '--raw', '--temperature', '0', '--context'];
+    const args = ['run', MODEL, '-f', TEXT, '--take', '300', '-n', '12', '--raw', ...GREEDY, '--context'];
     const [one, two] = ['2k', '10m'].map((context) => dualchunk([...args, context]));
     expect(one.stdout.length).toBeGreaterThan(5);
     if (process.availableMemory() < 6 * 2 ** 30) expect(two.stderr).toMatch(/needs 5\.\d+ GiB .* a context of up to/);
@@ -137,15 +138,29 @@ describe('run', () => {
     expect(dualchunk(args).stderr).toMatch(/ tokens read at [\d.]+ tokens\/s, 1 generated \(cut: -n gives more\);/);
   });
 
+  it('draws a seed, which gives the same text again, and tells how it chose', () => {
+    const read = (...args: string[]) => dualchunk(['run', '-p', 'It was', '-n', '24', ...args]);
+    const [drawn, other] = [read('--json'), read('--json')].map(({ stdout }) => JSON.parse(stdout));
+    expect(other.seed).not.toBe(drawn.seed);
+    expect(other.text).not.toBe(drawn.text);
+    const sampling = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05, repetitionPenalty: 1 };
+    expect(drawn).toMatchObject({ ...sampling, finishReason: 'length' });
+    const again = read('--seed', String(drawn.seed));
+    expect(again.stdout).toBe(`${drawn.text}\n`);
+    expect(again.stderr).toContain(`temperature 0.8, top-k 40, top-p 0.95, min-p 0.05, seed ${drawn.seed},`);
+    expect(read('--temperature', '0').stderr).not.toMatch(/temperature|seed/);
+  });
+
   it('ends at a line break with --stop "\\n"', () => {
-    const args = ['run', '-p', 'It was a dark night,', '-n', '60', '--temperature', '0', '--json'];
+    const args = ['run', '-p', 'It was a dark night,', '-n', '60', ...GREEDY, '--json'];
     const [whole, first] = [[], ['--stop', '\\n']].map((more) => JSON.parse(dualchunk([...args, ...more]).stdout));
     expect(whole.text).toContain('\n');
     expect(first).toMatchObject({ text: whole.text.split('\n')[0], finishReason: 'stop' });
   });
 
   it('other methods read differently', () => {
-    const read = (...method: string[]) => dualchunk(['run', MODEL, '-f', TEXT, '--take', '300', '-n', '12', ...method]);
+    const read = (...method: string[]) =>
+      dualchunk(['run', MODEL, '-f', TEXT, '--take', '300', '-n', '12', ...GREEDY, ...method]);
     const texts = [['--method', 'none'], [], ['--scale', 'none'], ['--method', 'dca:6/9:intra']].map(
       (method) => read(...method).stdout,
     );
@@ -153,7 +168,7 @@ describe('run', () => {
   });
 });
 
-describe('what is wrong is said in one line, with exit code 1 and nothing on stdout', () => {
+describe('what is wrong is said in one line, with exit code 1 and nothing on stdout', { timeout: 60_000 }, () => {
   const cases: [what: string, args: () => string[], message: RegExp][] = [
     ['no such model', () => ['run', 'nowhere.gguf', '-p', 'x'], /no such file or folder: nowhere\.gguf; give the path/],
     ['no such text', () => ['run', MODEL, '-f', 'nowhere.txt'], /no such file: nowhere\.txt/],
@@ -216,7 +231,7 @@ describe('what is wrong is said in one line, with exit code 1 and nothing on std
   });
 });
 
-describe('inspect and help', () => {
+describe('inspect and help', { timeout: 60_000 }, () => {
   it('prints the plan and the bytes', () => {
     const { stdout, status } = dualchunk(['inspect', MODEL, '--context', '1k', '--json']);
     expect(status).toBe(0);

@@ -96,10 +96,12 @@ async function talk(model: Model, conversation: Conversation, questions: Readabl
   terminal.on('SIGINT', interrupt);
   process.removeAllListeners('SIGINT').on('SIGINT', interrupt);
 
+  let isLeft = false;
   terminal.prompt();
   for await (const line of terminal) {
     const name = /^\/\w*(?=\s*$)/.exec(line)?.[0];
-    if (name === '/exit' || name === '/quit') break;
+    isLeft = name === '/exit' || name === '/quit';
+    if (isLeft) break;
     if (name === '/clear') conversation.clear();
     else if (name === '/help') note(HELP);
     else if (name !== undefined) note(`unknown command ${name}; /help says which there are`);
@@ -112,6 +114,7 @@ async function talk(model: Model, conversation: Conversation, questions: Readabl
     terminal.prompt();
   }
   terminal.close();
+  if (!isLeft && process.stderr.isTTY) note(''); // the prompt stands there still
 }
 
 /** Answers a question. One that is refused, stopped or fails is a note, and leaves the conversation as it was. */

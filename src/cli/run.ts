@@ -79,11 +79,16 @@ async function run(path: string, flags: RunFlags): Promise<void> {
   let answer = '';
   let generatedTokens = 0;
   let ended: Pick<Piece, 'finishReason' | 'seed'> = {};
-  for await (const { text, tokens, finishReason, seed } of model.generate(prompt, options)) {
-    answer += text;
-    generatedTokens += tokens.length;
-    if (!flags.json) writeAnswer(text);
-    ended = { finishReason, seed };
+  try {
+    for await (const { text, tokens, finishReason, seed } of model.generate(prompt, options)) {
+      answer += text;
+      generatedTokens += tokens.length;
+      if (!flags.json) writeAnswer(text);
+      ended = { finishReason, seed };
+    }
+  } catch (error) {
+    if (answer !== '' && !flags.json) process.stdout.write('\n');
+    throw error;
   }
   const prefillSeconds = (readAt - startedAt) / 1000;
   const decodeSeconds = (performance.now() - readAt) / 1000;
