@@ -10,34 +10,43 @@ const LONG = [MAIN, 'run', MODEL, '-f', TEXT, '-n', '100000', '--context', '200k
 const shell = (script: string) =>
   spawnSync('bash', ['-c', `dualchunk() { node ${MAIN} "$@"; }; ${script}`], { encoding: 'utf8', timeout: 60_000 });
 
-/**
- * Runs a command in a terminal of its own, and sends it a signal once its output holds `mark`. Returns what the terminal
- * was sent, and the exit code or the signal that ended it, as a negative number.
- */
-const inTerminal = (args: readonly string[], mark = '', signal = '') => {
+/** Once the output of a command holds a text, a signal it is sent or what is typed. */
+type Step = [mark: string, act: 'SIGINT' | 'SIGTERM' | 'SIGHUP' | { typed: string }];
+
+/** Runs a command in a terminal of its own. Returns what the terminal was sent, and the exit code. */
+const inTerminal = (args: readonly string[], steps: readonly Step[]) => {
   const script = `
-import os, pty, signal, sys
-mark, name, *args = sys.argv[1:]
+import json, os, pty, signal, sys
+steps, *args = sys.argv[1:]
+steps = json.loads(steps)
 pid, fd = pty.fork()
 if pid == 0: os.execvp('node', ['node', *args])
-out, sent = b'', False
+out, seen = b'', 0
 while True:
   try: more = os.read(fd, 65536)
   except OSError: break
   if not more: break
   out += more
-  if name and not sent and mark.encode() in out:
-    sent = True
-    os.kill(pid, getattr(signal, name))
+  while steps and steps[0][0].encode() in out[seen:]:
+    (mark, act), seen = steps.pop(0), len(out)
+    if isinstance(act, str): os.kill(pid, getattr(signal, act))
+    else: os.write(fd, act['typed'].encode())
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 sys.stdout.buffer.write(out)
 sys.exit(status if status >= 0 else 64)
 `;
-  const { stdout, status } = spawnSync('python3', ['-c', script, mark, signal, ...args], {
+  const { stdout, status } = spawnSync('python3', ['-c', script, JSON.stringify(steps), ...args], {
     encoding: 'utf8',
     timeout: 60_000,
   });
   return { stdout, status };
+};
+
+const expectWhole = (stdout: string) => {
+  for (const mode of ['7', '25']) {
+    expect(stdout).toContain(`${ESC}[?${mode}l`);
+    expect(stdout.lastIndexOf(`${ESC}[?${mode}h`)).toBeGreaterThan(stdout.lastIndexOf(`${ESC}[?${mode}l`));
+  }
 };
 const ESC = '\u001b';
 
@@ -58,12 +67,21 @@ describe('signals', { timeout: 60_000 }, () => {
     ['SIGTERM', 143],
     ['SIGHUP', 129],
   ] as const)('%s while a bar is drawn leaves line wrap and cursor on', (signal, code) => {
-    const { stdout, status } = inTerminal([...LONG, '--take', '40k'], 'reading', signal);
+    const { stdout, status } = inTerminal([...LONG, '--take', '40k'], [['reading', signal]]);
     expect(status).toBe(code);
-    for (const mode of ['7', '25']) {
-      expect(stdout).toContain(`${ESC}[?${mode}l`);
-      expect(stdout.lastIndexOf(`${ESC}[?${mode}h`)).toBeGreaterThan(stdout.lastIndexOf(`${ESC}[?${mode}l`));
-    }
+    expectWhole(stdout);
+  });
+
+  it('Ctrl-C while a question is read ends the bar and keeps the chat', () => {
+    const chat = [MAIN, 'chat', 'test/golden/qwen2', '-f', TEXT, '-c', '200k', '-n', '100000'];
+    const { stdout, status } = inTerminal(chat, [
+      ['/exit', { typed: 'Who?\n' }],
+      ['reading', { typed: '\u0003' }],
+      ['(stopped; this turn is forgotten)', { typed: '/exit\n' }],
+    ]);
+    expect(status).toBe(0);
+    expect(stdout.split('(stopped;')[1]).not.toContain('reading');
+    expectWhole(stdout);
   });
 
   it('ends at once while nothing but a pipe is waited for', async () => {

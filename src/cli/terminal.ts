@@ -16,12 +16,22 @@ const CONTROLS = /(?![\t\n])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 export const visible = (text: string): string =>
   text.replace(CONTROLS, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
+/** The bar on the terminal. What is said ends it: a bar whose work was given up would be drawn for ever. */
+let drawnBar: cliProgress.SingleBar | undefined;
+
+function endBar(): void {
+  drawnBar?.stop();
+  drawnBar = undefined;
+}
+
 export const note = (line: string): void => {
+  endBar();
   process.stderr.write(`${visible(line)}\n`);
 };
 
 /** Writes a model's own words: as they are into a file or a pipe, with control characters shown on a terminal. */
 export const writeAnswer = (text: string): void => {
+  endBar();
   process.stdout.write(process.stdout.isTTY ? visible(text) : text);
 };
 
@@ -71,12 +81,14 @@ export function progressBar(title: string, describe: (done: number, total: numbe
     if (startedAt === undefined) {
       startedAt = performance.now();
       guardTerminal();
+      endBar();
+      drawnBar = bar;
       bar.start(total, 0, { detail: '', left: '' });
     }
     const seconds = (performance.now() - startedAt) / 1000;
     const left = done > 0 && done < total ? `${count((seconds / done) * (total - done))} s left` : '';
     bar.update(done, { detail: visible(describe(done, total, seconds)), left });
-    if (done >= total) bar.stop();
+    if (done >= total && drawnBar === bar) endBar();
   };
 }
 
