@@ -32,34 +32,39 @@ export const isStdin = (path: string): boolean => STDIN.has(path);
 /** Bytes that are read as far as they are asked for. */
 class Source {
   readonly name: string;
-  readonly #stream: Readable;
-  readonly #chunks: AsyncIterator<Buffer>;
+  readonly #open: () => Readable;
+  #stream?: Readable;
+  #chunks?: AsyncIterator<Buffer>;
   #bytes: Buffer = Buffer.alloc(0);
-  #isWhole = false;
+  /** The text, once its end was read. */
+  #whole?: string;
 
-  constructor(name: string, stream: Readable) {
+  /** @param open Called for the first byte. */
+  constructor(name: string, open: () => Readable) {
     this.name = name;
-    this.#stream = stream;
-    this.#chunks = stream.iterator({ destroyOnReturn: false });
+    this.#open = open;
   }
 
   /** The first `nBytes` or a few more as text. `isWhole` where that is all. */
   async read(nBytes: number): Promise<{ text: string; isWhole: boolean }> {
+    if (this.#whole !== undefined) return { text: this.#whole, isWhole: true };
     const chunks = [this.#bytes];
-    for (let length = this.#bytes.length; !this.#isWhole && length < nBytes; ) {
+    let isWhole = false;
+    for (let length = this.#bytes.length; !isWhole && length < nBytes; ) {
       const { done, value } = await this.#next();
-      if (done) this.#isWhole = true;
+      if (done) isWhole = true;
       else chunks.push(value);
       length += value?.length ?? 0;
     }
     this.#bytes = Buffer.concat(chunks);
-    const { text, isCut } = decodeText(this.#bytes, this.name, this.#isWhole);
+    const { text, isCut } = decodeText(this.#bytes, this.name, isWhole);
     if (isCut) note(`${this.name}: ends within a character, which is left out`);
-    if (this.#isWhole && text.trim() === '') {
+    if (isWhole && text.trim() === '') {
       const what = this.#bytes.length === 0 ? 'empty' : 'nothing but white space';
       throw new FormatError(`${this.name}: ${what}; there is nothing to read`);
     }
-    return { text, isWhole: this.#isWhole };
+    if (isWhole) this.#whole = text;
+    return { text, isWhole };
   }
 
   async readAll(): Promise<string> {
@@ -71,12 +76,14 @@ class Source {
   }
 
   close(): void {
-    this.#stream.destroy();
+    this.#stream?.destroy();
   }
 
   async #next(): Promise<IteratorResult<Buffer, undefined>> {
     const waiting = setTimeout(() => note(`waiting for ${this.name}`), PATIENCE);
     try {
+      this.#stream ??= this.#open();
+      this.#chunks ??= this.#stream.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;
       return await this.#chunks.next();
     } catch (error) {
       throw unreadable(this.name, error as NodeJS.ErrnoException);
@@ -87,13 +94,13 @@ class Source {
 }
 
 async function openSource(path: string): Promise<Source> {
-  if (isStdin(path)) return new Source('standard input', process.stdin);
+  if (isStdin(path)) return new Source('standard input', () => process.stdin);
   const info = await stat(path).catch((error) => {
     throw unreadable(path, error);
   });
   if (info.isDirectory()) throw new FormatError(`${path}: a folder; give a text file`);
-  if (info.isFile()) return new Source(path, createReadStream(path, { highWaterMark: 2 ** 20 }));
-  if (info.isFIFO()) return new Source(path, openPipe(path));
+  if (info.isFile()) return new Source(path, () => createReadStream(path, { highWaterMark: 2 ** 20 }));
+  if (info.isFIFO()) return new Source(path, () => openPipe(path));
   throw new FormatError(`${path}: ${info.isSocket() ? 'a socket' : 'a device'}; give a text file`);
 }
 
@@ -104,14 +111,8 @@ function unreadable(path: string, { code = '' }: NodeJS.ErrnoException): FormatE
 }
 
 /** Opened so that no thread waits in it: the process can end while nobody writes. */
-function openPipe(path: string): Readable {
-  try {
-    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    return new Socket({ fd, readable: true, writable: false });
-  } catch (error) {
-    throw unreadable(path, error as NodeJS.ErrnoException);
-  }
-}
+const openPipe = (path: string): Readable =>
+  new Socket({ fd: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), readable: true, writable: false });
 
 /**
  * Standard input where text was piped into it and no flag names it. One that is open and gives nothing, as under a
@@ -138,7 +139,7 @@ async function pipedSource(patience: number): Promise<Source | undefined> {
   });
   clearTimeout(timer);
   stdin.removeAllListeners('readable');
-  if (isThere) return new Source('standard input', stdin);
+  if (isThere) return new Source('standard input', () => stdin);
   stdin.destroy();
   return undefined;
 }
@@ -212,7 +213,7 @@ export function checkLength(text: string, file: ModelFile, flags: ModelFlags): v
   const about = samples.flat().length * parts;
   const refuse = (why: string, take: number) => {
     throw new UnsupportedError(
-      `the text has about ${count(about)} tokens (${size(Buffer.byteLength(text))}), but ${why}; ` +
+      `the text has about ${count(Number(about.toPrecision(3)))} tokens (${size(Buffer.byteLength(text))}), but ${why}; ` +
         `read only the first part with --take ${take}`,
     );
   };
@@ -227,7 +228,8 @@ export function checkLength(text: string, file: ModelFile, flags: ModelFlags): v
       trainedWindow(file.config),
     );
   }
-  if (seconds * parts > 2) note(`tokenising about ${count(about)} tokens takes about ${count(seconds * parts)} s`);
+  if (seconds * parts > 2)
+    note(`tokenising about ${count(Number(about.toPrecision(3)))} tokens takes about ${count(seconds * parts)} s`);
 }
 
 /** The text and the question as the model's chat template has them, or joined as they are. Returns token ids. */
