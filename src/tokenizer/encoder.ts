@@ -40,6 +40,8 @@ const MARK = '\ufdd0';
 const WORD_START = /(?<=\p{L})(?=▁)/u;
 /** English prose has 4 to 5. Where 6 are too few, the prefix is tried again at twice the length. */
 const CHARACTERS_PER_TOKEN = 6;
+/** Where no cut is safe, as in a script without spaces, a cut changes tokens near it, and this many are not believed. */
+const UNSETTLED_TOKENS = 256;
 
 /** Time to encode a text: many times what a slow machine takes, but not for ever. */
 const BASE_MILLISECONDS = 2000;
@@ -121,9 +123,12 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
   }
 
   function encodePrefix(text: string, nTokens: number, options: EncodeOptions = {}): Prefix {
-    for (let nCharacters = nTokens * CHARACTERS_PER_TOKEN + 64; canCut && nCharacters < text.length; nCharacters *= 2) {
-      const ids = encode(text.slice(0, lastWordEnd(text, nCharacters)), options);
-      if (ids.length >= nTokens) return { ids: ids.slice(0, nTokens), complete: false };
+    for (let nCharacters = nTokens * CHARACTERS_PER_TOKEN + 64; nCharacters < text.length; nCharacters *= 2) {
+      const wordEnd = canCut ? lastWordEnd(text, nCharacters) : 0;
+      const isSafe = wordEnd > nCharacters / 2;
+      const ids = encode(text.slice(0, isSafe ? wordEnd : nCharacters), options);
+      const nSettled = ids.length - (isSafe ? 0 : UNSETTLED_TOKENS);
+      if (nSettled >= nTokens) return { ids: ids.slice(0, nTokens), complete: false };
     }
     const ids = encode(text, options);
     return { ids: ids.slice(0, nTokens), complete: ids.length <= nTokens };
