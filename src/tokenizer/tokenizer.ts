@@ -4,6 +4,7 @@ import { UnsupportedError } from '../errors.ts';
 import { chatTemplateOf, renderChat } from './chatTemplate.ts';
 import { type DecodeOptions, makeDecoder, type StreamDecoder } from './decoder.ts';
 import { type EncodeOptions, makeEncoder, type Prefix } from './encoder.ts';
+import { PUBLISHED_WORDS } from './ggufTokenizer.ts';
 import { END_TOKENS, namedToken, readTokenizerJson, type TokenizerJson } from './tokenizerJson.ts';
 
 export type { DecodeOptions, EncodeOptions, Prefix, StreamDecoder };
@@ -37,16 +38,19 @@ export interface Tokenizer {
 
 /**
  * @param origin Names the checkpoint in error messages.
+ * @param nEmbeddings Ids from here on have no embedding, so no text becomes one of them. Default: all have one.
  * @throws FormatError or UnsupportedError when the files do not describe a BPE tokenizer.
  */
 export function makeTokenizer(
   tokenizerJson: Record<string, unknown>,
   tokenizerConfig: Record<string, unknown>,
   origin: string,
+  nEmbeddings?: number,
 ): Tokenizer {
-  const json = readTokenizerJson(tokenizerJson, tokenizerConfig, origin);
+  const json = readTokenizerJson(tokenizerJson, tokenizerConfig, origin, nEmbeddings);
   const decoder = makeDecoder(json, origin);
-  const encoder = makeEncoder(json, openLibrary(json, origin), decoder.bytesOf);
+  const library = openLibrary(json, origin);
+  const encoder = makeEncoder({ json, library, bytesOf: decoder.bytesOf, safeRegexes: PUBLISHED_WORDS, origin });
   const idOf = (token: string | undefined) => tokenId(json, token);
   const chatTemplate = chatTemplateOf(tokenizerConfig);
   const bosToken = idOf(namedToken(tokenizerConfig, 'bos_token'));
@@ -76,7 +80,9 @@ export function makeTokenizer(
 
 function openLibrary(json: TokenizerJson, origin: string): Library {
   try {
-    return new Library(json, {});
+    // What the library does with normalised added tokens and around a text is done in `encoder.ts`, within bounds.
+    const added_tokens = json.added_tokens.map((token) => ({ ...token, normalized: false }));
+    return new Library({ ...json, added_tokens, post_processor: null }, {});
   } catch (error) {
     throw new UnsupportedError(`${origin}: the tokenizer cannot be read: ${(error as Error).message}`);
   }
