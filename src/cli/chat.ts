@@ -1,94 +1,153 @@
 /** `dualchunk chat`: a conversation that keeps its cache, so that every turn reads only what is new. */
+import { openSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
+import type { Readable } from 'node:stream';
+import { ReadStream } from 'node:tty';
 import { Command } from 'commander';
-import { type Message, openModel, trainedWindow, UnsupportedError } from '../index.ts';
+import { FormatError, type Model, openModel, trainedWindow, UnsupportedError } from '../index.ts';
+import { Conversation } from './conversation.ts';
 import {
   addModelFlags,
   addSamplingFlags,
+  addTemplateFlags,
   addTextFlags,
+  DEFAULT_MAX_TOKENS,
   loadOptionsOf,
   MODEL_ARGUMENT,
   type ModelFlags,
   type SamplingFlags,
   samplingOf,
+  type TemplateFlags,
   type TextFlags,
 } from './options.ts';
-import { checkPromptFits, encodeChat, readTexts } from './prompt.ts';
-import { loadingBar, note, readingBar } from './terminal.ts';
+import { checkLength, checkPromptFits, isStdin, readTexts } from './prompt.ts';
+import { guardTerminal, loadingBar, note, readingBar, writeAnswer } from './terminal.ts';
 
-interface ChatFlags extends ModelFlags, TextFlags, SamplingFlags {
-  system?: string;
-}
+interface ChatFlags extends ModelFlags, TextFlags, SamplingFlags, TemplateFlags {}
 
 /** Tokens kept free for the conversation about a document. */
 const ROOM_TO_TALK = 4096;
 
+const HELP = `/clear forgets the conversation, /exit, /quit or end of input leaves, /help says this.
+Ctrl-C stops an answer; at the prompt, or a second time, it leaves.`;
+
+const command = () => addTextFlags(new Command('chat').addArgument(MODEL_ARGUMENT));
+
 export const chatCommand = (): Command =>
-  addSamplingFlags(addModelFlags(addTextFlags(new Command('chat').addArgument(MODEL_ARGUMENT))))
-    .description('Talks with an instruct model. /clear forgets the conversation, /exit or end of input leaves.')
-    .option('--system <text>', 'system message')
+  addSamplingFlags(addModelFlags(addTemplateFlags(command())))
+    .description('Talks with an instruct model.')
     .addHelpText(
       'after',
       `
-Ctrl-C stops an answer; at the prompt it leaves.
+${HELP}
+Beyond the context the oldest turns are left out; the system message and the texts of -f stay.
 
 Examples:
   $ dualchunk chat model.gguf
   $ dualchunk chat model.gguf -f book.txt --take 16k --context 24k
-  $ dualchunk chat ./Qwen3-0.6B --system "Answer in one sentence." --temperature 0.7 --top-p 0.9`,
+  $ dualchunk chat ./Qwen3-0.6B --system "Answer in one sentence." --template-var enable_thinking=false`,
     )
     .action(chat);
 
 async function chat(path: string, flags: ChatFlags): Promise<void> {
+  const questions = flags.file?.some(isStdin) ? openTerminal() : process.stdin;
   const file = await openModel(path);
   const { tokenizer } = file;
   if (tokenizer.chatTemplate === undefined) {
     throw new UnsupportedError(`${path}: no chat template, so not an instruct model; use dualchunk run`);
   }
   const text = await readTexts(flags, tokenizer);
-  const opening: Message[] = flags.system === undefined ? [] : [{ role: 'system', content: flags.system }];
-  const textTokens = tokenizer.encode(text, { addSpecialTokens: false, allowSpecial: false }).length;
-  const context = flags.context ?? (text ? textTokens + ROOM_TO_TALK : Math.min(trainedWindow(file.config), 8192));
-  checkPromptFits(textTokens, context, flags.file !== undefined);
+  checkLength(text, file, flags);
+  const conversation = new Conversation({
+    system: flags.system,
+    text,
+    encode: (messages) => tokenizer.encodeChat(messages, { variables: flags.templateVar }),
+  });
+  const { frameTokens } = conversation;
+  const context = flags.context ?? (text ? frameTokens + ROOM_TO_TALK : Math.min(trainedWindow(file.config), 8192));
+  checkPromptFits(frameTokens, context, text !== '');
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
-  note(`${model.backendName}, method ${model.method.name}, context ${context}; /clear, /exit`);
+  note(`${model.backendName}, method ${model.method.name}, context ${context}; /help, /exit`);
+  await talk(model, conversation, questions, flags);
+  await model.dispose();
+}
 
-  const terminal = createInterface({ input: process.stdin, output: process.stderr, prompt: '> ' });
+/** Where standard input is the text, questions are typed. @throws UnsupportedError where nobody can type. */
+function openTerminal(): Readable {
+  try {
+    return new ReadStream(openSync('/dev/tty', 'r'));
+  } catch {
+    throw new UnsupportedError(
+      'standard input is the text, and there is no terminal to ask questions from; ' +
+        'give the text as a file, chat -f FILE, or ask one question with dualchunk run -f - -p QUESTION',
+    );
+  }
+}
+
+async function talk(model: Model, conversation: Conversation, questions: Readable, flags: ChatFlags): Promise<void> {
+  const terminal = createInterface({ input: questions, output: process.stderr, prompt: '> ' });
   let answering: AbortController | undefined;
-  const interrupt = () => (answering ? answering.abort() : process.exit(130));
+  const interrupt = () => {
+    if (answering === undefined || answering.signal.aborted) process.exit(130);
+    answering.abort();
+  };
+  guardTerminal();
   terminal.on('SIGINT', interrupt);
   process.removeAllListeners('SIGINT').on('SIGINT', interrupt);
 
-  let messages = [...opening];
   terminal.prompt();
   for await (const line of terminal) {
-    if (line === '/exit') break;
-    if (line === '/clear') messages = [...opening];
+    const name = /^\/\w*(?=\s*$)/.exec(line)?.[0];
+    if (name === '/exit' || name === '/quit') break;
+    if (name === '/clear') conversation.clear();
+    else if (name === '/help') note(HELP);
+    else if (name !== undefined) note(`unknown command ${name}; /help says which there are`);
     else if (line.trim() !== '') {
-      const isFirst = !messages.some(({ role }) => role === 'user');
-      const question: Message = { role: 'user', content: isFirst && text ? `${text}\n\n${line}` : line };
-      const prompt = encodeChat(tokenizer, [...messages, question]);
       answering = new AbortController();
-      try {
-        checkPromptFits(prompt.length, context, false);
-        let answer = '';
-        const options = { ...samplingOf(flags), signal: answering.signal, onProgress: readingBar() };
-        for await (const piece of model.generate(prompt, options)) {
-          answer += piece.text;
-          process.stdout.write(piece.text);
-        }
-        messages.push(question, { role: 'assistant', content: answer });
-      } catch (error) {
-        if (answering.signal.aborted) note('\n(stopped; this turn is forgotten)');
-        else if (error instanceof UnsupportedError) note(`${error.message}; or /clear the conversation`);
-        else throw error;
-      }
+      await answer(model, conversation, line, flags, answering.signal);
       answering = undefined;
       process.stdout.write('\n');
     }
     terminal.prompt();
   }
   terminal.close();
-  await model.dispose();
+}
+
+/** Answers a question. One that is refused, stopped or fails is a note, and leaves the conversation as it was. */
+async function answer(
+  model: Model,
+  conversation: Conversation,
+  question: string,
+  flags: ChatFlags,
+  signal: AbortSignal,
+): Promise<void> {
+  const { context } = model;
+  const { maxTokens = DEFAULT_MAX_TOKENS } = flags;
+  try {
+    const room = Math.min(maxTokens, Math.floor(context / 4));
+    const { prompt, nDropped } = conversation.ask(question, context, room);
+    if (nDropped > 0) {
+      const turns =
+        nDropped === 1 ? 'the oldest turn no longer fits and is' : `${nDropped} old turns no longer fit and are`;
+      note(`(${turns} left out; a larger --context keeps more)`);
+    }
+    const options = { ...samplingOf(flags), signal, onProgress: readingBar() };
+    let text = '';
+    let nTokens = 0;
+    for await (const piece of model.generate(prompt, options)) {
+      text += piece.text;
+      nTokens += piece.tokens.length;
+      writeAnswer(piece.text);
+      if (piece.finishReason !== 'length') continue;
+      const why =
+        nTokens < maxTokens ? `the context of ${context} tokens is full` : `${maxTokens} tokens, -n gives more`;
+      note(`\n[cut: ${why}]`);
+    }
+    conversation.add(question, text);
+  } catch (error) {
+    if (signal.aborted) note('\n(stopped; this turn is forgotten)');
+    else if (error instanceof UnsupportedError || error instanceof FormatError) note(`\n${error.message}`);
+    else throw error;
+  }
 }

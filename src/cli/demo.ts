@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { BUNDLED_BOOK, BUNDLED_MODEL } from '../bundled.ts';
 import { type LoadOptions, loadModel, type Model, type Tokenizer, trainedWindow, UnsupportedError } from '../index.ts';
-import { backendOption, parseNumber, parseSize } from './options.ts';
+import { backendOption, parseSize, threadsOption, wholeFrom } from './options.ts';
 import { count, readingBar } from './terminal.ts';
 
 interface DemoFlags {
@@ -35,8 +35,8 @@ export const demoCommand = (): Command =>
     .description('Shows the bundled model reading far past its window, with and without DCA.')
     .option('-c, --context <tokens>', 'how far to read', parseSize, 16384)
     .option('--quick', `read ${QUICK_CONTEXT} tokens only`)
-    .option('--seed <n>', 'other keys for another number', parseNumber, 1)
-    .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
+    .option('--seed <n>', 'other keys for another number', wholeFrom(0, 2 ** 32 - 1), 1)
+    .addOption(threadsOption())
     .addOption(backendOption())
     .option('--json', 'print one JSON object instead of the table')
     .addHelpText(
@@ -67,14 +67,14 @@ interface Reading {
   seconds: number;
 }
 
-async function demo({ context: asked, quick, seed, threads, backend, json }: DemoFlags): Promise<void> {
+async function demo({ context: asked, quick, seed, json, ...speed }: DemoFlags): Promise<void> {
   const context = quick ? QUICK_CONTEXT : asked;
   const book = await readFile(BUNDLED_BOOK, 'utf8');
   const keys = makeKeys(seed);
   const readings: Reading[] = [];
   let window = 0;
   for (const method of METHODS) {
-    const model = await loadModel(BUNDLED_MODEL, { context, method, threads, backend });
+    const model = await loadModel(BUNDLED_MODEL, { context, method, ...speed });
     window = trainedWindow(model.config);
     const ids = hideKeys(model.tokenizer, book, keys, context - QUESTION_ROOM, 2 * window);
     const title = method === 'none' ? 'plain RoPE' : 'with DCA  ';
@@ -177,7 +177,7 @@ async function read(model: Model, ids: number[], keys: PassKey[], title: string)
     const question = `\n\nWhat is the pass key of ${holder}? The pass key of ${holder} is`;
     const prompt = [...ids, ...model.tokenizer.encode(question, { addSpecialTokens: false })];
     let answer = '';
-    for await (const { text } of model.generate(prompt, { maxTokens: ANSWER_TOKENS })) answer += text;
+    for await (const { text } of model.generate(prompt, { maxTokens: ANSWER_TOKENS, temperature: 0 })) answer += text;
     answers.push(/^ (\d{5})(?!\d)/.exec(answer)?.[1] ?? answer.trim().split('\n')[0].slice(0, 12));
   }
   const seconds = Math.round((performance.now() - startedAt) / 100) / 10;

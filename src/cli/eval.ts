@@ -450,7 +450,7 @@ async function readBooks(paths: readonly string[]): Promise<NamedText[]> {
 }
 
 /** What rounds a model's figures. */
-const computing = async ({ backend = 'wasm', precision, kvType }: SpeedFlags): Promise<string> =>
+const computing = async ({ backend = 'wasm', precision = 'int8', kvType = 'bf16' }: SpeedFlags): Promise<string> =>
   backend === 'wasm' ? `wasm, ${precision}, ${kvType} cache` : backendName(backend);
 
 const hash = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 8);

@@ -1,8 +1,8 @@
 /** `dualchunk inspect`: what a checkpoint is, how it would be read, and what it would take. Loads no weights. */
 import { Command } from 'commander';
 import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
-import { addModelFlags, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
-import { count, size } from './terminal.ts';
+import { addModelFlags, loadOptionsOf, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
+import { count, size, visible } from './terminal.ts';
 
 interface InspectFlags extends ModelFlags {
   json?: boolean;
@@ -28,7 +28,8 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
   const context = flags.context ?? window;
   const method = resolveMethod(flags.method, flags.scale, config, context);
   const { name, description, dca } = method;
-  const backend = await backendName(flags.backend ?? 'wasm', flags);
+  // Only a backend that is asked for is opened, to tell what it would compute on.
+  const backend = flags.backend ? await backendName(flags.backend, loadOptionsOf(flags, context)) : 'wasm';
   const memory = file.memoryPlan(context, flags.kvType, method, flags.backend);
   const tensors = Object.fromEntries(file.tensorTypes);
   await file.close();
@@ -54,13 +55,13 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
       plan,
       memory,
     };
-    process.stdout.write(`${JSON.stringify(facts)}\n`);
+    process.stdout.write(`${visible(JSON.stringify(facts))}\n`); // an escape in JSON means the same
     return;
   }
   const section = (title: string, rows: [string, unknown][]) => {
     const width = Math.max(...rows.map(([name]) => name.length));
     const lines = rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}\n`);
-    process.stdout.write(`${title}\n${lines.join('')}`);
+    process.stdout.write(visible(`${title}\n${lines.join('')}`));
   };
   const shown = (value: unknown) => (typeof value === 'object' ? JSON.stringify(value) : value);
   section(`${path} (${format})`, [

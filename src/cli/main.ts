@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The command line. The only file that ends the process; errors a user can mend are one line, without a stack. */
-import { Command } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { PACKAGE } from '../bundled.ts';
 import { FormatError, UnsupportedError } from '../index.ts';
 import { chatCommand } from './chat.ts';
@@ -8,14 +8,13 @@ import { demoCommand } from './demo.ts';
 import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
 import { runCommand } from './run.ts';
-import { note } from './terminal.ts';
+import { note, visible } from './terminal.ts';
 
 const { version, description } = PACKAGE;
 
 const program = new Command('dualchunk')
   .description(description)
   .version(version)
-  .showHelpAfterError('(--help shows what is possible)')
   .addCommand(runCommand())
   .addCommand(chatCommand())
   .addCommand(inspectCommand())
@@ -33,17 +32,48 @@ Examples:
   $ dualchunk help run`,
   );
 
-process.on('SIGINT', () => {
-  process.stderr.write('\u001b[?25h\ninterrupted\n'); // the progress bar hides the cursor
-  process.exit(130);
-});
 // A reader that has seen enough, `dualchunk run … | head`, closes the pipe.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  note(`dualchunk: cannot write to standard output (${error.code})`);
+  process.exit(1);
+});
+// Whoever has seen enough of the notes may still want the answer.
+process.stderr.on('error', (error: NodeJS.ErrnoException) => error.code === 'EPIPE' || process.exit(1));
+
+/** Errors are thrown, as an end of the process would come before what was written is known to have arrived. */
+function settle(command: Command): void {
+  command.exitOverride();
+  command.configureOutput({ writeErr: (text) => process.stderr.write(visible(text)) });
+  command.showHelpAfterError('(--help shows what is possible)');
+  for (const sub of command.commands) settle(sub);
+}
+settle(program);
+
+/** Ends the process once everything written has arrived, or was found not to have. Open pipes would keep it. */
+const end = (code: number) =>
+  process.stdout.write('', () => process.stderr.write('', () => setImmediate(() => process.exit(code))));
 
 try {
+  const [command, topic] = process.argv.slice(2);
+  if (command === 'help' && topic !== undefined && !program.commands.some((sub) => sub.name() === topic)) {
+    program.error(`error: unknown command '${topic}'`);
+  }
   await program.parseAsync();
+  end(Number(process.exitCode ?? 0));
 } catch (error) {
+  end(report(error));
+}
+
+/** Says what went wrong. Returns the exit code. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode;
+  const { message, stack, code } = error as NodeJS.ErrnoException;
+  if (code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') {
+    note('interrupted');
+    return 130;
+  }
   const isExpected = error instanceof FormatError || error instanceof UnsupportedError;
-  note(isExpected ? `dualchunk: ${error.message}` : `dualchunk: unexpected fault\n${(error as Error).stack}`);
-  process.exit(1);
+  note(`dualchunk: ${isExpected ? message.replaceAll('\n', '\\n') : `unexpected fault\n${stack}`}`);
+  return 1;
 }

@@ -20,6 +20,46 @@ export function parseNumber(text: string): number {
   return value;
 }
 
+/** Parses a number of a range, both ends within it. */
+const numberFrom = (min: number, max: number) => (text: string) => {
+  const value = parseNumber(text);
+  if (value < min || value > max) throw new InvalidArgumentError(`Wanted a number from ${min} to ${max}.`);
+  return value;
+};
+
+/** Parses a whole number of a range, both ends within it. */
+export const wholeFrom = (min: number, max: number) => (text: string) => {
+  const value = /^[+-]?\d+$/.test(text.trim()) ? Number(text) : Number.NaN;
+  if (!(value >= min && value <= max)) {
+    throw new InvalidArgumentError(`Wanted a whole number from ${min} to ${max}.`);
+  }
+  return value;
+};
+
+export const MAX_THREADS = 256;
+
+/** Text as it is typed in a shell: `\n`, `\t` and `\\` stand for a line break, a tab and a backslash. */
+function parseEscapes(text: string): string {
+  const meant: Record<string, string> = { n: '\n', t: '\t', '\\': '\\' };
+  return text.replace(/\\([nt\\])/g, (_, letter: string) => meant[letter]);
+}
+
+export const collectStop = (text: string, previous?: string[]): string[] => {
+  if (text === '') throw new InvalidArgumentError('Wanted a text of at least one character.');
+  return collect(parseEscapes(text), previous);
+};
+
+/** Gathers `NAME=VALUE`: a value that is JSON is that, as `false` or `3`; any other is text. */
+export function collectVariable(text: string, previous: Record<string, unknown> = {}): Record<string, unknown> {
+  const [, name, value] = /^([A-Za-z_]\w*)=(.*)$/s.exec(text) ?? [];
+  if (name === undefined) throw new InvalidArgumentError('Wanted NAME=VALUE, such as enable_thinking=false.');
+  try {
+    return { ...previous, [name]: JSON.parse(value) };
+  } catch {
+    return { ...previous, [name]: value };
+  }
+}
+
 /** Gathers an option that may be given several times. */
 export const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
 
@@ -46,7 +86,10 @@ export interface ModelFlags extends SpeedFlags {
 }
 
 export const backendOption = (): Option =>
-  new Option('--backend <backend>', 'where to compute').choices(['wasm', 'webgpu', 'reference']).default('wasm');
+  new Option('--backend <backend>', 'where to compute (default: wasm)').choices(['wasm', 'webgpu', 'reference']);
+
+export const threadsOption = (): Option =>
+  new Option('-t, --threads <n>', 'threads of wasm (default: one for each core)').argParser(wholeFrom(1, MAX_THREADS));
 
 /** Flags that say how a model is loaded. */
 export const addModelFlags = (command: Command): Command =>
@@ -63,58 +106,86 @@ export const addModelFlags = (command: Command): Command =>
 
 export const addSpeedFlags = (command: Command): Command =>
   command
-    .option('-t, --threads <n>', 'threads (default: one for each core)', parseSize)
+    .addOption(threadsOption())
     .addOption(backendOption())
     .addOption(
       new Option(
         '--precision <precision>',
-        'attention in integers of 8 or 16 bits and matrices in 16, or all in float32',
-      )
-        .choices(['int8', 'int16', 'f32'])
-        .default('int8'),
+        'of wasm: attention in integers of 8 or 16 bits and matrices in 16, or all in float32 (default: int8)',
+      ).choices(['int8', 'int16', 'f32']),
     )
     .addOption(
-      new Option('--kv-type <type>', 'how keys and values are stored').choices(['f32', 'bf16', 'q8_0']).default('bf16'),
+      new Option('--kv-type <type>', 'how wasm stores keys and values (default: bf16)').choices([
+        'f32',
+        'bf16',
+        'q8_0',
+      ]),
     );
 
 /** Flags that say what text to read. */
 export const addTextFlags = (command: Command): Command =>
   command
     .option('-f, --file <path>', 'text to read before the prompt; may be given several times, - is stdin', collect)
-    .option('--take <tokens>', 'read only the first so many tokens of the files', parseSize);
+    .option('--take <tokens>', 'read only the first so many tokens of the texts', parseSize);
 
 export interface TextFlags {
   file?: string[];
   take?: number;
 }
 
-/** Flags that say how tokens are chosen. */
+/** Flags that say what a chat template makes of a conversation. */
+export const addTemplateFlags = (command: Command): Command =>
+  command
+    .option('--system <text>', 'system message')
+    .option(
+      '--template-var <name=value>',
+      'a variable of the chat template, such as enable_thinking=false; may be given several times',
+      collectVariable,
+    );
+
+export interface TemplateFlags {
+  system?: string;
+  templateVar?: Record<string, unknown>;
+}
+
+const UNSET = "default: what the model's files say, else";
+
+/** Flags that say how tokens are chosen. None has a default here: what is not given is the model's to say. */
 export const addSamplingFlags = (command: Command): Command =>
   command
-    .option('-n, --max-tokens <n>', 'most tokens to generate', parseSize, 256)
-    .option('--temperature <t>', '0 always takes the likeliest token', parseNumber, 0)
-    .option('--top-k <k>', 'keep the k likeliest tokens; 0 keeps all', parseNumber, 0)
-    .option('--top-p <p>', 'keep the likeliest tokens that together reach p', parseNumber, 1)
-    .option('--min-p <p>', 'drop tokens less likely than this share of the likeliest', parseNumber, 0)
-    .option('--repetition-penalty <r>', 'above 1 avoids repeats', parseNumber, 1)
-    .option('--seed <n>', 'same seed, same text', parseNumber, 0);
+    .option('-n, --max-tokens <n>', `most tokens to generate (default: ${DEFAULT_MAX_TOKENS})`, parseSize)
+    .option('--temperature <t>', `0 always takes the likeliest token (${UNSET} 0.8)`, numberFrom(0, 100))
+    .option('--top-k <k>', `keep the k likeliest tokens; 0 keeps all (${UNSET} 40)`, wholeFrom(0, 2 ** 31))
+    .option('--top-p <p>', `keep the likeliest tokens that together reach p (${UNSET} 0.95)`, numberFrom(0, 1))
+    .option('--min-p <p>', `drop tokens less likely than this share of the likeliest (${UNSET} 0.05)`, numberFrom(0, 1))
+    .option('--repetition-penalty <r>', `above 1 avoids repeats (${UNSET} 1)`, numberFrom(0.01, 100))
+    .option('--seed <n>', 'same seed, same text (default: drawn, and told)', wholeFrom(-MAX_SEED, MAX_SEED));
+
+/** Of `run`, which sizes its context by it. */
+export const DEFAULT_MAX_TOKENS = 256;
+const MAX_SEED = Number.MAX_SAFE_INTEGER;
 
 export interface SamplingFlags {
-  maxTokens: number;
-  temperature: number;
-  topK: number;
-  topP: number;
-  minP: number;
-  repetitionPenalty: number;
-  seed: number;
+  maxTokens?: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  seed?: number;
 }
 
-export const samplingOf = (flags: SamplingFlags): SamplingFlags => {
+/** Only what was given. */
+export function samplingOf(flags: SamplingFlags): SamplingFlags {
   const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed } = flags;
-  return { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed };
-};
+  return given({ maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed });
+}
 
+/** Only what was given, as the library refuses what a backend does not know. */
 export function loadOptionsOf(flags: ModelFlags, context: number): LoadOptions {
   const { method, scale, threads, backend, precision, kvType } = flags;
-  return { context, method, scale, threads, backend, precision, kvType };
+  return { context, ...given({ method, scale, threads, backend, precision, kvType }) };
 }
+
+const given = <T extends object>(options: T): T =>
+  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T;

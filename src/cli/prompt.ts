@@ -1,78 +1,268 @@
-/** From files and a question to a prompt. */
-import { readFile, stat } from 'node:fs/promises';
-import { FormatError, type Message, type ModelFile, type Tokenizer, UnsupportedError } from '../index.ts';
-import type { TextFlags } from './options.ts';
-import { count } from './terminal.ts';
+/** From files, pipes and a question to a prompt. */
+import { constants, createReadStream, fstatSync, openSync, type Stats } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import { FormatError, type ModelFile, type Tokenizer, trainedWindow, UnsupportedError } from '../index.ts';
+import type { ModelFlags, TextFlags } from './options.ts';
+import { count, note, size } from './terminal.ts';
+import { decodeText } from './text.ts';
 
 /** Bytes. Far more text than any context holds; a bound on what a mistyped path may read into memory. */
 const MAX_TEXT_BYTES = 256 * 2 ** 20;
+/** Bytes that tell whether the rest is worth reading. */
+const FIRST_BYTES = 2 ** 16;
+/** Milliseconds that a pipe may stay silent before a word about it, or before it is left alone where nobody named it. */
+const PATIENCE = 3000;
+/** Milliseconds for such a pipe where other texts are named. */
+const LITTLE_PATIENCE = 300;
+/** Tokens behind those taken that the end of what was read may have changed. */
+const UNSETTLED_TOKENS = 64;
 
-/** Text of a file, or of standard input for `-`. @throws FormatError when it is missing, too large or not UTF-8. */
+/** Text of a file, a pipe, or of standard input for `-`. @throws FormatError when it is missing, too large or no text. */
 export async function readText(path: string): Promise<string> {
-  const name = path === '-' ? 'standard input' : path;
-  const bytes = path === '-' ? await readStdin() : await readBounded(path);
+  const source = await openSource(path);
+  return source.readAll();
+}
+
+/** Names of standard input. Where it is a socket, the files cannot be opened. */
+const STDIN = new Set(['-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0']);
+export const isStdin = (path: string): boolean => STDIN.has(path);
+
+/** Bytes that are read as far as they are asked for. */
+class Source {
+  readonly name: string;
+  readonly #stream: Readable;
+  readonly #chunks: AsyncIterator<Buffer>;
+  #bytes: Buffer = Buffer.alloc(0);
+  #isWhole = false;
+
+  constructor(name: string, stream: Readable) {
+    this.name = name;
+    this.#stream = stream;
+    this.#chunks = stream.iterator({ destroyOnReturn: false });
+  }
+
+  /** The first `nBytes` or a few more as text. `isWhole` where that is all. */
+  async read(nBytes: number): Promise<{ text: string; isWhole: boolean }> {
+    const chunks = [this.#bytes];
+    for (let length = this.#bytes.length; !this.#isWhole && length < nBytes; ) {
+      const { done, value } = await this.#next();
+      if (done) this.#isWhole = true;
+      else chunks.push(value);
+      length += value?.length ?? 0;
+    }
+    this.#bytes = Buffer.concat(chunks);
+    const { text, isCut } = decodeText(this.#bytes, this.name, this.#isWhole);
+    if (isCut) note(`${this.name}: ends within a character, which is left out`);
+    if (this.#isWhole && text.trim() === '') {
+      const what = this.#bytes.length === 0 ? 'empty' : 'nothing but white space';
+      throw new FormatError(`${this.name}: ${what}; there is nothing to read`);
+    }
+    return { text, isWhole: this.#isWhole };
+  }
+
+  async readAll(): Promise<string> {
+    await this.read(FIRST_BYTES);
+    const { text, isWhole } = await this.read(MAX_TEXT_BYTES + 1);
+    if (isWhole) return text;
+    this.close();
+    throw new FormatError(`${this.name}: more than ${MAX_TEXT_BYTES / 2 ** 20} MiB; read the first part with --take`);
+  }
+
+  close(): void {
+    this.#stream.destroy();
+  }
+
+  async #next(): Promise<IteratorResult<Buffer, undefined>> {
+    const waiting = setTimeout(() => note(`waiting for ${this.name}`), PATIENCE);
+    try {
+      return await this.#chunks.next();
+    } catch (error) {
+      throw unreadable(this.name, error as NodeJS.ErrnoException);
+    } finally {
+      clearTimeout(waiting);
+    }
+  }
+}
+
+async function openSource(path: string): Promise<Source> {
+  if (isStdin(path)) return new Source('standard input', process.stdin);
+  const info = await stat(path).catch((error) => {
+    throw unreadable(path, error);
+  });
+  if (info.isDirectory()) throw new FormatError(`${path}: a folder; give a text file`);
+  if (info.isFile()) return new Source(path, createReadStream(path, { highWaterMark: 2 ** 20 }));
+  if (info.isFIFO()) return new Source(path, openPipe(path));
+  throw new FormatError(`${path}: ${info.isSocket() ? 'a socket' : 'a device'}; give a text file`);
+}
+
+function unreadable(path: string, { code = '' }: NodeJS.ErrnoException): FormatError {
+  if (code === 'ENOENT' || code === 'ENOTDIR') return new FormatError(`no such file: ${path}`);
+  const why: Record<string, string> = { EACCES: 'permission denied', EISDIR: 'a folder', ELOOP: 'a link to itself' };
+  return new FormatError(`${path}: cannot be read (${why[code] ?? code})`);
+}
+
+/** Opened so that no thread waits in it: the process can end while nobody writes. */
+function openPipe(path: string): Readable {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    return new Socket({ fd, readable: true, writable: false });
+  } catch (error) {
+    throw unreadable(path, error as NodeJS.ErrnoException);
+  }
+}
+
+/**
+ * Standard input where text was piped into it and no flag names it. One that is open and gives nothing, as under a
+ * supervisor, is left alone.
+ */
+async function pipedSource(patience: number): Promise<Source | undefined> {
+  let info: Stats;
+  try {
+    info = fstatSync(0);
   } catch {
-    throw new FormatError(`${name}: not valid UTF-8; convert it first, e.g. iconv -f latin1 -t utf-8`);
+    return undefined; // closed
   }
+  if (!info.isFIFO() && !info.isFile() && !info.isSocket()) return undefined;
+  const { stdin } = process;
+  let timer: NodeJS.Timeout | undefined;
+  const isThere = await new Promise<boolean>((resolve) => {
+    stdin.once('readable', () => resolve(stdin.readableLength > 0));
+    stdin.once('error', () => resolve(false));
+    if (patience === Infinity) return;
+    timer = setTimeout(() => {
+      note('standard input is open but gives nothing, so it is not read; -f - waits for it, </dev/null closes it');
+      resolve(false);
+    }, patience);
+  });
+  clearTimeout(timer);
+  stdin.removeAllListeners('readable');
+  if (isThere) return new Source('standard input', stdin);
+  stdin.destroy();
+  return undefined;
 }
 
-async function readBounded(path: string): Promise<Uint8Array> {
-  const info = await stat(path).catch(() => undefined);
-  if (!info) throw new FormatError(`no such file: ${path}`);
-  if (!info.isFile()) throw new FormatError(`${path}: a folder; give a text file`);
-  if (info.size > MAX_TEXT_BYTES) throw tooLarge(path);
-  return readFile(path);
-}
-
-async function readStdin(): Promise<Uint8Array> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of process.stdin) {
-    chunks.push(chunk);
-    length += chunk.length;
-    if (length > MAX_TEXT_BYTES) throw tooLarge('standard input');
+/**
+ * The texts in order, a blank line between; only the first `take` tokens where that is given.
+ * @param question The prompt of `run`, which also reads what is piped into it; undefined where standard input is not read.
+ */
+export async function readTexts(
+  { file: paths = [], take }: TextFlags,
+  tokenizer: Tokenizer,
+  piped?: { question: string },
+): Promise<string> {
+  const sources: Source[] = [];
+  for (const path of paths) sources.push(await openSource(path));
+  if (piped && !paths.some(isStdin)) {
+    const patience = piped.question === '' ? Infinity : PATIENCE;
+    const source = await pipedSource(paths.length > 0 ? LITTLE_PATIENCE : patience);
+    if (source) sources.push(source);
   }
-  return Buffer.concat(chunks);
-}
-
-const tooLarge = (name: string) => new FormatError(`${name}: more than ${MAX_TEXT_BYTES / 2 ** 20} MiB of text`);
-
-/** The files' texts in order, a blank line between; only the first `take` tokens where that is given. */
-export async function readTexts({ file = [], take }: TextFlags, tokenizer: Tokenizer): Promise<string> {
+  if (take !== undefined) return takeTokens(sources, take, tokenizer);
   const texts: string[] = [];
-  for (const path of file) texts.push(await readText(path));
-  const text = texts.join('\n\n');
-  if (take === undefined || text === '') return text;
-  const { ids, complete } = tokenizer.encodePrefix(text, take, { addSpecialTokens: false, allowSpecial: false });
-  // A character cut in two by the last token is left out.
-  return complete ? text : tokenizer.decode(ids, { skipSpecialTokens: false }).replace(/\ufffd+$/, '');
+  for (const source of sources) texts.push(await source.readAll());
+  return texts.join('\n\n');
+}
+
+/** Reads no more than the tokens need. */
+async function takeTokens(sources: readonly Source[], take: number, tokenizer: Tokenizer): Promise<string> {
+  const options = { addSpecialTokens: false, allowSpecial: false };
+  let before = '';
+  let isFull = false;
+  for (const source of sources) {
+    for (let nBytes = Math.max(FIRST_BYTES, 8 * take); !isFull; nBytes *= 2) {
+      const { text, isWhole } = await source.read(nBytes);
+      const read = before + text;
+      const { ids, complete } = tokenizer.encodePrefix(read, take + (isWhole ? 0 : UNSETTLED_TOKENS), options);
+      isFull = isWhole ? !complete : ids.length === take + UNSETTLED_TOKENS;
+      if (isFull) {
+        // A character cut in two by the last token is left out.
+        before = tokenizer.decode(ids.slice(0, take), { skipSpecialTokens: false }).replace(/\ufffd+$/, '');
+      } else if (isWhole) {
+        before = `${read}\n\n`;
+        break;
+      } else if (nBytes > MAX_TEXT_BYTES) {
+        throw new FormatError(`${source.name}: ${take} tokens take more than ${MAX_TEXT_BYTES / 2 ** 20} MiB of it`);
+      }
+    }
+    source.close();
+  }
+  return isFull ? before : before.slice(0, -2);
+}
+
+/** Characters of a text that can be tokenised without a thought. */
+const SHORT_TEXT = 2 ** 18;
+const SAMPLE_LENGTH = 2 ** 13;
+/** Texts are uneven: a sample may promise more tokens than there are. */
+const CERTAINTY = 0.7;
+
+/**
+ * Refuses what cannot fit before hours go into tokenising it: samples from begin, middle and end tell how many tokens
+ * there are. @throws UnsupportedError
+ */
+export function checkLength(text: string, file: ModelFile, flags: ModelFlags): void {
+  if (text.length <= SHORT_TEXT) return;
+  const startedAt = performance.now();
+  const samples = [0, (text.length - SAMPLE_LENGTH) / 2, text.length - SAMPLE_LENGTH].map((at) =>
+    file.tokenizer.encode(text.slice(at, at + SAMPLE_LENGTH), { addSpecialTokens: false, allowSpecial: false }),
+  );
+  const seconds = (performance.now() - startedAt) / 1000;
+  const parts = text.length / (samples.length * SAMPLE_LENGTH);
+  const about = samples.flat().length * parts;
+  const refuse = (why: string, take: number) => {
+    throw new UnsupportedError(
+      `the text has about ${count(about)} tokens (${size(Buffer.byteLength(text))}), but ${why}; ` +
+        `read only the first part with --take ${take}`,
+    );
+  };
+  const least = Math.floor(CERTAINTY * about);
+  if (flags.context !== undefined && least > flags.context) {
+    refuse(`the context holds ${count(flags.context)}`, Math.ceil(flags.context / 2));
+  }
+  const { total } = file.memoryPlan(least, flags.kvType);
+  if (flags.backend !== 'webgpu' && total > process.availableMemory()) {
+    refuse(
+      `this machine's memory holds ${size(process.availableMemory())} and they take ${size(total)} at least`,
+      trainedWindow(file.config),
+    );
+  }
+  if (seconds * parts > 2) note(`tokenising about ${count(about)} tokens takes about ${count(seconds * parts)} s`);
 }
 
 /** The text and the question as the model's chat template has them, or joined as they are. Returns token ids. */
 export function makePrompt(
   { tokenizer }: ModelFile,
   text: string,
-  question: string | undefined,
-  raw: boolean,
+  { prompt, system, raw = false, templateVar: variables }: PromptFlags,
 ): number[] {
-  const content = [text, question].filter((part) => part !== undefined && part !== '').join('\n\n');
-  if (content === '') throw new UnsupportedError('nothing to read; give a prompt with -p or a text with -f');
-  if (raw || tokenizer.chatTemplate === undefined) return tokenizer.encode(content, { allowSpecial: raw });
-  return encodeChat(tokenizer, [{ role: 'user', content }]);
+  const content = [text, prompt].filter((part) => part !== undefined && part.trim() !== '').join('\n\n');
+  if (content === '') {
+    throw new UnsupportedError('nothing to read; give a prompt with -p or a text with -f, or pipe one in');
+  }
+  if (raw || tokenizer.chatTemplate === undefined) {
+    const ignored = system === undefined ? variables && '--template-var' : '--system';
+    if (ignored) {
+      const why = raw ? '--raw is given' : 'the model has none';
+      throw new UnsupportedError(`${ignored} goes into a chat template, but ${why}; leave it out`);
+    }
+    return tokenizer.encode(content, { allowSpecial: raw });
+  }
+  const opening = system === undefined ? [] : [{ role: 'system' as const, content: system }];
+  return tokenizer.encodeChat([...opening, { role: 'user', content }], { variables });
 }
 
-/** Ids of a conversation. What users and files say cannot pose as the template's special tokens. */
-export function encodeChat(tokenizer: Tokenizer, messages: readonly Message[]): number[] {
-  const literal = messages.map(({ role, content }) => ({ role, content: tokenizer.asLiteral(content) }));
-  return tokenizer.encode(tokenizer.applyChatTemplate(literal), { addSpecialTokens: false });
+export interface PromptFlags {
+  prompt?: string;
+  system?: string;
+  raw?: boolean;
+  templateVar?: Record<string, unknown>;
 }
 
 /** @throws UnsupportedError when no token of the answer would fit. */
-export function checkPromptFits(promptTokens: number, context: number, hasFiles: boolean): void {
+export function checkPromptFits(promptTokens: number, context: number, hasTexts: boolean): void {
   if (promptTokens < context) return;
-  const shorter = hasFiles ? `read only the first part with --take ${count(context / 2).replaceAll(',', '')}, or ` : '';
+  const shorter = hasTexts ? `read only the first part with --take ${Math.ceil(context / 2)}, or ` : '';
   throw new UnsupportedError(
     `the prompt has ${count(promptTokens)} tokens, but the context holds ${count(context)}; ${shorter}give a larger --context`,
   );

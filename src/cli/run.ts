@@ -1,11 +1,13 @@
 /** `dualchunk run`: reads texts and a question, streams the answer. */
 import { Command } from 'commander';
-import { openModel } from '../index.ts';
+import { openModel, type Piece } from '../index.ts';
 import {
   addModelFlags,
   addSamplingFlags,
+  addTemplateFlags,
   addTextFlags,
-  collect,
+  collectStop,
+  DEFAULT_MAX_TOKENS,
   loadOptionsOf,
   type ModelFlags,
   OPTIONAL_MODEL_ARGUMENT,
@@ -13,84 +15,110 @@ import {
   samplingOf,
   type TextFlags,
 } from './options.ts';
-import { checkPromptFits, makePrompt, readTexts } from './prompt.ts';
-import { count, loadingBar, note, readingBar, size } from './terminal.ts';
+import { checkLength, checkPromptFits, makePrompt, type PromptFlags, readTexts } from './prompt.ts';
+import { count, loadingBar, note, readingBar, size, visible, writeAnswer } from './terminal.ts';
 
-interface RunFlags extends ModelFlags, TextFlags, SamplingFlags {
-  prompt?: string;
+interface RunFlags extends ModelFlags, TextFlags, SamplingFlags, PromptFlags {
   stop?: string[];
-  raw?: boolean;
   json?: boolean;
 }
 
+const command = () => addTextFlags(new Command('run').addArgument(OPTIONAL_MODEL_ARGUMENT));
+
 export const runCommand = (): Command =>
-  addSamplingFlags(addModelFlags(addTextFlags(new Command('run').addArgument(OPTIONAL_MODEL_ARGUMENT))))
+  addSamplingFlags(addModelFlags(addTemplateFlags(command())))
     .description('Reads texts and a prompt, and streams the answer.')
     .option('-p, --prompt <text>', 'what to ask, or the text to continue')
-    .option('--stop <text>', 'end the answer before this text; may be given several times', collect)
+    .option(
+      '--stop <text>',
+      'end the answer before this text, \\n is a line break; may be given several times',
+      collectStop,
+    )
     .option('--raw', 'no chat template: continue the text as it stands')
     .option('--json', 'print one JSON object instead of the streamed text')
     .addHelpText(
       'after',
       `
-Sizes may be written 16k (16,384). Text goes to stdout, all else to stderr.
+Sizes may be written 16k (16,384). Text goes to stdout, all else to stderr. Text piped in is read too, behind the files.
 
 Examples:
   $ dualchunk run model.gguf -p "Why is the sky blue?"
   $ dualchunk run model.gguf -f book.txt --take 12k -p "Who keeps a journal, and where does he travel?"
   $ dualchunk run model.gguf -f book.txt --take 12k -p "..." --method none     # the same without DCA
-  $ cat notes.txt | dualchunk run ./Qwen3-0.6B -f - -p "Summarise this." --method dca:chunkllama:logn
+  $ dualchunk run model.gguf -f <(pdftotext paper.pdf -) -p "What was measured?"
+  $ dualchunk run ./Qwen3-0.6B -p "Count to ten." --template-var enable_thinking=false --stop "\\n"
+  $ cat notes.txt | dualchunk run ./Qwen3-0.6B -p "Summarise this." --method dca:chunkllama:logn
   $ dualchunk run model.gguf -p "Once upon a time" --raw --temperature 0.8 --seed 7 --json`,
     )
     .action(run);
 
 async function run(path: string, flags: RunFlags): Promise<void> {
   const file = await openModel(path);
-  const text = await readTexts(flags, file.tokenizer);
-  const prompt = makePrompt(file, text, flags.prompt, flags.raw ?? false);
-  const context = flags.context ?? prompt.length + flags.maxTokens;
-  checkPromptFits(prompt.length, context, flags.file !== undefined);
+  const text = await readTexts(flags, file.tokenizer, { question: flags.prompt ?? '' });
+  checkLength(text, file, flags);
+  const prompt = makePrompt(file, text, flags);
+  const context = flags.context ?? prompt.length + (flags.maxTokens ?? DEFAULT_MAX_TOKENS);
+  checkPromptFits(prompt.length, context, text !== '');
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
 
   const startedAt = performance.now();
   let readAt = startedAt;
+  let readTokens = 0;
   const reading = readingBar();
   const options = {
     ...samplingOf(flags),
-    stop: flags.stop,
+    ...(flags.stop && { stop: flags.stop }),
     onProgress(done: number, total: number) {
       reading(done, total);
-      if (done === total) readAt = performance.now();
+      if (done < total) return;
+      readAt = performance.now();
+      readTokens = total;
     },
   };
   let answer = '';
   let generatedTokens = 0;
-  for await (const piece of model.generate(prompt, options)) {
-    answer += piece.text;
-    generatedTokens += piece.tokens.length;
-    if (!flags.json) process.stdout.write(piece.text);
+  let ended: Pick<Piece, 'finishReason' | 'seed'> = {};
+  for await (const { text, tokens, finishReason, seed } of model.generate(prompt, options)) {
+    answer += text;
+    generatedTokens += tokens.length;
+    if (!flags.json) writeAnswer(text);
+    ended = { finishReason, seed };
   }
   const prefillSeconds = (readAt - startedAt) / 1000;
   const decodeSeconds = (performance.now() - readAt) / 1000;
   const { backendName, method } = model;
+  const sampling = { ...model.sampling, ...samplingOf(flags), ...(ended.seed !== undefined && { seed: ended.seed }) };
   await model.dispose();
 
+  // The first token comes with the reading of the prompt.
+  const decodeTokensPerSecond = generatedTokens > 1 ? round((generatedTokens - 1) / decodeSeconds) : undefined;
   const figures = {
     text: answer,
     promptTokens: prompt.length,
     generatedTokens,
+    finishReason: ended.finishReason,
     method: method.name,
-    prefillTokensPerSecond: round(prompt.length / prefillSeconds),
-    decodeTokensPerSecond: round(generatedTokens / decodeSeconds),
+    ...sampling,
+    prefillTokensPerSecond: round(readTokens / prefillSeconds),
+    decodeTokensPerSecond,
     peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
   };
-  process.stdout.write(flags.json ? `${JSON.stringify(figures)}\n` : '\n');
+  process.stdout.write(flags.json ? `${visible(JSON.stringify(figures))}\n` : '\n');
   note(
-    `${count(figures.promptTokens)} tokens read at ${figures.prefillTokensPerSecond} tokens/s, ` +
-      `${count(generatedTokens)} generated at ${figures.decodeTokensPerSecond} tokens/s; ` +
-      `method ${method.name}, ${backendName}, peak memory ${size(figures.peakMemoryBytes)}`,
+    `${count(readTokens)} tokens read at ${figures.prefillTokensPerSecond} tokens/s, ${count(generatedTokens)} generated` +
+      `${decodeTokensPerSecond === undefined ? '' : ` at ${decodeTokensPerSecond} tokens/s`}` +
+      `${ended.finishReason === 'length' ? ' (cut: -n gives more)' : ''}; ` +
+      `method ${method.name}, ${samplingInWords(sampling)}${backendName}, peak memory ${size(figures.peakMemoryBytes)}`,
   );
+}
+
+/** What it takes to get the same text again; nothing where every token was the likeliest. */
+function samplingInWords({ temperature = 0, topK, topP, minP, repetitionPenalty, seed }: SamplingFlags): string {
+  if (temperature === 0) return '';
+  const said = Object.entries({ temperature, 'top-k': topK, 'top-p': topP, 'min-p': minP, seed });
+  if (repetitionPenalty !== 1) said.push(['repetition-penalty', repetitionPenalty]);
+  return said.flatMap(([name, value]) => (value === undefined ? [] : `${name} ${value}, `)).join('');
 }
 
 const round = (value: number) => (Number.isFinite(value) ? Math.round(value * 10) / 10 : 0);

@@ -1,4 +1,5 @@
-/** What a person sees while work goes on: progress bars on stderr, and numbers in readable form. */
+/** What a person sees while work goes on: notes and progress bars on stderr, numbers in readable form, a terminal left whole. */
+import { writeSync } from 'node:fs';
 import cliProgress from 'cli-progress';
 
 export const count = (n: number): string => Math.round(n).toLocaleString('en-US');
@@ -8,9 +9,45 @@ export function size(bytes: number): string {
   return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 }
 
+/** C0 but for tab and line feed, DEL, C1, and what turns the direction of writing: all that a terminal obeys. */
+const CONTROLS = /(?![\t\n])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
+
+/** Text of a file or a model with control characters shown, such as `\u001b`, in place of being obeyed. */
+export const visible = (text: string): string =>
+  text.replace(CONTROLS, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
 export const note = (line: string): void => {
-  process.stderr.write(`${line}\n`);
+  process.stderr.write(`${visible(line)}\n`);
 };
+
+/** Writes a model's own words: as they are into a file or a pipe, with control characters shown on a terminal. */
+export const writeAnswer = (text: string): void => {
+  process.stdout.write(process.stdout.isTTY ? visible(text) : text);
+};
+
+const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+const WRAP_AND_CURSOR = '\u001b[?7h\u001b[?25h';
+let isGuarded = false;
+
+/**
+ * From the first call on, the terminal gets its line wrap and its cursor back whatever ends the process. Before it, and
+ * so while a file is opened, signals end the process at once, as no handler has to wait for the work at hand.
+ */
+export function guardTerminal(): void {
+  if (isGuarded) return;
+  isGuarded = true;
+  process.on('exit', () => {
+    try {
+      if (process.stderr.isTTY) writeSync(process.stderr.fd, WRAP_AND_CURSOR);
+    } catch {} // the terminal itself is gone
+  });
+  for (const [signal, code] of Object.entries(SIGNALS)) {
+    process.on(signal, () => {
+      if (signal === 'SIGINT') note('\ninterrupted');
+      process.exit(code);
+    });
+  }
+}
 
 /**
  * A bar from `done = 0` to `done = total`, then gone. Without a terminal it prints a line every five seconds.
@@ -18,7 +55,7 @@ export const note = (line: string): void => {
  */
 export function progressBar(title: string, describe: (done: number, total: number, seconds: number) => string) {
   const bar = new cliProgress.SingleBar({
-    format: `${title} {bar} {percentage}%  {detail}  {left}`,
+    format: `${visible(title)} {bar} {percentage}%  {detail}  {left}`,
     barsize: 24,
     hideCursor: true,
     clearOnComplete: true,
@@ -33,11 +70,12 @@ export function progressBar(title: string, describe: (done: number, total: numbe
   return (done: number, total: number): void => {
     if (startedAt === undefined) {
       startedAt = performance.now();
+      guardTerminal();
       bar.start(total, 0, { detail: '', left: '' });
     }
     const seconds = (performance.now() - startedAt) / 1000;
     const left = done > 0 && done < total ? `${count((seconds / done) * (total - done))} s left` : '';
-    bar.update(done, { detail: describe(done, total, seconds), left });
+    bar.update(done, { detail: visible(describe(done, total, seconds)), left });
     if (done >= total) bar.stop();
   };
 }

@@ -1,0 +1,111 @@
+/** How the command line ends: by signals, by what reads its output, and with the terminal as it was found. */
+import { spawn, spawnSync } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+
+const MODEL = 'test/golden/llama/model.gguf';
+const TEXT = 'test/golden/text.txt';
+const MAIN = 'dist/cli/main.js';
+const LONG = [MAIN, 'run', MODEL, '-f', TEXT, '-n', '100000', '--context', '200k'];
+
+const shell = (script: string) =>
+  spawnSync('bash', ['-c', `dualchunk() { node ${MAIN} "$@"; }; ${script}`], { encoding: 'utf8', timeout: 60_000 });
+
+/**
+ * Runs a command in a terminal of its own, and sends it a signal once its output holds `mark`. Returns what the terminal
+ * was sent, and the exit code or the signal that ended it, as a negative number.
+ */
+const inTerminal = (args: readonly string[], mark = '', signal = '') => {
+  const script = `
+import os, pty, signal, sys
+mark, name, *args = sys.argv[1:]
+pid, fd = pty.fork()
+if pid == 0: os.execvp('node', ['node', *args])
+out, sent = b'', False
+while True:
+  try: more = os.read(fd, 65536)
+  except OSError: break
+  if not more: break
+  out += more
+  if name and not sent and mark.encode() in out:
+    sent = True
+    os.kill(pid, getattr(signal, name))
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+sys.stdout.buffer.write(out)
+sys.exit(status if status >= 0 else 64)
+`;
+  const { stdout, status } = spawnSync('python3', ['-c', script, mark, signal, ...args], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  return { stdout, status };
+};
+const ESC = '\u001b';
+
+describe('signals', { timeout: 60_000 }, () => {
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)('%s ends an answer with exit code %d', async (signal, code) => {
+    const child = spawn('node', LONG, { stdio: ['ignore', 'pipe', 'ignore'] });
+    await new Promise((resolve) => child.stdout.once('data', resolve));
+    child.kill(signal);
+    expect(await new Promise((resolve) => child.once('exit', resolve))).toBe(code);
+  });
+
+  it.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const)('%s while a bar is drawn leaves line wrap and cursor on', (signal, code) => {
+    const { stdout, status } = inTerminal([...LONG, '--take', '40k'], 'reading', signal);
+    expect(status).toBe(code);
+    for (const mode of ['7', '25']) {
+      expect(stdout).toContain(`${ESC}[?${mode}l`);
+      expect(stdout.lastIndexOf(`${ESC}[?${mode}h`)).toBeGreaterThan(stdout.lastIndexOf(`${ESC}[?${mode}l`));
+    }
+  });
+
+  it('ends at once while nothing but a pipe is waited for', async () => {
+    const child = spawn('node', [MAIN, 'run', MODEL, '-f', '-'], { stdio: ['pipe', 'ignore', 'pipe'] });
+    await new Promise((resolve) => child.stderr.once('data', resolve)); // waiting for standard input
+    child.kill('SIGINT');
+    expect(await new Promise((resolve) => child.once('exit', (code, signal) => resolve(signal ?? code)))).toBe(
+      'SIGINT',
+    );
+  });
+});
+
+describe('a terminal is sent no control characters of a file', { timeout: 60_000 }, () => {
+  it('in an error, nor in a word of the command line that it quotes', () => {
+    const { stderr } = spawnSync('node', [MAIN, 'run', `${ESC}]0;x\u0007\u009b31m`, '-p', 'x'], { encoding: 'utf8' });
+    expect(stderr).toContain('no such file or folder: \\u001b]0;x\\u0007\\u009b31m');
+    const { stderr: usage } = spawnSync('node', [MAIN, 'run', '--take', `${ESC}[2J`], { encoding: 'utf8' });
+    expect(usage).toContain("argument '\\u001b[2J' is invalid");
+  });
+
+  it('nor by a line break in a name, which could pose as a line of its own', () => {
+    const { stderr } = spawnSync('node', [MAIN, 'run', 'a\ndualchunk: fine', '-p', 'x'], { encoding: 'utf8' });
+    expect(stderr).toMatch(/^dualchunk: no such file or folder: a\\ndualchunk: fine.*\n$/);
+  });
+});
+
+describe('standard output', { timeout: 60_000 }, () => {
+  it.each(['inspect', 'run --help', '--help', '--version'])('that is full is told, with exit code 1: %s', (args) => {
+    const { status, stderr } = shell(`dualchunk ${args} > /dev/full`);
+    expect(stderr).toContain('dualchunk: cannot write to standard output (ENOSPC)\n');
+    expect(status).toBe(1);
+  });
+
+  it('that a reader closed ends the command in silence', () => {
+    const { stdout, stderr } = shell(`dualchunk inspect | head -1; echo "\${PIPESTATUS[0]}"`);
+    expect(stdout).toMatch(/books-16m.*\n0\n$/);
+    expect(stderr).toBe('');
+  });
+
+  it('gets the answer though nobody reads the notes', () => {
+    const { stdout, status } = shell(`dualchunk run ${MODEL} -p Hello -n 4 2> >(true)`);
+    expect(stdout.trim()).not.toBe('');
+    expect(status).toBe(0);
+  });
+});
