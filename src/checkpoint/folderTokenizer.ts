@@ -29,8 +29,12 @@ export function folderTokenizer(files: TokenizerFiles) {
   return { tokenizerJson: { ...tokenizerJson, ...withAddedTokens(files) }, tokenizerConfig };
 }
 
-/** Tokens that `tokenizer.json` lacks; those that `special_tokens_map.json` names are control tokens. */
-function withAddedTokens({ tokenizerJson, specialTokensMap, addedTokens }: TokenizerFiles): JsonRecord {
+/**
+ * Tokens that `tokenizer.json` lacks: of `added_tokens_decoder` in `tokenizer_config.json`, and of `added_tokens.json`,
+ * whose control tokens `special_tokens_map.json` names.
+ */
+function withAddedTokens(files: TokenizerFiles): JsonRecord {
+  const { tokenizerJson, tokenizerConfig, specialTokensMap, addedTokens } = files;
   const listed: unknown = tokenizerJson.added_tokens ?? [];
   const vocab = isRecord(tokenizerJson.model) && isRecord(tokenizerJson.model.vocab) ? tokenizerJson.model.vocab : {};
   if (!Array.isArray(listed)) return {};
@@ -40,14 +44,21 @@ function withAddedTokens({ tokenizerJson, specialTokensMap, addedTokens }: Token
       .flat()
       .map((token: unknown) => (isRecord(token) ? token.content : token)),
   );
-  const missing = Object.entries(addedTokens).filter(
-    ([content]) => !known.has(content) && !Object.hasOwn(vocab, content),
-  );
-  if (missing.length === 0) return {};
-  return {
-    added_tokens: [
-      ...listed,
-      ...missing.map(([content, id]) => ({ id, content, special: special.has(content), normalized: false })),
-    ],
-  };
+  const decoder = isRecord(tokenizerConfig.added_tokens_decoder) ? tokenizerConfig.added_tokens_decoder : {};
+  const others: JsonRecord[] = [
+    ...Object.entries(decoder).flatMap(([id, token]) => (isRecord(token) ? [{ ...token, id: Number(id) }] : [])),
+    ...Object.entries(addedTokens).map(([content, id]) => ({
+      id,
+      content,
+      special: special.has(content),
+      normalized: false,
+    })),
+  ];
+  const missing = others.filter(({ content, id }) => {
+    const isOtherToken = Object.hasOwn(vocab, String(content)) && vocab[String(content)] !== id;
+    const isKnown = known.has(content) || isOtherToken;
+    known.add(content);
+    return !isKnown;
+  });
+  return missing.length === 0 ? {} : { added_tokens: [...listed, ...missing] };
 }

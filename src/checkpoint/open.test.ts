@@ -119,18 +119,21 @@ describe('openCheckpoint', () => {
     await checkpoint.close();
   });
 
-  it('takes tokens that tokenizer.json lacks from added_tokens.json', async () => {
+  it('takes tokens that tokenizer.json lacks from where older folders have them', async () => {
     const listed = { id: 5, content: '<a>', special: true };
     const checkpoint = await openCheckpoint(
       await write({
         ...whole,
         'tokenizer.json': JSON.stringify({ added_tokens: [listed], model: { vocab: { b: 1 } } }),
-        'added_tokens.json': '{"<a>":5,"b":1,"<pad>":6,"<note>":7}',
+        'added_tokens.json': '{"<a>":5,"b":2,"<pad>":6,"<note>":7}',
         'special_tokens_map.json': '{"pad_token":"<pad>"}',
+        'tokenizer_config.json':
+          '{"added_tokens_decoder":{"5":{"content":"<a>"},"8":{"content":"<c>","special":true}}}',
       }),
     );
     expect(checkpoint.tokenizerJson.added_tokens).toEqual([
       listed,
+      { id: 8, content: '<c>', special: true },
       { id: 6, content: '<pad>', special: true, normalized: false },
       { id: 7, content: '<note>', special: false, normalized: false },
     ]);

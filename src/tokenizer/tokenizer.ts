@@ -22,6 +22,11 @@ export interface Tokenizer {
   /** Ids that end an answer: of a turn or of the text. */
   readonly eosTokens: ReadonlySet<number>;
   readonly chatTemplate?: string;
+  /**
+   * Characters for which there is no token, no bytes and no unknown token are left out, as in transformers.
+   *
+   * @throws UnsupportedError when a regular expression of the file takes too long on the text.
+   */
   encode(text: string, options?: EncodeOptions): number[];
   /** The first ids of `encode(text)`, without tokenising more of a long text than they need. */
   encodePrefix(text: string, nTokens: number, options?: EncodeOptions): Prefix;
