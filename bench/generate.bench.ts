@@ -116,7 +116,8 @@ for (const length of lengths) {
   const onProgress = (done: number, total: number) => {
     if (done === total) readAt = performance.now();
   };
-  for await (const _ of model.generate(prompt, { maxTokens: decodeTokens, stopTokens: new Set(), onProgress })) {
+  const options = { temperature: 0, maxTokens: decodeTokens, stopTokens: [], onProgress };
+  for await (const _ of model.generate(prompt, options)) {
     arrivals.push(performance.now());
   }
   const decodeMs = median(arrivals.slice(1).map((at, i) => at - arrivals[i]));

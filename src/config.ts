@@ -67,6 +67,23 @@ const LIMITS = {
   maxPositionEmbeddings: 2 ** 28,
 } as const;
 
+/** Far beyond published models too; outside of them angles and norms are infinite or not numbers. */
+const RANGES = {
+  rmsNormEps: [1e-20, 1],
+  ropeTheta: [1.001, 1e15],
+} as const;
+
+const SCALING_RANGES: Readonly<Record<string, readonly [min: number, max: number]>> = {
+  factor: [2 ** -10, 2 ** 20],
+  factors: [2 ** -20, 2 ** 20],
+  attentionFactor: [2 ** -10, 2 ** 10],
+  betaFast: [2 ** -10, 2 ** 20],
+  betaSlow: [2 ** -10, 2 ** 20],
+  lowFreqFactor: [2 ** -10, 2 ** 20],
+  highFreqFactor: [2 ** -10, 2 ** 20],
+  originalMaxPositionEmbeddings: [1, LIMITS.maxPositionEmbeddings],
+};
+
 /**
  * Checks a config before anything is allocated from it, and returns it.
  *
@@ -80,11 +97,18 @@ export function validateConfig(config: ModelConfig, origin: string): ModelConfig
       throw new FormatError(`${origin}: ${field} is ${value}; wanted a whole number from 1 to ${limit}`);
     }
   }
-  for (const field of ['rmsNormEps', 'ropeTheta'] as const) {
-    const value = config[field];
-    if (!Number.isFinite(value) || value <= 0) {
-      throw new FormatError(`${origin}: ${field} is ${value}; wanted a positive number`);
-    }
+  for (const [field, range] of Object.entries(RANGES)) {
+    checkRange(config[field as keyof typeof RANGES], range, field, origin);
+  }
+  for (const [field, value] of Object.entries(config.ropeScaling ?? {})) {
+    if (field === 'ropeType' || value === undefined) continue;
+    for (const number of [value].flat()) checkRange(number, SCALING_RANGES[field], `ropeScaling.${field}`, origin);
+  }
+  const window = trainedWindow(config);
+  if (window > LIMITS.maxPositionEmbeddings) {
+    throw new FormatError(
+      `${origin}: the trained window is ${window} tokens; wanted at most ${LIMITS.maxPositionEmbeddings}`,
+    );
   }
   const { numAttentionHeads, numKeyValueHeads, headDim, slidingWindow } = config;
   if (numAttentionHeads % numKeyValueHeads !== 0) {
@@ -95,21 +119,36 @@ export function validateConfig(config: ModelConfig, origin: string): ModelConfig
   if (headDim % 8 !== 0) {
     throw new UnsupportedError(`${origin}: headDim is ${headDim}; wanted a multiple of 8`);
   }
-  if (slidingWindow !== undefined && (!Number.isInteger(slidingWindow) || slidingWindow < 1)) {
+  if (slidingWindow !== undefined && (!Number.isSafeInteger(slidingWindow) || slidingWindow < 1)) {
     throw new FormatError(`${origin}: slidingWindow is ${slidingWindow}; wanted a whole number above 0`);
   }
   return config;
 }
 
+function checkRange(value: number, [min, max]: readonly [number, number], field: string, origin: string): void {
+  if (value >= min && value <= max) return;
+  throw new FormatError(`${origin}: ${field} is ${value}; wanted a number from ${min} to ${max}`);
+}
+
 /**
- * Tokens the model was trained to read, `c` in the paper. A model fine-tuned with PI, NTK or YaRN counts with
- * its longer window; one that ships a dual chunk config counts with the length it was trained at.
+ * Tokens the model was trained to read, `c` in the paper. One fine-tuned with PI (`linear`) or YaRN counts with its
+ * longer window: Hugging Face has `max_position_embeddings` stay as it was before. Dynamic NTK is used without training,
+ * `llama3` and `factors` come with the longer window in the config, and a model that ships a dual chunk config counts
+ * with the length it was trained at.
  */
 export function trainedWindow({ maxPositionEmbeddings, ropeScaling, dualChunkAttentionConfig }: ModelConfig): number {
   if (dualChunkAttentionConfig && dualChunkAttentionConfig.originalMaxPositionEmbeddings > 0) {
     return dualChunkAttentionConfig.originalMaxPositionEmbeddings;
   }
-  return ropeScaling?.ropeType === 'yarn'
-    ? Math.max(maxPositionEmbeddings, Math.floor(ropeScaling.factor * ropeScaling.originalMaxPositionEmbeddings))
-    : maxPositionEmbeddings;
+  switch (ropeScaling?.ropeType) {
+    case 'linear':
+      return Math.max(maxPositionEmbeddings, Math.floor(ropeScaling.factor * maxPositionEmbeddings));
+    case 'yarn':
+      return Math.max(
+        maxPositionEmbeddings,
+        Math.floor(ropeScaling.factor * ropeScaling.originalMaxPositionEmbeddings),
+      );
+    default:
+      return maxPositionEmbeddings;
+  }
 }

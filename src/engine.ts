@@ -147,16 +147,18 @@ export class Engine {
     const { transformer, cache } = this.#parts;
     const text = [...prompt];
     const { pick, drawn } = this.#picker(options, sampler, text);
-    const readOn = (token: Tensor): Promise<GeneratedToken> => {
+    const readOn = (token: readonly number[] | Tensor): Promise<GeneratedToken> => {
       transformer.forward(token, cache);
       const picked = pick(0);
       picked.catch(() => {}); // of no interest unless the text gets there
       return picked;
     };
     let next: Promise<GeneratedToken> | undefined;
+    let isOurs = false; // the cache holds the text, but perhaps its last token
     for (let n = 1; n <= maxTokens; n++) {
-      let isOurs = await turn.hold();
-      if (!next) {
+      isOurs = (await turn.hold()) && isOurs;
+      if (!next && isOurs) next = readOn(text.slice(-1));
+      else if (!next) {
         next = Promise.resolve(await this.#prefill(turn, text, pick, n === 1 ? options.onProgress : undefined));
         isOurs = true;
       }

@@ -1,9 +1,25 @@
+/** Characters of a message; what a file puts into one may be endless. */
+const MAX_LENGTH = 2000;
+
+/** An error whose text may quote a file: it is one line of bounded length, and no terminal obeys what stands in it. */
+class SafeError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message.length > MAX_LENGTH ? `${escaped(message.slice(0, MAX_LENGTH))}…` : escaped(message), options);
+  }
+}
+
+/** Control characters, line ends and changes of direction as in JSON, such as \u001b. */
+const escaped = (text: string): string =>
+  text.replace(/[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, (character) => {
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+
 /** The bytes are not what they claim to be: a truncated, corrupt or hostile file. */
-export class FormatError extends Error {
+export class FormatError extends SafeError {
   override name = 'FormatError';
 }
 
 /** The request is well formed, but outside what this library does or what this machine can hold. */
-export class UnsupportedError extends Error {
+export class UnsupportedError extends SafeError {
   override name = 'UnsupportedError';
 }

@@ -10,5 +10,5 @@ export { METHOD_HELP, resolveMethod } from './method.ts';
 export type { LoadOptions, Model, ModelFile, Piece, Prompt, TextOptions } from './model.ts';
 export { backendName, loadModel, openModel } from './model.ts';
 export type { Scale } from './placement.ts';
-export type { LogProb, SamplingOptions } from './sampler.ts';
+export type { LogProb, Sampling, SamplingOptions } from './sampler.ts';
 export type { Message, Tokenizer } from './tokenizer/tokenizer.ts';

@@ -131,8 +131,9 @@ export async function openModel(path: string): Promise<ModelFile> {
 
 function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
   const { name, format, config } = checkpoint;
-  const tokenizer = makeTokenizer(checkpoint.tokenizerJson, checkpoint.tokenizerConfig, path);
-  const sampling = samplingOf((checkpoint as { sampling?: Partial<Sampling> }).sampling ?? {});
+  const { tokenizerJson, tokenizerConfig } = checkpoint;
+  const tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, path, config.vocabSize);
+  const sampling = samplingOf(checkpoint.sampling);
   const tensorTypes = new Map<string, { count: number; bytes: number }>();
   for (const { type, nBytes } of checkpoint.tensors.values()) {
     const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
@@ -286,7 +287,9 @@ export class Model {
     const stopTokens = options.stopTokens ? idSet(options.stopTokens) : this.tokenizer.eosTokens;
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     const ids = this.encode(prompt, { templateVariables });
-    const decoder = this.tokenizer.streamDecoder({ midText: typeof prompt === 'string' });
+    // A text and ids are continued; after messages an answer begins.
+    const midText = typeof prompt === 'string' || typeof prompt[0] === 'number';
+    const decoder = this.tokenizer.streamDecoder({ midText });
     let held = ''; // text that may turn out to begin a stop string
     let tokens: GeneratedToken[] = [];
     let count = 0;

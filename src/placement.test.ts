@@ -57,6 +57,11 @@ describe('distances', () => {
 });
 
 describe('attentionScale', () => {
+  it('is finite for a window of one token', () => {
+    expect(attentionScale(0, 'logn', 1)).toBe(1);
+    expect(attentionScale(3, 'logn', 1)).toBe(3);
+  });
+
   const trainedLen = 100;
   const scaleAt = (i: number, scale: Scale) => attentionScale(i, scale, trainedLen);
 

@@ -50,7 +50,8 @@ export type Scale = 'none' | 'yarn' | 'logn';
 export function attentionScale(i: number, scale: Scale, trainedLen: number): number {
   const beyond = Math.max(1, (i + 1) / trainedLen);
   if (scale === 'yarn') return (1 + 0.1 * Math.log(beyond)) ** 2;
-  if (scale === 'logn') return 1 + Math.log(beyond) / Math.log(trainedLen);
+  // The logarithm of a window of one token is 0.
+  if (scale === 'logn') return 1 + Math.log(beyond) / Math.log(Math.max(2, trainedLen));
   return 1;
 }
 

@@ -2,6 +2,7 @@
 import { UnsupportedError } from './errors.ts';
 import { argmax, type Choice, draw, likeliest, MAX_TOP_K } from './kernels/draw.ts';
 
+/** The defaults are a sampler's own; `Model.generate` fills in what the model wants, and draws a seed. */
 export interface SamplingOptions {
   /** 0 takes the likeliest token. Default 0. */
   temperature?: number;
@@ -13,7 +14,7 @@ export interface SamplingOptions {
   minP?: number;
   /** Divides positive and multiplies negative logits of tokens already in the text; above 1 avoids repeats. Default 1. */
   repetitionPenalty?: number;
-  /** Whole number. The same seed, prompt and options give the same text. Default 0. */
+  /** Whole number, all 53 bits of which count. The same seed, prompt and options give the same text. Default 0. */
   seed?: number;
 }
 

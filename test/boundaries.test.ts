@@ -42,7 +42,6 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers', '@huggingface/jinja']],
   ['checkpoint/source', ['errors', NODE]],
   ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer', NODE]],
-  ['checkpoint/gguf', ['checkpoint/*', 'errors', 'tensorTypes', '@huggingface/gguf']],
   [
     'checkpoint/*',
     ['checkpoint/*', 'config', 'errors', 'kernels/dequantize', 'tensorTypes'],

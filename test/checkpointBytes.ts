@@ -16,7 +16,13 @@ export const sourceOf = (bytes: Uint8Array, name = 'test'): Source => ({
   close: async () => {},
 });
 
-export type GgufValue = string | number | boolean | bigint | string[] | number[];
+export type GgufValue = string | number | boolean | bigint | string[] | number[] | RawValue;
+
+/** A value as its type's number and the bytes behind it. */
+export interface RawValue {
+  type: number;
+  bytes: Uint8Array;
+}
 
 export interface GgufTensorBytes {
   name: string;
@@ -61,6 +67,11 @@ class Writer {
     if (typeof value === 'bigint') return this.u32(10).u64(value);
     if (typeof value === 'number' && Number.isInteger(value)) return this.u32(4).u32(value);
     if (typeof value === 'number') return this.u32(6).number(4, (view) => view.setFloat32(0, value, true));
+    if (!Array.isArray(value)) {
+      this.u32(value.type);
+      for (const byte of value.bytes) this.bytes.push(byte);
+      return this;
+    }
     const isText = typeof value[0] === 'string';
     this.u32(9)
       .u32(isText ? 8 : 5)

@@ -52,7 +52,8 @@ async function openDualchunk({ path, threads, method, context }: Job): Promise<E
   return {
     backend: model.backendName,
     async next(prompt) {
-      const { value } = await model.generate(prompt, { maxTokens: 1, stopTokens, logprobs: TOP }).next();
+      const options = { temperature: 0, maxTokens: 1, stopTokens, logprobs: TOP };
+      const { value } = await model.generate(prompt, options).next();
       return value?.tokens[0]?.topLogprobs ?? [];
     },
     async read(prompt, decodeTokens) {
@@ -63,7 +64,8 @@ async function openDualchunk({ path, threads, method, context }: Job): Promise<E
       };
       const decodeMs: number[] = [];
       let before: number | undefined; // the first token needs no evaluation of its own
-      for await (const { tokens } of model.generate(prompt, { maxTokens: decodeTokens + 1, stopTokens, onProgress })) {
+      const options = { temperature: 0, maxTokens: decodeTokens + 1, stopTokens, onProgress };
+      for await (const { tokens } of model.generate(prompt, options)) {
         const now = performance.now();
         // A piece has several tokens where one alone was not yet a whole character.
         if (before !== undefined) for (const _ of tokens) decodeMs.push((now - before) / tokens.length);

@@ -57,14 +57,80 @@ describe('readGguf', () => {
     expect((await read({ metadata: [['tokens', ['a', '']]] })).metadata).toEqual({ tokens: ['a', ''] });
   });
 
-  it('reads metadata longer than one of the library’s chunks', async () => {
-    const tokens = Array.from({ length: 60_000 }, (_, i) => `a rather long token, number ${i}`);
-    expect((await read({ metadata: [['tokens', tokens]], tensors: [vector('x')] })).metadata).toEqual({ tokens });
+  it('keeps a byte order mark anywhere in a text, beside empty texts', async () => {
+    const metadata: [string, string | string[]][] = [
+      ['template', '\ufeff{{ messages }}'],
+      ['tokens', ['', '\ufeff', '\ufeffa', 'a\ufeff', '']],
+      ['\ufeffkey', ''],
+    ];
+    expect((await read({ metadata })).metadata).toEqual(Object.fromEntries(metadata));
   });
 
-  it('refuses a text that the library cuts at the end of its buffer', async () => {
-    const filler = 'x'.repeat(1_999_900 - 24 - 5);
-    await expect(read({ metadata: [['a', [filler, 'y'.repeat(200)]]] })).rejects.toThrow('metadata takes');
+  it('reads metadata longer than what is read at once', async () => {
+    const tokens = Array.from({ length: 60_000 }, (_, i) => `a rather long token, number ${i}`);
+    const template = 'é'.repeat(1_100_000);
+    const metadata: [string, string | string[]][] = [
+      ['tokens', tokens],
+      ['template', template],
+    ];
+    const gguf = await read({ metadata, tensors: [vector('x')] });
+    expect(gguf.metadata).toEqual({ tokens, template });
+  });
+
+  it('reads the names of properties that every object has as the keys they are', async () => {
+    const names = ['__proto__', 'constructor', 'toString', 'kv_count', 'version', ''];
+    const { metadata } = await read({ metadata: names.map((name) => [name, 'x']) });
+    expect(Object.entries(metadata)).toEqual(names.map((name) => [name, 'x']));
+  });
+
+  /** One value, from its type and bytes. */
+  const single = async (type: number, bytes: Uint8Array) =>
+    (await read({ metadata: [['a', { type, bytes }]] })).metadata.a;
+  const bytesOf = (array: ArrayBufferView<ArrayBuffer>) => new Uint8Array(array.buffer);
+  const NUMBERS = [
+    [0, Uint8Array.of(255)],
+    [1, Int8Array.of(-1)],
+    [2, Uint16Array.of(65_535)],
+    [3, Int16Array.of(-2)],
+    [4, Uint32Array.of(2 ** 32 - 1)],
+    [5, Int32Array.of(-3)],
+    [6, Float32Array.of(0.5)],
+    [12, Float64Array.of(0.1)],
+  ] as const;
+
+  it.each(NUMBERS)('reads numbers of type %i, alone and as a list that keeps its type', async (type, numbers) => {
+    expect(await single(type, bytesOf(numbers))).toBe(numbers[0]);
+    const list = Uint8Array.from([type, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, ...bytesOf(numbers)]);
+    expect(await single(9, list)).toEqual(numbers);
+  });
+
+  it('reads 64-bit integers, exactly where one stands alone', async () => {
+    expect(await single(10, bytesOf(BigUint64Array.of(2n ** 53n - 1n)))).toBe(2 ** 53 - 1);
+    expect(await single(10, bytesOf(BigUint64Array.of(2n ** 64n - 1n)))).toBe(2n ** 64n - 1n);
+    expect(await single(11, bytesOf(BigInt64Array.of(-5n)))).toBe(-5);
+    const list = Uint8Array.from([11, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, ...bytesOf(BigInt64Array.of(-5n, 7n))]);
+    expect(await single(9, list)).toEqual(Float64Array.of(-5, 7));
+  });
+
+  it('takes a flag of 0 or 1 only', async () => {
+    expect(await single(7, Uint8Array.of(1))).toBe(true);
+    expect(await single(7, Uint8Array.of(0))).toBe(false);
+    await expect(single(7, Uint8Array.of(7))).rejects.toThrow('a is 7; wanted a flag of 0 or 1');
+  });
+
+  it('refuses text that is not UTF-8, and says which', async () => {
+    await expect(single(8, Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0, 0xff))).rejects.toThrow('a is not valid UTF-8');
+    const list = [8, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x80];
+    await expect(single(9, Uint8Array.from(list))).rejects.toThrow('a[1] is not valid UTF-8');
+  });
+
+  it('reads millions of empty texts in the time their bytes take', async () => {
+    const list = new Uint8Array(12 + 8 * 2_000_000);
+    new DataView(list.buffer).setUint32(0, 8, true);
+    new DataView(list.buffer).setUint32(4, 2_000_000, true);
+    const start = performance.now();
+    expect(await single(9, list)).toHaveLength(2_000_000);
+    expect(performance.now() - start).toBeLessThan(2000);
   });
 
   const hugeCount = 2n ** 60n;
@@ -94,12 +160,18 @@ describe('readGguf', () => {
       },
       'twice',
     ],
-    ['a key that is no key', { metadata: [['__proto__', ['a']]] }, 'twice'],
-    ['a key the library uses itself', { metadata: [['kv_count', 'x']] }, 'twice'],
-    ['more tensors than fit', { nTensors: hugeCount }, 'Tensor count'],
-    ['more tensors than there are', { nTensors: 9_000_000n }, 'truncated'],
-    ['more keys than fit', { nKeys: hugeCount }, 'KV metadata count'],
-    ['more keys than there are', { nKeys: 90_000n }, 'truncated'],
+    ['more tensors than fit', { nTensors: hugeCount }, 'claims 1152921504606847000 tensors'],
+    ['more tensors than there are', { nTensors: 90_000n }, 'truncated'],
+    ['more keys than fit', { nKeys: hugeCount }, 'claims 1152921504606847000 keys'],
+    ['more keys than there are', { nKeys: 50_000n }, 'truncated'],
+    ['a value of no type', { metadata: [['a', { type: 13, bytes: new Uint8Array(8) }]] }, 'unknown type 13'],
+    ['a list of lists', { metadata: [['a', { type: 9, bytes: Uint8Array.of(9, ...Array(11).fill(0)) }]] }, 'lists'],
+    [
+      'a longer list than the file',
+      { metadata: [['a', { type: 9, bytes: Uint8Array.of(0, 0, 0, 0, ...Array(8).fill(127)) }]] },
+      'truncated',
+    ],
+    ['five dimensions', { tensors: [{ name: 'x', shape: [1, 1, 1, 1, 1] }] }, 'has 5 dimensions'],
     ['alignment zero', { metadata: [['general.alignment', 0]] }, 'alignment'],
     ['alignment that is no power of two', { metadata: [['general.alignment', 24]] }, 'power of two'],
     ['alignment that is a text', { metadata: [['general.alignment', '32']] }, 'power of two'],
@@ -113,6 +185,9 @@ describe('readGguf', () => {
   it('says so when a file is something else', async () => {
     await expect(readGguf(sourceOf(new Uint8Array(100)))).rejects.toThrow('not a GGUF file');
     await expect(readGguf(sourceOf(new Uint8Array(3)))).rejects.toThrow('too short');
+    const text = (start: string) => readGguf(sourceOf(new TextEncoder().encode(start)));
+    await expect(text('version https://git-lfs.github.com/spec/v1\noid sha256:0')).rejects.toThrow('git lfs pull');
+    await expect(text('\n<!DOCTYPE html><html>')).rejects.toThrow('an HTML page: the download asked for a login?');
   });
 
   it('refuses every beginning of a file', { timeout: 60_000 }, async () => {
@@ -187,13 +262,13 @@ describe('ggufConfig', () => {
     ];
     const { ropeScaling } = await configOf(tinyLlama({}, factors([1, 2, 4, 8])));
     expect(ropeScaling).toEqual({ ropeType: 'factors', factors: [1, 2, 4, 8] });
-    await expect(configOf(tinyLlama({}, factors([1, 2, 4])))).rejects.toThrow('wanted 4 above 0');
-    await expect(configOf(tinyLlama({}, factors([1, 2, 4, 0])))).rejects.toThrow('wanted 4 above 0');
+    await expect(configOf(tinyLlama({}, factors([1, 2, 4])))).rejects.toThrow('has 3 numbers; wanted 4');
+    await expect(configOf(tinyLlama({}, factors([1, 2, 4, 0])))).rejects.toThrow('ropeScaling.factors is 0');
     await expect(configOf(tinyLlama({ 'llama.rope.scale_linear': 2 }, factors([1, 2, 4, 8])))).rejects.toThrow('both');
   });
 
   it.each<[string, Parameters<typeof tinyLlama>[0], string]>([
-    ['another architecture', { 'general.architecture': 'gemma3' }, 'gemma3; supported: llama, qwen2, qwen3'],
+    ['another architecture', { 'general.architecture': 'gemma3' }, '"gemma3"; supported: llama, qwen2, qwen3'],
     ['no architecture', { 'general.architecture': undefined }, 'general.architecture is missing'],
     ['a missing number', { 'llama.block_count': undefined }, 'llama.block_count is missing'],
     ['a text for a number', { 'llama.block_count': '1' }, 'llama.block_count is "1"'],
@@ -201,7 +276,7 @@ describe('ggufConfig', () => {
     ['experts', { 'llama.expert_count': 8 }, 'mixture of 8 experts'],
     ['partial rotary embedding', { 'llama.rope.dimension_count': 4 }, 'partial rotary embedding, 4 of 8'],
     ['values unlike keys', { 'llama.attention.value_length': 16 }, 'keys have 8 numbers and values 16'],
-    ['longrope', { 'llama.rope.scaling.type': 'longrope' }, 'longrope; supported: none, linear, yarn'],
+    ['longrope', { 'llama.rope.scaling.type': 'longrope' }, '"longrope"; supported: none, linear, yarn'],
     ['scaling by zero', { 'llama.rope.scaling.type': 'linear', 'llama.rope.scaling.factor': 0 }, 'above 0'],
     ['mixed windows', { 'llama.attention.sliding_window_pattern': 2 }, 'mixed'],
     ['more tokens than rows', { 'tokenizer.ggml.tokens': Array(6).fill('a') }, '6 tokens'],

@@ -1,16 +1,22 @@
 /**
- * GGUF, the single-file format of llama.cpp (ggml `docs/gguf.md`). `@huggingface/gguf` walks the header; it trusts the
- * file in several places, so what it returns is measured against the bytes it came from before anyone may use it.
+ * GGUF, the single-file format of llama.cpp (ggml `docs/gguf.md`): counts, key-value pairs, a list of tensors, weights.
+ * Every count is held against the bytes that are left before anything is allocated for it.
  */
-import { GGMLQuantizationType, type GGUFTypedMetadata, GGUFValueType, gguf } from '@huggingface/gguf';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
+import { Cursor } from './cursor.ts';
+import { describe } from './record.ts';
 import type { Source } from './source.ts';
+import { STAND_IN_BYTES, standIn } from './standIn.ts';
 import { checkRanges, type StoredTensor, storedTensor } from './storedTensor.ts';
 
 export interface Gguf {
   readonly version: number;
-  /** Key-value pairs of the file; 64-bit integers have become numbers. */
+  /**
+   * Key-value pairs of the file. Lists of numbers are typed arrays, lists of flags are
+   * bytes 0 and 1. 64-bit integers
+   * have become numbers, single ones above 2^53 are bigint.
+   */
   readonly metadata: Record<string, unknown>;
   readonly tensors: readonly GgufTensor[];
 }
@@ -20,44 +26,74 @@ export type GgufTensor = StoredTensor;
 
 const SUPPORTED_TYPES = Object.keys(TENSOR_TYPES) as TensorType[];
 
-/** Bytes that the library may ask for past the end: it reads this far ahead of what it parses. */
-const LOOK_AHEAD = 500_000;
+/** ggml's storage types by number (`ggml.h`); a dash is a type that ggml gave up. */
+const GGML_TYPES = (
+  'F32 F16 Q4_0 Q4_1 - - Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S ' +
+  'IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16 - - - TQ1_0 TQ2_0 - - - MXFP4'
+).split(' ');
+
+/** Readers of a list of numbers from its bytes, by `gguf_metadata_value_type`. 64-bit integers become numbers. */
+const NUMBER_LISTS: Partial<Record<number, { itemBytes: number; read(bytes: ArrayBuffer): ArrayLike<number> }>> = {
+  0: { itemBytes: 1, read: (bytes) => new Uint8Array(bytes) },
+  1: { itemBytes: 1, read: (bytes) => new Int8Array(bytes) },
+  2: { itemBytes: 2, read: (bytes) => new Uint16Array(bytes) },
+  3: { itemBytes: 2, read: (bytes) => new Int16Array(bytes) },
+  4: { itemBytes: 4, read: (bytes) => new Uint32Array(bytes) },
+  5: { itemBytes: 4, read: (bytes) => new Int32Array(bytes) },
+  6: { itemBytes: 4, read: (bytes) => new Float32Array(bytes) },
+  7: { itemBytes: 1, read: (bytes) => new Uint8Array(bytes) },
+  10: { itemBytes: 8, read: (bytes) => Float64Array.from(new BigUint64Array(bytes), Number) },
+  11: { itemBytes: 8, read: (bytes) => Float64Array.from(new BigInt64Array(bytes), Number) },
+  12: { itemBytes: 8, read: (bytes) => new Float64Array(bytes) },
+};
+const BOOL = 7;
+const TEXT = 8;
+const LIST = 9;
 
 /** Bytes before the first key: magic, version, tensor count, key count. */
 const FIXED_HEADER_BYTES = 24;
 
+/** A thousand layers have 12 thousand tensors, and no published file has a thousand keys. */
+const MAX_TENSORS = 2 ** 17;
+const MAX_KEYS = 2 ** 16;
+
+/** ggml has four dimensions at most (`GGML_MAX_DIMS`). */
+const MAX_DIMENSIONS = 4;
+
 /** Reads and checks everything but the weights. @throws FormatError, UnsupportedError */
 export async function readGguf(source: Source): Promise<Gguf> {
   const version = await checkedVersion(source);
-  const { typedMetadata, tensorInfos, tensorInfoByteRange } = await parse(source);
-  const [metadataEnd, headerEnd] = tensorInfoByteRange;
-  // The library reads zeros behind the end of a file.
-  if (headerEnd > source.size) throw truncated(source);
-  const metadata = checkedMetadata(typedMetadata, metadataEnd - FIXED_HEADER_BYTES, source.name);
+  const cursor = new Cursor(source, 8);
+  await cursor.fill(16);
+  const nTensors = checkedCount(cursor.length(), 'tensors', MAX_TENSORS, source);
+  const nKeys = checkedCount(cursor.length(), 'keys', MAX_KEYS, source);
+  const metadata = await readMetadata(cursor, nKeys, source.name);
   refuseSplit(metadata, source.name);
   const alignment = checkedAlignment(metadata, source.name);
-  const dataOffset = Math.ceil(headerEnd / alignment) * alignment;
-  const tensors = tensorInfos.map(({ name, dtype, shape, offset }) => {
+  const listings: Listing[] = [];
+  while (listings.length < nTensors) listings.push(await readListing(cursor, source.name));
+  const dataOffset = Math.ceil(cursor.position / alignment) * alignment;
+  const tensors = listings.map(({ name, type, shape, offset }) => {
     if (offset % BigInt(alignment) !== 0n) {
       throw new FormatError(`${source.name}: tensor ${name} is at byte ${offset}; wanted a multiple of ${alignment}`);
     }
-    const type = GGMLQuantizationType[dtype] ?? `number ${dtype}`;
-    const slowestFirst = shape.map(Number).reverse();
-    return storedTensor(source.name, name, type, SUPPORTED_TYPES, slowestFirst, dataOffset + Number(offset));
+    return storedTensor(source.name, name, type, SUPPORTED_TYPES, shape, dataOffset + Number(offset));
   });
   checkRanges(source, tensors);
   return { version, metadata, tensors };
 }
 
 async function checkedVersion(source: Source): Promise<number> {
+  const start = await source.read(0, Math.min(source.size, STAND_IN_BYTES));
+  const inPlace = standIn(start);
+  if (inPlace) throw new FormatError(`${source.name}: ${inPlace}`);
   if (source.size < FIXED_HEADER_BYTES) {
     throw new FormatError(`${source.name}: has ${source.size} bytes; that is too short for a GGUF file`);
   }
-  const header = await source.read(0, FIXED_HEADER_BYTES);
-  if (String.fromCharCode(...header.subarray(0, 4)) !== 'GGUF') {
+  if (String.fromCharCode(...start.subarray(0, 4)) !== 'GGUF') {
     throw new FormatError(`${source.name}: not a GGUF file; give a .gguf file or a Hugging Face folder`);
   }
-  const version = new DataView(header.buffer, header.byteOffset).getUint32(4, true);
+  const version = new DataView(start.buffer, start.byteOffset).getUint32(4, true);
   if (version !== 0 && (version & 0xffff) === 0) {
     throw new UnsupportedError(`${source.name}: big-endian GGUF; supported: little-endian`);
   }
@@ -67,45 +103,98 @@ async function checkedVersion(source: Source): Promise<number> {
   return version;
 }
 
-async function parse(source: Source) {
-  try {
-    return await gguf('http://source.invalid/', { fetch: fetchFrom(source), typedMetadata: true });
-  } catch (error) {
-    if (error instanceof FormatError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new FormatError(`${source.name}: header cannot be read (${reason}); the file is corrupt, download it again`, {
-      cause: error,
-    });
+function checkedCount(count: number, what: string, limit: number, { name }: Source): number {
+  if (count <= limit) return count;
+  throw new FormatError(`${name}: claims ${count} ${what}; wanted at most ${limit}, the file is corrupt`);
+}
+
+async function readMetadata(cursor: Cursor, nKeys: number, origin: string): Promise<Record<string, unknown>> {
+  const pairs = new Map<string, unknown>();
+  while (pairs.size < nKeys) {
+    const key = await readText(cursor, () => `key ${pairs.size}`);
+    if (pairs.has(key)) throw new FormatError(`${origin}: key ${key} comes twice; convert the model again`);
+    await cursor.fill(4);
+    const type = cursor.u32();
+    pairs.set(key, type === LIST ? await readList(cursor, key, origin) : await readSingle(cursor, type, key, origin));
   }
+  return Object.fromEntries(pairs);
 }
 
-/** Serves the library's range requests out of `source`, so it needs neither a network nor a file system. */
-function fetchFrom(source: Source): typeof fetch {
-  return async (_address, init) => {
-    const range = new Headers(init?.headers).get('range') ?? '';
-    const [first, last] = (range.match(/\d+/g) ?? []).map(Number);
-    if (first > source.size + LOOK_AHEAD) throw truncated(source);
-    const end = Math.max(first, Math.min(last + 1, source.size));
-    const bytes = first < end ? await source.read(first, end - first) : new Uint8Array();
-    const headers = { 'content-range': `bytes ${first}-${end - 1}/${source.size}` };
-    return new Response(bytes as Uint8Array<ArrayBuffer>, { status: 206, headers });
-  };
+async function readText(cursor: Cursor, what: () => string): Promise<string> {
+  await cursor.fill(8);
+  const nBytes = cursor.length();
+  await cursor.fill(nBytes);
+  return cursor.text(nBytes, what);
 }
 
-const truncated = ({ name, size }: Source) =>
-  new FormatError(`${name}: ends at byte ${size}, inside its header; it is truncated, download it again`);
+async function readSingle(cursor: Cursor, type: number, key: string, origin: string): Promise<unknown> {
+  if (type === TEXT) return readText(cursor, () => key);
+  if (type === 10 || type === 11) {
+    await cursor.fill(8);
+    const value = type === 10 ? cursor.u64() : BigInt.asIntN(64, cursor.u64());
+    return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  }
+  const [value] = Array.from(await readNumbers(cursor, type, 1, key, origin));
+  return type === BOOL ? value === 1 : value;
+}
+
+async function readList(cursor: Cursor, key: string, origin: string): Promise<ArrayLike<string | number>> {
+  await cursor.fill(12);
+  const type = cursor.u32();
+  const length = cursor.length();
+  if (type === LIST) throw new FormatError(`${origin}: ${key} is a list of lists; wanted a list`);
+  if (type !== TEXT) return readNumbers(cursor, type, length, key, origin);
+  const texts: string[] = [];
+  for (let i = 0; i < length; i++) {
+    // Waiting takes far longer than reading what is there.
+    if (!cursor.has(8)) await cursor.fill(8);
+    const nBytes = cursor.length();
+    if (!cursor.has(nBytes)) await cursor.fill(nBytes);
+    texts.push(nBytes === 0 ? '' : cursor.text(nBytes, () => `${key}[${i}]`));
+  }
+  return texts;
+}
+
+async function readNumbers(cursor: Cursor, type: number, length: number, key: string, origin: string) {
+  const list = NUMBER_LISTS[type];
+  if (!list) throw new FormatError(`${origin}: ${key} has the unknown type ${type}; the file is corrupt`);
+  await cursor.fill(length * list.itemBytes);
+  const numbers = list.read(cursor.take(length * list.itemBytes).slice().buffer);
+  const other = type === BOOL ? Array.prototype.find.call(numbers, (byte) => byte > 1) : undefined;
+  if (other !== undefined) throw new FormatError(`${origin}: ${key} is ${other}; wanted a flag of 0 or 1`);
+  return numbers;
+}
+
+interface Listing {
+  readonly name: string;
+  readonly type: string;
+  /** Slowest dimension first. */
+  readonly shape: readonly number[];
+  /** Bytes from the beginning of the weights. */
+  readonly offset: bigint;
+}
+
+async function readListing(cursor: Cursor, origin: string): Promise<Listing> {
+  const name = await readText(cursor, () => 'the name of a tensor');
+  await cursor.fill(4);
+  const nDimensions = cursor.u32();
+  if (nDimensions > MAX_DIMENSIONS) {
+    throw new FormatError(`${origin}: tensor ${name} has ${nDimensions} dimensions; the file is corrupt`);
+  }
+  await cursor.fill(8 * nDimensions + 12);
+  const shape = Array.from({ length: nDimensions }, () => cursor.length()).reverse();
+  const type = cursor.u32();
+  const typeName = (GGML_TYPES[type] ?? '-').replace('-', `number ${type}`);
+  return { name, type: typeName, shape, offset: cursor.u64() };
+}
 
 function checkedAlignment(metadata: Record<string, unknown>, origin: string): number {
   const alignment = metadata['general.alignment'] ?? 32;
-  if (
-    typeof alignment !== 'number' ||
-    !Number.isInteger(Math.log2(alignment)) ||
-    alignment < 1 ||
-    alignment > 2 ** 20
-  ) {
-    throw new FormatError(`${origin}: general.alignment is ${alignment}; wanted a power of two up to ${2 ** 20}`);
-  }
-  return alignment;
+  const isPower = typeof alignment === 'number' && alignment >= 1 && Number.isInteger(Math.log2(alignment));
+  if (isPower && alignment <= 2 ** 20) return alignment;
+  throw new FormatError(
+    `${origin}: general.alignment is ${describe(alignment)}; wanted a power of two up to ${2 ** 20}`,
+  );
 }
 
 function refuseSplit(metadata: Record<string, unknown>, origin: string): void {
@@ -115,57 +204,4 @@ function refuseSplit(metadata: Record<string, unknown>, origin: string): void {
     `${origin}: one of ${count} files of a split model; merge them first: ` +
       'llama-gguf-split --merge <first file> <merged file>',
   );
-}
-
-/**
- * The pairs that the library read, proved complete: written again they take `nBytes`, as in the file. That fails for a
- * key that comes twice (the library keeps one), for text that is not UTF-8, and for a text at the end of the library's
- * buffer, which it silently cuts.
- */
-function checkedMetadata(typed: GGUFTypedMetadata, nBytes: number, origin: string): Record<string, unknown> {
-  const { version: _version, tensor_count: _tensors, kv_count: _keys, ...pairs } = typed;
-  const metadata: Record<string, unknown> = {};
-  let [measured, nEmpty] = [0, 0];
-  for (const [key, { value, type, subType }] of Object.entries(pairs)) {
-    if (subType === GGUFValueType.ARRAY) throw new FormatError(`${origin}: ${key} is a list of lists; wanted a list`);
-    const values = Array.isArray(value) ? value : [value];
-    measured += storedBytes(GGUFValueType.STRING, key) + 4 + (Array.isArray(value) ? 12 : 0);
-    for (const item of values) measured += storedBytes(subType ?? type, item);
-    if (subType === GGUFValueType.STRING) nEmpty += values.filter((item) => item === '').length;
-    metadata[key] = Array.isArray(value) ? value.map(plain) : plain(value);
-  }
-  if (measured === nBytes) return metadata;
-  // A byte order mark is a token of Llama 2, and the library's decoder drops it: an empty text three bytes short.
-  if (nEmpty > 0 && measured + 3 * nEmpty === nBytes) return withByteOrderMarks(metadata);
-  throw new FormatError(
-    `${origin}: metadata takes ${nBytes} bytes, but what it says takes ${measured}; ` +
-      'a key comes twice or a text is not UTF-8, convert the model again',
-  );
-}
-
-const SCALAR_BYTES: Partial<Record<GGUFValueType, number>> = {
-  [GGUFValueType.UINT8]: 1,
-  [GGUFValueType.INT8]: 1,
-  [GGUFValueType.UINT16]: 2,
-  [GGUFValueType.INT16]: 2,
-  [GGUFValueType.UINT32]: 4,
-  [GGUFValueType.INT32]: 4,
-  [GGUFValueType.FLOAT32]: 4,
-  [GGUFValueType.BOOL]: 1,
-  [GGUFValueType.UINT64]: 8,
-  [GGUFValueType.INT64]: 8,
-  [GGUFValueType.FLOAT64]: 8,
-};
-
-const plain = (value: unknown) => (typeof value === 'bigint' ? Number(value) : value);
-
-const utf8 = new TextEncoder();
-
-const storedBytes = (type: GGUFValueType, value: unknown): number =>
-  SCALAR_BYTES[type] ?? 8 + utf8.encode(String(value)).length;
-
-function withByteOrderMarks(metadata: Record<string, unknown>): Record<string, unknown> {
-  const restore = (value: unknown) =>
-    Array.isArray(value) ? value.map((item) => (item === '' ? '\ufeff' : item)) : value;
-  return Object.fromEntries(Object.entries(metadata).map(([key, value]) => [key, restore(value)]));
 }

@@ -4,7 +4,7 @@ import { FormatError, UnsupportedError } from '../errors.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
 import type { TensorEntry } from './checkpoint.ts';
 import type { Gguf } from './gguf.ts';
-import { type Fields, fieldsOf } from './record.ts';
+import { describe, type Fields, fieldsOf, isList } from './record.ts';
 import type { Source } from './source.ts';
 
 /** `llama` is Llama 1 to 3 and Mistral alike. */
@@ -42,9 +42,8 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
     slidingWindow: slidingWindow === 0 ? undefined : slidingWindow,
     tieWordEmbeddings: !gguf.tensors.some(({ name }) => name === 'output.weight'),
   };
-  validateConfig(config, origin);
   checkFactors(config, origin);
-  return config;
+  return validateConfig(config, origin);
 }
 
 type Key = (name: string) => string;
@@ -53,13 +52,14 @@ function architectureOf(fields: Fields, origin: string): (typeof ARCHITECTURES)[
   const name = fields.string('general.architecture');
   const arch = ARCHITECTURES.find((supported) => supported === name);
   if (arch) return arch;
-  throw new UnsupportedError(`${origin}: architecture ${name}; supported: ${ARCHITECTURES.join(', ')}`);
+  throw new UnsupportedError(`${origin}: architecture ${describe(name)}; supported: ${ARCHITECTURES.join(', ')}`);
 }
 
 /** What llama.cpp can express and this forward pass does not compute. */
 function refuseVariants(fields: Fields, key: Key, origin: string): void {
   const nExperts = fields.number(key('expert_count'), 0);
-  if (nExperts > 0) throw new UnsupportedError(`${origin}: a mixture of ${nExperts} experts; supported: dense models`);
+  if (nExperts !== 0)
+    throw new UnsupportedError(`${origin}: a mixture of ${nExperts} experts; supported: dense models`);
   if (fields.get(key('attention.sliding_window_pattern')) !== undefined) {
     throw new UnsupportedError(`${origin}: layers with and without sliding window are mixed; wanted all layers alike`);
   }
@@ -68,12 +68,13 @@ function refuseVariants(fields: Fields, key: Key, origin: string): void {
 /** A number that may also be listed layer by layer, if all layers agree. */
 function sameInAllLayers(fields: Fields, key: string, origin: string, fallback?: number): number {
   const value = fields.get(key);
-  if (!Array.isArray(value)) return fields.number(key, fallback);
-  if (value.length === 0 || typeof value[0] !== 'number') throw fields.fault(key, 'a number, or one for each layer');
-  if (value.some((item) => item !== value[0])) {
+  if (!isList(value)) return fields.number(key, fallback);
+  const [first, ...others] = new Set(Array.from(value));
+  if (typeof first !== 'number') throw fields.fault(key, 'a number, or one for each layer');
+  if (others.length > 0) {
     throw new UnsupportedError(`${origin}: ${key} differs from layer to layer; wanted all layers alike`);
   }
-  return value[0];
+  return first;
 }
 
 function headDimOf(fields: Fields, key: Key, origin: string, fallback: number): number {
@@ -94,7 +95,7 @@ function headDimOf(fields: Fields, key: Key, origin: string, fallback: number): 
 /** Rows of the embedding, since padded vocabularies have more rows than tokens. */
 function vocabSizeOf({ metadata, tensors }: Gguf, origin: string): number {
   const tokens = metadata['tokenizer.ggml.tokens'];
-  const nTokens = Array.isArray(tokens) ? tokens.length : 0;
+  const nTokens = isList(tokens) ? tokens.length : 0;
   const nRows = tensors.find(({ name }) => name === 'token_embd.weight')?.rows ?? nTokens;
   if (nTokens <= nRows) return nRows;
   throw new FormatError(`${origin}: the vocabulary has ${nTokens} tokens, but token_embd.weight only ${nRows} rows`);
@@ -130,7 +131,7 @@ function namedScalingOf(
   const ropeType = fields.string(key('rope.scaling.type'), olderFactor === 1 ? 'none' : 'linear');
   if (ropeType === 'none') return undefined;
   if (ropeType !== 'linear' && ropeType !== 'yarn') {
-    throw new UnsupportedError(`${origin}: rope.scaling.type ${ropeType}; supported: none, linear, yarn`);
+    throw new UnsupportedError(`${origin}: rope.scaling.type ${describe(ropeType)}; supported: none, linear, yarn`);
   }
   const factor = fields.positive(key('rope.scaling.factor'), olderFactor);
   if (ropeType === 'linear') return { ropeType, factor };
@@ -159,8 +160,8 @@ function yarnOptions(fields: Fields, key: Key, factor: number) {
 function checkFactors({ ropeScaling, headDim }: ModelConfig, origin: string): void {
   if (ropeScaling?.ropeType !== 'factors') return;
   const { factors } = ropeScaling;
-  if (factors.length !== headDim / 2 || !factors.every((factor) => Number.isFinite(factor) && factor > 0)) {
-    throw new FormatError(`${origin}: ${ROPE_FACTORS} has ${factors.length} numbers; wanted ${headDim / 2} above 0`);
+  if (factors.length !== headDim / 2) {
+    throw new FormatError(`${origin}: ${ROPE_FACTORS} has ${factors.length} numbers; wanted ${headDim / 2}`);
   }
 }
 

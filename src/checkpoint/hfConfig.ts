@@ -160,7 +160,9 @@ function dualChunkOf(fields: Fields, origin: string): ModelConfig['dualChunkAtte
   const chunkSize = dualChunk.number('chunk_size');
   const localSize = dualChunk.number('local_size');
   const originalMaxPositionEmbeddings = dualChunk.number('original_max_position_embeddings', 0);
-  const isWhole = [chunkSize, localSize, originalMaxPositionEmbeddings].every((n) => Number.isSafeInteger(n) && n >= 0);
+  const isWhole = [chunkSize, localSize, originalMaxPositionEmbeddings].every(
+    (n) => Number.isInteger(n) && n >= 0 && n < 2 ** 29,
+  );
   if (isWhole && localSize < chunkSize) return { chunkSize, localSize, originalMaxPositionEmbeddings };
   throw new FormatError(
     `${where}: chunk_size ${chunkSize}, local_size ${localSize}, original_max_position_embeddings ` +

@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -56,6 +57,11 @@ async function write(files: Record<string, string | Uint8Array | undefined>): Pr
   return folder;
 }
 
+async function writeGguf(overrides: Parameters<typeof tinyLlama>[0]): Promise<string> {
+  await writeFile(join(folder, 'model.gguf'), ggufBytes(tinyLlama(overrides)));
+  return join(folder, 'model.gguf');
+}
+
 describe('openCheckpoint', () => {
   it('opens a folder', async () => {
     const checkpoint = await openCheckpoint(await write(whole));
@@ -100,6 +106,81 @@ describe('openCheckpoint', () => {
     await checkpoint.close();
   });
 
+  it('takes names of special tokens from special_tokens_map.json where the tokenizer’s config has none', async () => {
+    const checkpoint = await openCheckpoint(
+      await write({
+        ...whole,
+        'tokenizer_config.json': '{"bos_token":null,"eos_token":"<end>"}',
+        'special_tokens_map.json': '{"bos_token":{"content":"<s>"},"eos_token":"</s>","pad_token":"<pad>"}',
+      }),
+    );
+    const named = { bos_token: { content: '<s>' }, eos_token: '<end>', pad_token: '<pad>' };
+    expect(checkpoint.tokenizerConfig).toEqual(named);
+    await checkpoint.close();
+  });
+
+  it('takes tokens that tokenizer.json lacks from added_tokens.json', async () => {
+    const listed = { id: 5, content: '<a>', special: true };
+    const checkpoint = await openCheckpoint(
+      await write({
+        ...whole,
+        'tokenizer.json': JSON.stringify({ added_tokens: [listed], model: { vocab: { b: 1 } } }),
+        'added_tokens.json': '{"<a>":5,"b":1,"<pad>":6,"<note>":7}',
+        'special_tokens_map.json': '{"pad_token":"<pad>"}',
+      }),
+    );
+    expect(checkpoint.tokenizerJson.added_tokens).toEqual([
+      listed,
+      { id: 6, content: '<pad>', special: true, normalized: false },
+      { id: 7, content: '<note>', special: false, normalized: false },
+    ]);
+    await checkpoint.close();
+  });
+
+  it('reads files that an editor of Windows saved', async () => {
+    const utf16 = (text: string) => new Uint8Array(Uint16Array.from(`\ufeff${text}`, (c) => c.charCodeAt(0)).buffer);
+    const checkpoint = await openCheckpoint(
+      await write({
+        ...whole,
+        'config.json': utf16(whole['config.json']),
+        'tokenizer_config.json': '\ufeff{"bos_token":"é"}',
+        'chat_template.jinja': utf16('{{ messages }}'),
+      }),
+    );
+    expect(checkpoint.tokenizerConfig).toEqual({ bos_token: 'é', chat_template: '{{ messages }}' });
+    await checkpoint.close();
+  });
+
+  it('says what sampling the makers recommend', async () => {
+    const generation = '{"do_sample":true,"temperature":0.6,"top_k":-1,"top_p":0.95,"min_p":null}';
+    const checkpoint = await openCheckpoint(await write({ ...whole, 'generation_config.json': generation }));
+    expect(checkpoint.sampling).toEqual({ temperature: 0.6, topK: 0, topP: 0.95 });
+    await checkpoint.close();
+    await write({ 'generation_config.json': '{"do_sample":false,"temperature":0.6}' });
+    const greedy = await openCheckpoint(folder);
+    expect(greedy.sampling).toEqual({ temperature: 0 });
+    await greedy.close();
+    const gguf = await openCheckpoint(await writeGguf({ 'general.sampling.temp': 0.5, 'general.sampling.top_k': 20 }));
+    expect(gguf.sampling).toEqual({ temperature: 0.5, topK: 20 });
+    await gguf.close();
+    await write({ 'generation_config.json': '{"top_p":1.5}' });
+    await expect(openCheckpoint(folder)).rejects.toThrow('top_p is 1.5; wanted a number from 0 to 1');
+    await expect(writeGguf({ 'general.sampling.top_k': 0.5 }).then(openCheckpoint)).rejects.toThrow('a whole number');
+  });
+
+  it.each(['tokenizer_config.json', 'config.json', 'model.safetensors'])(
+    'refuses a %s that leads elsewhere',
+    async (name) => {
+      await write({ ...whole, 'tokenizer_config.json': '{}' });
+      execFileSync('mkfifo', [join(folder, 'pipe')]);
+      for (const target of [join(folder, 'pipe'), '/dev/zero', folder]) {
+        await rm(join(folder, name));
+        await symlink(target, join(folder, name));
+        await expect(openCheckpoint(folder)).rejects.toThrow(`${name}: not a regular file`);
+      }
+    },
+  );
+
   it('opens a GGUF file, and a folder that has one and no safetensors', async () => {
     await write({ 'model.gguf': ggufBytes(tinyLlama()) });
     for (const path of [join(folder, 'model.gguf'), folder]) {
@@ -137,7 +218,17 @@ describe('openCheckpoint', () => {
     ['a config that is no JSON', { ...whole, 'config.json': '{' }, 'config.json: not valid JSON'],
     ['a config that is no object', { ...whole, 'config.json': '3' }, 'holds 3; wanted a JSON object'],
     ['a config that is not UTF-8', { ...whole, 'config.json': Uint8Array.of(0x22, 0xff, 0x22) }, 'not valid UTF-8'],
-    ['weights that are none', { ...whole, 'model.safetensors': 'version https://git-lfs' }, 'claims a header'],
+    ['weights that are a pointer', { ...whole, 'model.safetensors': 'version https://git-lfs' }, 'git lfs pull'],
+    ['a tokenizer that is one', { ...whole, 'tokenizer.json': 'version https://git-lfs' }, 'git lfs pull'],
+    ['a page in place of a config', { ...whole, 'config.json': '<!doctype html>' }, 'the download asked for a login?'],
+    ['weights that are none', { ...whole, 'model.safetensors': 'x'.repeat(100) }, 'claims a header'],
+    ['lists in lists', { ...whole, 'tokenizer.json': `{"x":${'['.repeat(1e6)}` }, 'lists in lists'],
+    [
+      'millions of values',
+      { ...whole, 'tokenizer.json': `{"x":[${'0,'.repeat(4e6)}0]}` },
+      '4000002 values and 1 keys; wanted at most 3000000',
+    ],
+    ['millions of keys', { ...whole, 'tokenizer.json': `{${'"a":0,'.repeat(7e5)}"b":0}` }, '700001 keys; wanted'],
     ['an index without a map', { ...indexed({}), 'model.safetensors.index.json': '{}' }, 'weight_map is missing'],
     ['an index that leads out', indexed({ x: '../a.safetensors' }), '"../a.safetensors"; wanted the plain name'],
     ['an index that leads away', indexed({ x: '/etc/a.safetensors' }), 'wanted the plain name'],

@@ -4,12 +4,15 @@ import { join } from 'node:path';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { ggufTokenizer } from '../tokenizer/ggufTokenizer.ts';
 import type { Checkpoint, TensorEntry } from './checkpoint.ts';
+import { folderTokenizer } from './folderTokenizer.ts';
 import { readGguf } from './gguf.ts';
 import { ggufConfig, ggufTensors } from './ggufConfig.ts';
 import { hfConfig } from './hfConfig.ts';
-import { describe, isRecord, type JsonRecord, parseRecord } from './record.ts';
+import { decodeText, describe, isRecord, type JsonRecord, parseRecord } from './record.ts';
 import { readSafetensors } from './safetensors.ts';
+import { ggufSampling, hfSampling } from './sampling.ts';
 import { openFile, type Source } from './source.ts';
+import { standIn } from './standIn.ts';
 
 /** Bytes. The largest tokenizers have some 30 MB, other files far less; hostile JSON takes sixty times its size. */
 const MAX_TOKENIZER_BYTES = 48 * 2 ** 20;
@@ -58,7 +61,8 @@ async function readGgufFile(path: string, open: Open) {
   const gguf = await readGguf(source);
   const config = await ggufConfig(gguf, source);
   const tensors = ggufTensors(gguf, config, source);
-  return { format: 'GGUF' as const, config, tensors, ...ggufTokenizer(gguf.metadata) };
+  const sampling = ggufSampling(gguf.metadata, path);
+  return { format: 'GGUF' as const, config, tensors, ...ggufTokenizer(gguf.metadata), sampling };
 }
 
 async function readFolder(folder: string, open: Open) {
@@ -75,9 +79,22 @@ async function readFolder(folder: string, open: Open) {
   const configJson = await readJson(configPath);
   const config = hfConfig(configJson, configPath);
   const tensors = await readShards(folder, shards, open);
-  const tokenizerJson = await readJson(join(folder, 'tokenizer.json'), MAX_TOKENIZER_BYTES);
-  const tokenizerConfig = await tokenizerConfigOf(folder, names, configJson);
-  return { format: 'safetensors' as const, config, tensors, tokenizerJson, tokenizerConfig };
+  const optional = async (name: string): Promise<JsonRecord> =>
+    names.includes(name) ? readJson(join(folder, name)) : {};
+  const generationConfig = await optional('generation_config.json');
+  const template = names.includes('chat_template.jinja')
+    ? await readText(join(folder, 'chat_template.jinja'))
+    : undefined;
+  const tokenizer = folderTokenizer({
+    tokenizerJson: await readJson(join(folder, 'tokenizer.json'), MAX_TOKENIZER_BYTES),
+    tokenizerConfig: await optional('tokenizer_config.json'),
+    specialTokensMap: await optional('special_tokens_map.json'),
+    addedTokens: await optional('added_tokens.json'),
+    ...(template !== undefined && { template }),
+    eosTokenId: generationConfig.eos_token_id ?? configJson.eos_token_id,
+  });
+  const sampling = hfSampling(generationConfig, join(folder, 'generation_config.json'));
+  return { format: 'safetensors' as const, config, tensors, ...tokenizer, sampling };
 }
 
 /** The GGUF file of a folder without safetensors. */
@@ -133,28 +150,26 @@ async function readShards(folder: string, shards: Map<string, string[]>, open: O
   return entries;
 }
 
-/** `tokenizer_config.json` with what newer folders keep beside it: the chat template, and the ids that end a reply. */
-async function tokenizerConfigOf(folder: string, names: string[], configJson: JsonRecord): Promise<JsonRecord> {
-  const optional = async (name: string): Promise<JsonRecord> =>
-    names.includes(name) ? readJson(join(folder, name)) : {};
-  const tokenizerConfig = await optional('tokenizer_config.json');
-  const generationConfig = await optional('generation_config.json');
-  if (names.includes('chat_template.jinja')) {
-    tokenizerConfig.chat_template = new TextDecoder().decode(await readSmall(join(folder, 'chat_template.jinja')));
-  }
-  const eos = generationConfig.eos_token_id ?? configJson.eos_token_id;
-  const ids = [eos].flat().filter((id) => Number.isSafeInteger(id));
-  return ids.length > 0 ? { ...tokenizerConfig, eos_token_ids: ids } : tokenizerConfig;
-}
-
 const readJson = async (path: string, maxBytes = MAX_JSON_BYTES): Promise<JsonRecord> =>
   parseRecord(await readSmall(path, maxBytes), path);
+
+async function readText(path: string): Promise<string> {
+  try {
+    return decodeText(await readSmall(path));
+  } catch (error) {
+    if (error instanceof FormatError) throw error;
+    throw new FormatError(`${path}: not valid UTF-8; download it again`, { cause: error });
+  }
+}
 
 async function readSmall(path: string, maxBytes = MAX_JSON_BYTES): Promise<Uint8Array> {
   const source = await openFile(path).catch(unreadable(path));
   try {
     if (source.size > maxBytes) throw new FormatError(`${path}: has ${source.size} bytes; wanted at most ${maxBytes}`);
-    return await source.read(0, source.size).catch(unreadable(path));
+    const bytes = await source.read(0, source.size).catch(unreadable(path));
+    const inPlace = standIn(bytes);
+    if (inPlace) throw new FormatError(`${path}: ${inPlace}`);
+    return bytes;
   } finally {
     await source.close();
   }
@@ -164,5 +179,6 @@ async function readSmall(path: string, maxBytes = MAX_JSON_BYTES): Promise<Uint8
 const unreadable =
   (path: string) =>
   (error: NodeJS.ErrnoException): never => {
+    if (error instanceof FormatError) throw error;
     throw new FormatError(`${path}: cannot be read (${error.code ?? error.message})`, { cause: error });
   };

@@ -36,8 +36,11 @@ describe('readSafetensors', () => {
     ['offsets that run backwards', { x: { ...x, data_offsets: [24, 0] } }, 'bytes 24 to 0'],
     ['offsets past the end', { x: { ...x, data_offsets: [16, 40] } }, 'truncated'],
     ['overlap', { x, y: { ...y, data_offsets: [16, 24] } }, 'x and y overlap'],
+    ['a hole at the end', { x }, 'has 32 bytes of data, but its tensors take 24'],
+    ['a hole at the beginning', { y }, 'has 32 bytes of data, but its tensors take 8'],
+    ['spaces before the header', ` ${JSON.stringify({ x, y })}`, 'does not begin with {'],
     ['a tensor that is no object', { x: 3 }, 'no dtype'],
-    ['a header that is no object', '[1]', 'a list of 1'],
+    ['a header that is no object', '[1]', 'does not begin with {'],
     ['a header that is no JSON', '{"x":', 'not valid JSON'],
   ])('refuses %s', async (_what, header, message) => {
     await expect(read(header)).rejects.toThrow(message);

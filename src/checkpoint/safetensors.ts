@@ -3,6 +3,7 @@ import { FormatError } from '../errors.ts';
 import type { TensorType } from '../tensorTypes.ts';
 import { fieldsOf, isRecord, parseRecord } from './record.ts';
 import type { Source } from './source.ts';
+import { STAND_IN_BYTES, standIn } from './standIn.ts';
 import { checkRanges, type StoredTensor, storedTensor } from './storedTensor.ts';
 
 /** A thousand layers take 2 MB. The format allows 100 MB, but hostile JSON takes sixty times its size to parse. */
@@ -13,15 +14,30 @@ const SUPPORTED_TYPES: TensorType[] = ['F32', 'F16', 'BF16'];
 /** Reads and checks the header. @throws FormatError, UnsupportedError */
 export async function readSafetensors(source: Source): Promise<StoredTensor[]> {
   const headerBytes = await checkedHeaderBytes(source);
-  const header = parseRecord(await source.read(8, headerBytes), source.name);
+  const headerText = await source.read(8, headerBytes);
+  // As the Rust library, which lets nothing stand before the record.
+  if (headerText[0] !== 0x7b) throw new FormatError(`${source.name}: its header does not begin with {; it is corrupt`);
+  const header = parseRecord(headerText, source.name);
   const tensors = Object.entries(header)
     .filter(([name]) => name !== '__metadata__')
     .map(([name, listing]) => tensorOf(source.name, name, listing, 8 + headerBytes));
   checkRanges(source, tensors);
+  refuseHoles(source, tensors, 8 + headerBytes);
   return tensors;
 }
 
+/** Ranges that do not overlap fill the data where their lengths add up to it. */
+function refuseHoles({ name, size }: Source, tensors: readonly StoredTensor[], dataOffset: number): void {
+  const total = tensors.reduce((sum, { nBytes }) => sum + nBytes, 0);
+  if (total === size - dataOffset) return;
+  throw new FormatError(
+    `${name}: has ${size - dataOffset} bytes of data, but its tensors take ${total}; it is corrupt, download it again`,
+  );
+}
+
 async function checkedHeaderBytes(source: Source): Promise<number> {
+  const inPlace = standIn(await source.read(0, Math.min(source.size, STAND_IN_BYTES)));
+  if (inPlace) throw new FormatError(`${source.name}: ${inPlace}`);
   if (source.size < 8) throw new FormatError(`${source.name}: has ${source.size} bytes; not a safetensors file`);
   const start = await source.read(0, 8);
   const headerBytes = Number(new DataView(start.buffer, start.byteOffset).getBigUint64(0, true));

@@ -1,5 +1,5 @@
 /** Bytes by range, wherever they are. A reader asks for what it needs; nothing holds a whole file. */
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { FormatError } from '../errors.ts';
 
 export interface Source {
@@ -15,8 +15,16 @@ export interface Source {
   close(): Promise<void>;
 }
 
-/** Opens a local file. @throws the system's error when it is missing or not readable. */
+/**
+ * Opens a local file.
+ * @throws the system's error when it is missing or not readable.
+ * @throws FormatError when it, or what it links to, is a pipe, a device or a folder, which might never end.
+ */
 export async function openFile(path: string): Promise<Source> {
+  // Opening a pipe would wait for a writer.
+  if (!(await stat(path)).isFile()) {
+    throw new FormatError(`${path}: not a regular file but a pipe, a device or a folder; wanted a file of the model`);
+  }
   const file = await open(path, 'r');
   const { size } = await file.stat();
   return {

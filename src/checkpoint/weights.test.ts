@@ -20,7 +20,16 @@ async function checkpointOf(file: ReturnType<typeof tinyLlama>): Promise<Checkpo
   const gguf = await readGguf(source);
   const config = await ggufConfig(gguf, source);
   const tensors = ggufTensors(gguf, config, source);
-  return { name: 'tiny', format: 'GGUF', config, tensors, tokenizerJson: {}, tokenizerConfig: {}, close: source.close };
+  return {
+    name: 'tiny',
+    format: 'GGUF',
+    config,
+    tensors,
+    tokenizerJson: {},
+    tokenizerConfig: {},
+    sampling: {},
+    close: source.close,
+  };
 }
 
 const tiny = (extra: GgufTensorBytes[] = []) => checkpointOf(tinyLlama({}, extra));
@@ -173,10 +182,20 @@ describe('loadWeights', () => {
     const { config, tensors, ...rest } = await tiny();
     const spare = tensors.get('model.norm.weight');
     if (!spare) throw new Error('the tiny llama has a norm');
-    const names = ['lm_head.weight', 'rope_freqs.weight', 'model.layers.0.self_attn.rotary_emb.inv_freq'];
+    const names = ['rope_freqs.weight', 'model.layers.0.self_attn.rotary_emb.inv_freq'];
     const more = new Map([...tensors, ...names.map((name) => [name, { ...spare, name }] as const)]);
     const { lmHead, embedTokens } = await loadWeights({ ...rest, config, tensors: more }, memoryBackend().backend, [0]);
     expect(lmHead.weight).toBe(embedTokens);
+  });
+
+  it('uses a head of its own that the file has, though its config calls it tied', async () => {
+    const head = indices(40).map((i) => i + 0.5);
+    const { config, tensors, ...rest } = await tiny([{ name: 'output.weight', shape: [8, 5], data: f32Bytes(head) }]);
+    const checkpoint = { ...rest, config: { ...config, tieWordEmbeddings: true }, tensors };
+    const { lmHead, embedTokens } = await loadWeights(checkpoint, memoryBackend().backend, [0]);
+    expect(numbersOf(lmHead.weight)).toEqual(head);
+    expect(numbersOf(embedTokens)).toEqual(indices(40));
+    expect(weightBytes(checkpoint).others).toBe(4 * (40 + 40 + 8));
   });
 });
 

@@ -70,7 +70,10 @@ function layerParts(config: ModelConfig): Partial<Record<keyof Layer, Part>> {
 
 const layerPrefix = (l: number) => `model.layers.${l}.`;
 
-/** The tensors a checkpoint must have. An optional bias is expected in every layer when the first layer has it. */
+/**
+ * The tensors a checkpoint must have. An optional bias is expected in every layer when the first layer has it. A head
+ * of its own is used where the file has one, whatever its config says of tying, as in transformers 5.
+ */
 export function expectedTensors({ config, tensors }: Pick<Checkpoint, 'config' | 'tensors'>): ExpectedTensor[] {
   const { vocabSize, hiddenSize, numHiddenLayers, tieWordEmbeddings } = config;
   const parts = Object.values(layerParts(config));
@@ -84,22 +87,21 @@ export function expectedTensors({ config, tensors }: Pick<Checkpoint, 'config' |
     { name: 'model.embed_tokens.weight', rows: vocabSize, cols: hiddenSize },
     ...Array.from({ length: numHiddenLayers }, (_, l) => tensorsOf(l)).flat(),
     { name: 'model.norm.weight', rows: 1, cols: hiddenSize },
-    ...(tieWordEmbeddings ? [] : [{ name: 'lm_head.weight', rows: vocabSize, cols: hiddenSize }]),
+    ...(tieWordEmbeddings && !tensors.has('lm_head.weight')
+      ? []
+      : [{ name: 'lm_head.weight', rows: vocabSize, cols: hiddenSize }]),
   ];
 }
 
-/** Tensors that files carry and no forward pass needs: RoPE's frequencies, and the second copy of a tied head. */
-const isSpare = (name: string, { tieWordEmbeddings }: ModelConfig) =>
-  name.endsWith('rotary_emb.inv_freq') ||
-  name === 'rope_freqs.weight' ||
-  (tieWordEmbeddings && name === 'lm_head.weight');
+/** RoPE's frequencies, which files carry and no forward pass needs. */
+const isSpare = (name: string) => name.endsWith('rotary_emb.inv_freq') || name === 'rope_freqs.weight';
 
 /** Entries of all expected tensors. @throws FormatError, UnsupportedError when the file's tensors are others. */
 function checkedEntries({ name: origin, config, tensors }: Checkpoint): (TensorEntry & { layer?: number })[] {
   const expected = expectedTensors({ config, tensors });
   const names = new Set(expected.map(({ name }) => name));
   for (const name of tensors.keys()) {
-    if (!names.has(name) && !isSpare(name, config)) {
+    if (!names.has(name) && !isSpare(name)) {
       throw new UnsupportedError(
         `${origin}: tensor ${name} is not part of a ${config.modelType} model as this library computes it`,
       );
@@ -215,7 +217,7 @@ function assemble(config: ModelConfig, loaded: ReadonlyMap<string, Tensor>): Wei
     embedTokens,
     layers: Array.from({ length: config.numHiddenLayers }, (_, l) => layer(l)),
     norm: weight('model.norm'),
-    lmHead: config.tieWordEmbeddings ? { weight: embedTokens } : linear('lm_head'),
+    lmHead: loaded.has('lm_head.weight') ? linear('lm_head') : { weight: embedTokens },
   };
 }
 

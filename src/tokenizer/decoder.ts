@@ -45,7 +45,7 @@ export function makeDecoder({ model, added_tokens, decoder }: TokenizerJson, ori
   const tokenBytes = isByteLevel ? byteLevelBytes : sentencePieceBytes;
   const addedBytes = isByteLevel ? (content: string) => utf8.encode(content) : sentencePieceBytes;
 
-  const vocab = new Map(Object.entries(model.vocab).map(([token, id]) => [id, token]));
+  const vocab = new Map(Array.from(model.vocab, ([token, id]) => [id, token]));
   const added = new Map(added_tokens.map((token) => [token.id, token]));
 
   function bytesOf(id: number): Uint8Array {

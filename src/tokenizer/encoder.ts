@@ -4,10 +4,16 @@
  * a space, so where no token of the vocabulary holds the two either, both sides have the same ids apart as together.
  */
 import type { Tokenizer as Library } from '@huggingface/tokenizers';
-import type { AddedToken, TokenizerJson } from './tokenizerJson.ts';
+import { FormatError, UnsupportedError } from '../errors.ts';
+import { bounded } from './bounded.ts';
+import { tokensBefore } from './postProcessor.ts';
+import type { AddedToken, Component, TokenizerJson } from './tokenizerJson.ts';
 
 export interface EncodeOptions {
-  /** Adds the tokens the model wants around a text, usually one BOS. Default true. */
+  /**
+   * Adds the tokens the model wants in front of a text, usually one BOS. Default true. What it wants behind one, such
+   * as EOS, is never added: the text is to be continued.
+   */
   addSpecialTokens?: boolean;
   /** Reads `<|im_end|>` and its like as those tokens, default true. With false they are only characters. */
   allowSpecial?: boolean;
@@ -37,17 +43,56 @@ const CHARACTERS_PER_TOKEN = 6;
 /** Where no cut is safe, as in a script without spaces, a cut changes tokens near it, and this many are not believed. */
 const UNSETTLED_TOKENS = 256;
 
-export function makeEncoder(json: TokenizerJson, library: Library, bytesOf: (id: number) => Uint8Array): Encoder {
-  const { normalizer, pre_tokenizer, model } = library;
-  const normalize = (text: string) => normalizer?.normalize(text) ?? text;
+/** Time to encode a text: many times what a slow machine takes, but not for ever. */
+const BASE_MILLISECONDS = 2000;
+const MILLISECONDS_PER_CHARACTER = 0.02;
+
+/** A text that a normaliser makes so many times as long, and this much longer, is an attack on the memory. */
+const MAX_GROWTH = 32;
+const FREE_GROWTH = 2 ** 16;
+
+export interface EncoderParts {
+  json: TokenizerJson;
+  library: Library;
+  /** Bytes of a token. */
+  bytesOf: (id: number) => Uint8Array;
+  /** Regular expressions that are known to end soon on any text. */
+  safeRegexes: ReadonlySet<string>;
+  /** For messages: the checkpoint. */
+  origin: string;
+}
+
+export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: EncoderParts): Encoder {
+  const { pre_tokenizer, model } = library;
+  const hasStrangeRegex = [json.normalizer, json.pre_tokenizer].some((part) =>
+    regexesOf(part).some((regex) => !safeRegexes.has(regex)),
+  );
+  const inTime = <T>(nCharacters: number, work: () => T): T => {
+    try {
+      if (!hasStrangeRegex) return work();
+      const limit = BASE_MILLISECONDS + MILLISECONDS_PER_CHARACTER * nCharacters;
+      return bounded(work, limit, `${origin}: a regular expression of tokenizer.json on ${nCharacters} characters`);
+    } catch (error) {
+      if (error instanceof FormatError || error instanceof UnsupportedError) throw error;
+      const reason = (error as Error).message;
+      throw new UnsupportedError(`${origin}: the tokenizer cannot read the text: ${reason}`, { cause: error });
+    }
+  };
+  const normalize = makeNormalizer(library, origin);
   const added = json.added_tokens;
   const splitGiven = makeSplitter(added.filter((token) => !token.normalized));
-  const splitNormalized = makeSplitter(
-    added.filter((token) => token.normalized).map((token) => ({ ...token, content: normalize(token.content) })),
+  const normalized = added.filter((token) => token.normalized);
+  const splitNormalized = inTime(
+    normalized.reduce((sum, { content }) => sum + content.length, 0),
+    () => makeSplitter(normalized.map((token) => ({ ...token, content: normalize(token.content) }))),
   );
   const special = anyOf(added.filter((token) => token.special).map((token) => token.content));
   const canCut = !joinsWords(json, bytesOf);
-  const around = surroundings(library);
+  const before = tokensBefore(json.post_processor, origin).map((token) => {
+    const id = model?.tokens_to_ids.get(token);
+    if (id !== undefined) return id;
+    throw new FormatError(`${origin}: post_processor adds ${JSON.stringify(token)}, which is not in the vocabulary`);
+  });
 
   function idOf(token: string): number[] {
     const id = model?.tokens_to_ids.get(token) ?? model?.unk_token_id;
@@ -69,19 +114,20 @@ export function makeEncoder(json: TokenizerJson, library: Library, bytesOf: (id:
   }
 
   function encode(text: string, { addSpecialTokens = true, allowSpecial = true }: EncodeOptions = {}): number[] {
-    const ids = splitGiven(allowSpecial ? text.toWellFormed() : asLiteral(text)).flatMap((part, i) =>
-      typeof part === 'string' ? encodePlain(part, i === 0) : [part.id],
+    const ids = inTime(text.length, () =>
+      splitGiven(allowSpecial ? text.toWellFormed() : asLiteral(text)).flatMap((part, i) =>
+        typeof part === 'string' ? encodePlain(part, i === 0) : [part.id],
+      ),
     );
-    return addSpecialTokens ? [...around.before.flatMap(idOf), ...ids, ...around.after.flatMap(idOf)] : ids;
+    return addSpecialTokens ? [...before, ...ids] : ids;
   }
 
   function encodePrefix(text: string, nTokens: number, options: EncodeOptions = {}): Prefix {
-    const nAfter = options.addSpecialTokens === false ? 0 : around.after.length;
     for (let nCharacters = nTokens * CHARACTERS_PER_TOKEN + 64; nCharacters < text.length; nCharacters *= 2) {
       const wordEnd = canCut ? lastWordEnd(text, nCharacters) : 0;
       const isSafe = wordEnd > nCharacters / 2;
       const ids = encode(text.slice(0, isSafe ? wordEnd : nCharacters), options);
-      const nSettled = ids.length - nAfter - (isSafe ? 0 : UNSETTLED_TOKENS);
+      const nSettled = ids.length - (isSafe ? 0 : UNSETTLED_TOKENS);
       if (nSettled >= nTokens) return { ids: ids.slice(0, nTokens), complete: false };
     }
     const ids = encode(text, options);
@@ -93,6 +139,30 @@ export function makeEncoder(json: TokenizerJson, library: Library, bytesOf: (id:
   }
 
   return { encode, encodePrefix, asLiteral };
+}
+
+/** Sources of all regular expressions in a part of the tokenizer. */
+function regexesOf(part: Component | null): string[] {
+  return Object.entries(part ?? {}).flatMap(([key, value]) => {
+    if (key === 'Regex') return [String(value)];
+    return typeof value === 'object' && value !== null ? regexesOf(value as Component) : [];
+  });
+}
+
+/** Applies the parts of a normaliser one by one, so that a text that each of them doubles is noticed in time. */
+function makeNormalizer({ normalizer }: Library, origin: string): (text: string) => string {
+  const parts =
+    normalizer && 'normalizers' in normalizer ? (normalizer.normalizers as (typeof normalizer)[]) : [normalizer];
+  return (text) => {
+    const limit = MAX_GROWTH * text.length + FREE_GROWTH;
+    return parts.reduce((before, part) => {
+      const after = part?.normalize(before) ?? before;
+      if (after.length <= limit) return after;
+      throw new UnsupportedError(
+        `${origin}: the normalizer makes ${after.length} characters of ${text.length}; wanted at most ${limit}`,
+      );
+    }, text);
+  };
 }
 
 /** Cuts a text into the added tokens in it, longest first where two begin alike, and the strings between. */
@@ -119,14 +189,6 @@ function anyOf(strings: readonly string[]): RegExp {
   return new RegExp(escaped.join('|') || '(?!)', 'g');
 }
 
-/** Tokens the post-processor puts before and after a text. */
-function surroundings({ post_processor }: Library): { before: string[]; after: string[] } {
-  const body = 'body';
-  const tokens = post_processor?.post_process([body], null, true).tokens ?? [body];
-  const at = tokens.indexOf(body);
-  return { before: tokens.slice(0, at), after: tokens.slice(at + 1) };
-}
-
 /** Whether some token reaches over the space after a letter, so that words cannot be encoded one by one. */
 function joinsWords({ model, added_tokens }: TokenizerJson, bytesOf: (id: number) => Uint8Array): boolean {
   const utf8 = new TextDecoder();
@@ -134,7 +196,7 @@ function joinsWords({ model, added_tokens }: TokenizerJson, bytesOf: (id: number
   const joins = (text: string) => /[\p{L}\ufffd] /u.test(text);
   return (
     added_tokens.some((token) => token.rstrip || joins(token.content)) ||
-    Object.entries(model.vocab).some(([token, id]) => /.[Ġ▁]/u.test(token) && joins(utf8.decode(bytesOf(id))))
+    Array.from(model.vocab).some(([token, id]) => /.[Ġ▁]/u.test(token) && joins(utf8.decode(bytesOf(id))))
   );
 }
 

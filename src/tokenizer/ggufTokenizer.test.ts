@@ -41,7 +41,8 @@ describe('what is added to a text', () => {
     ['BOS, for that of Llama 3', changed(byteLevel, { pre: 'llama-bpe' }), [3, 2]],
     ['BOS, for that of Mistral Nemo', changed(byteLevel, { pre: 'tekken' }), [3, 2]],
     ['no BOS that is not named', changed(byteLevel, { pre: 'tekken', bos_token_id: undefined }), [2]],
-    ['what the file asks for', changed(byteLevel, { add_bos_token: true, add_eos_token: true }), [3, 2, 4]],
+    ['BOS where the file asks for it', changed(byteLevel, { add_bos_token: true }), [3, 2]],
+    ['no EOS behind a text to be continued', changed(byteLevel, { add_bos_token: true, add_eos_token: true }), [3, 2]],
     ['BOS and a space, for SentencePiece', sentencePiece, [1, 3, 7]],
     ['no space when the file says so', changed(sentencePiece, { add_space_prefix: false }), [1, 7]],
   ])('%s', (_name, metadata, ids) => {
@@ -82,6 +83,21 @@ describe('the vocabulary', () => {
 
   it('ends on the turn tokens it names', () => {
     expect(open(changed(byteLevel, { eot_token_id: 5 })).eosTokens).toEqual(new Set([4, 5]));
+  });
+
+  it('ends on well-known names, whatever type the file gives them', () => {
+    const tokens = ['a', 'b', 'ab', '<|end|>', '</s>', '<end_of_turn>'];
+    const tokenizer = open(changed(byteLevel, { tokens, token_type: Array(6).fill(NORMAL), eos_token_id: undefined }));
+    expect(tokenizer.eosTokens).toEqual(new Set([3, 4, 5]));
+  });
+
+  it('leaves out a byte order mark in front of the chat template', () => {
+    expect(open({ ...byteLevel, 'tokenizer.chat_template': '\ufeffhi' }).chatTemplate).toBe('hi');
+  });
+
+  it('takes numbers from typed arrays, as the reader gives them', () => {
+    const types = Int32Array.from(byteLevel['tokenizer.ggml.token_type']);
+    expect(open(changed(byteLevel, { token_type: types })).encode('ab</s>')).toEqual([2, 4]);
   });
 
   it('carries the chat template', () => {

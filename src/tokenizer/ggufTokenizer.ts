@@ -4,7 +4,8 @@
  * families' own tokenizer.json.
  */
 import { FormatError, UnsupportedError } from '../errors.ts';
-import { type Component, GPT2_WORDS, isolate, sequence } from './tokenizerJson.ts';
+import { mergesByScore } from './mergesByScore.ts';
+import { type Component, END_TOKENS, GPT2_WORDS, isolate, sequence, WORDS_OF_METASPACE } from './tokenizerJson.ts';
 
 type JsonRecord = Record<string, unknown>;
 
@@ -61,6 +62,12 @@ const FAMILIES: ReadonlyMap<string, Family> = new Map([
   ['tekken', { words: [TEKKEN_WORDS], ignoreMerges: true, addBos: true }],
 ]);
 
+/** Regular expressions of the families, which end soon on any text. */
+export const PUBLISHED_WORDS: ReadonlySet<string> = new Set([
+  ...[...FAMILIES.values()].flatMap(({ words }) => words),
+  WORDS_OF_METASPACE,
+]);
+
 /**
  * @throws FormatError when the vocabulary is missing or malformed.
  * @throws UnsupportedError when it is of a kind, or has a pre-tokenizer, that is not known here.
@@ -79,11 +86,9 @@ export function ggufTokenizer(metadata: JsonRecord): { tokenizerJson: JsonRecord
   return {
     tokenizerJson: {
       ...parts,
-      model: { ...parts.model, vocab: Object.fromEntries(entries.map(({ id, token }) => [token, id])) },
-      post_processor: template(
-        flag(metadata, 'add_bos_token', addBos) ? tokens.get(ids.bos ?? -1) : undefined,
-        flag(metadata, 'add_eos_token', false) ? tokens.get(ids.eos ?? -1) : undefined,
-      ),
+      model: { ...parts.model, vocab: new Map(entries.map(({ id, token }) => [token, id])) },
+      // `add_eos_token` is for training: behind a text that is to be continued, EOS would end it.
+      post_processor: template(flag(metadata, 'add_bos_token', addBos) ? tokens.get(ids.bos ?? -1) : undefined),
       added_tokens: entries.filter(isAdded).map(addedToken),
     },
     tokenizerConfig: {
@@ -91,7 +96,7 @@ export function ggufTokenizer(metadata: JsonRecord): { tokenizerJson: JsonRecord
       eos_token: tokens.get(ids.eos ?? -1),
       unk_token: tokens.get(ids.unknown ?? -1),
       eos_token_ids: [ids.eot, ids.eom].filter((id) => id !== undefined),
-      chat_template: metadata['tokenizer.chat_template'],
+      chat_template: withoutMark(metadata['tokenizer.chat_template']),
     },
   };
 }
@@ -150,30 +155,17 @@ function sentencePiece(metadata: JsonRecord, entries: readonly Entry[], unknown:
         unk_token: unknown,
         fuse_unk: true,
         byte_fallback: entries.some(({ type }) => type === BYTE),
-        merges: mergesByScore(entries, numbers(metadata, 'scores')),
+        merges: mergesByScore(scoresOfPieces(entries, metadata)).map(({ left, right }) => [left, right]),
       },
     },
     addBos: true,
   };
 }
 
-/**
- * SentencePiece joins the pair whose whole scores best. As merges, in the order of transformers'
- * `generate_merges`: best whole first, then the longest left part, then the longest right part.
- */
-function mergesByScore(entries: readonly Entry[], scores: readonly number[]): [string, string][] {
-  const pieces = new Map(entries.filter(({ type }) => type === NORMAL).map(({ token, id }) => [token, id]));
-  const merges = [...pieces].flatMap(([piece, id]) => {
-    const characters = Array.from(piece);
-    return characters.slice(1).flatMap((_, i) => {
-      const left = characters.slice(0, i + 1).join('');
-      const right = piece.slice(left.length);
-      const known = pieces.has(left) && pieces.has(right);
-      return known ? { left, right, score: scores[id] ?? 0, nLeft: i + 1, nRight: characters.length - i - 1 } : [];
-    });
-  });
-  merges.sort((a, b) => b.score - a.score || b.nLeft - a.nLeft || b.nRight - a.nRight);
-  return merges.map(({ left, right }) => [left, right]);
+function scoresOfPieces(entries: readonly Entry[], metadata: JsonRecord): ReadonlyMap<string, number> {
+  const scores = numbers(metadata, 'scores');
+  const normal = entries.filter(({ type }) => type === NORMAL);
+  return new Map(normal.map(({ token, id }) => [token, scores[id]]));
 }
 
 function readEntries(metadata: JsonRecord, named: ReadonlySet<number>): Entry[] {
@@ -191,7 +183,7 @@ function readEntries(metadata: JsonRecord, named: ReadonlySet<number>): Entry[] 
       throw new FormatError(`GGUF: token ${id} has ${token.length} characters; wanted at most ${MAX_TOKEN_LENGTH}`);
     }
     idOf.set(token, id);
-    return { id, token, type: type === NORMAL && named.has(id) ? CONTROL : type };
+    return { id, token, type: type === NORMAL && (named.has(id) || END_TOKENS.has(token)) ? CONTROL : type };
   });
 }
 
@@ -203,10 +195,9 @@ function addedToken({ id, token, type }: Entry) {
   return { id, content: token, special: type !== USER_DEFINED, normalized: false };
 }
 
-function template(bos: string | undefined, eos: string | undefined): Component {
-  const fixed = (token: string | undefined) =>
-    token === undefined ? [] : [{ SpecialToken: { id: token, type_id: 0 } }];
-  const single = [...fixed(bos), { Sequence: { id: 'A', type_id: 0 } }, ...fixed(eos)];
+function template(bos: string | undefined): Component {
+  const first = bos === undefined ? [] : [{ SpecialToken: { id: bos, type_id: 0 } }];
+  const single = [...first, { Sequence: { id: 'A', type_id: 0 } }];
   return { type: 'TemplateProcessing', single, pair: single };
 }
 
@@ -226,10 +217,17 @@ function namedIds(metadata: JsonRecord, nTokens: number, defaults: Partial<Recor
   return ids;
 }
 
+/** Some editors put a byte order mark in front of a template; it is no part of a prompt. */
+function withoutMark(template: unknown): unknown {
+  return typeof template === 'string' ? template.replace(/^\ufeff/, '') : template;
+}
+
+/** Numbers are in a typed array where they come from a file. */
 function list(metadata: JsonRecord, name: string): unknown[] {
   const value = metadata[`tokenizer.ggml.${name}`];
-  if (!Array.isArray(value)) throw new FormatError(`GGUF: tokenizer.ggml.${name} is ${typeof value}; wanted a list`);
-  return value;
+  if (Array.isArray(value)) return value;
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number>);
+  throw new FormatError(`GGUF: tokenizer.ggml.${name} is ${typeof value}; wanted a list`);
 }
 
 function strings(metadata: JsonRecord, name: string): string[] {

@@ -182,6 +182,31 @@ describe('a tokenizer.json that cannot be read', () => {
     ],
     ['a nameless added token', { added_tokens: [{ id: 1 }] }, 'x.json: added_tokens[0] has no usable content and id'],
     ['a part without a type', { normalizer: {} }, 'x.json: normalizer has no type'],
+    ['a part that is a number', { decoder: { type: 'Sequence', decoders: [5] } }, 'x.json: decoder has no type'],
+    [
+      'parts that are no list',
+      { normalizer: { type: 'Sequence', normalizers: 5 } },
+      'normalizers of normalizer Sequence',
+    ],
+    [
+      'no pattern',
+      { normalizer: { type: 'Replace', content: '' } },
+      'pattern of normalizer Replace is undefined; wanted',
+    ],
+    ['a number for a text', { normalizer: { type: 'Prepend', prepend: 5 } }, 'prepend of normalizer Prepend is 5'],
+    [
+      'pieces without length',
+      { pre_tokenizer: { type: 'FixedLength', length: 0 } },
+      'length of pre_tokenizer FixedLength',
+    ],
+    ['a number for a template', { post_processor: { type: 'TemplateProcessing', single: [5] } }, 'malformed'],
+    ['a template without the text', { post_processor: { type: 'TemplateProcessing', single: [] } }, 'malformed'],
+    ['a post-processor without its token', { post_processor: { type: 'BertProcessing' } }, 'malformed'],
+    [
+      'a post-processor with a stranger',
+      { post_processor: { type: 'BertProcessing', cls: ['<?>', 1] } },
+      'post_processor adds "<?>", which is not in the vocabulary',
+    ],
   ])('%s', (_name, change, message) => {
     expect(opening(change)).toThrow(FormatError);
     expect(opening(change)).toThrow(message);
@@ -198,12 +223,82 @@ describe('a tokenizer.json that cannot be read', () => {
     ],
     [
       'another way to split',
-      { pre_tokenizer: { type: 'Split', behavior: 'MergedWithNext' } },
+      { pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithNext' } },
       'Split behaviour MergedWithNext',
     ],
   ])('%s', (_name, change, message) => {
     expect(opening(change)).toThrow(UnsupportedError);
     expect(opening(change)).toThrow(message);
+  });
+});
+
+describe('what stands in front of a text', () => {
+  const { tokenizerJson, tokenizerConfig } = fixture('llama-bpe');
+  const piece = (kind: string, id: string) => ({ [kind]: { id, type_id: 0 } });
+  const bos = piece('SpecialToken', '<|begin_of_text|>');
+  const end = piece('SpecialToken', '<|eot_id|>');
+  const text = piece('Sequence', 'A');
+  const inFront = (post_processor: object) => {
+    const tokenizer = makeTokenizer({ ...tokenizerJson, post_processor }, tokenizerConfig, 'x');
+    const ids = tokenizer.encode('a');
+    return tokenizer.decode(ids.slice(0, ids.length - 1), { skipSpecialTokens: false });
+  };
+
+  it('is what a template has there, without what it has behind', () => {
+    expect(inFront({ type: 'TemplateProcessing', single: [bos, text, end] })).toBe('<|begin_of_text|>');
+    expect(inFront({ type: 'RobertaProcessing', cls: ['<|eot_id|>', 1], sep: ['<|eot_id|>', 1] })).toBe('<|eot_id|>');
+    expect(inFront({ type: 'ByteLevel' })).toBe('');
+  });
+
+  it('grows outwards in a sequence', () => {
+    const processors = [bos, end].map((token) => ({ type: 'TemplateProcessing', single: [token, text] }));
+    expect(inFront({ type: 'Sequence', processors })).toBe('<|eot_id|><|begin_of_text|>');
+  });
+});
+
+describe('tokens without an embedding', () => {
+  const { tokenizerJson, tokenizerConfig } = fixture('gpt-2');
+  const { vocab, merges } = tokenizerJson.model as { vocab: Record<string, number>; merges: string[] };
+  const pad = { id: 5000, content: '<pad>', special: true };
+
+  it('are never made of text', () => {
+    const json = { ...tokenizerJson, added_tokens: [pad], model: { vocab: { ...vocab, '<pad>': 5000 }, merges } };
+    const tokenizer = makeTokenizer(json, tokenizerConfig, 'x', 5000);
+    expect(tokenizer.encode('a<pad>b').every((id) => id < 5000)).toBe(true);
+    expect(tokenizer.decode(tokenizer.encode('a<pad>b'))).toBe('a<pad>b');
+    expect(tokenizer.vocabSize).toBeLessThanOrEqual(5000);
+    expect(makeTokenizer(json, tokenizerConfig, 'x', 5001).encode('<pad>')).toEqual([5000]);
+  });
+});
+
+describe('a hostile regular expression', () => {
+  const { tokenizerJson, tokenizerConfig } = fixture('gpt-2');
+  const endless = { type: 'Replace', pattern: { Regex: '(a+)+$' }, content: '' };
+  const text = `${'a'.repeat(60)}!`;
+
+  it('is interrupted when the model is opened', { timeout: 10_000 }, () => {
+    const added = { id: 950, content: text, special: false, normalized: true };
+    const json = { ...tokenizerJson, normalizer: endless, added_tokens: [added] };
+    const open = () => makeTokenizer(json, tokenizerConfig, 'x');
+    expect(open).toThrow(UnsupportedError);
+    expect(open).toThrow('x: a regular expression of tokenizer.json on 61 characters took more than 2.0 seconds');
+  });
+
+  it.each([
+    ['normalizer', endless],
+    ['pre_tokenizer', { type: 'Split', pattern: endless.pattern, behavior: 'Isolated' }],
+    ['pre_tokenizer', { type: 'Sequence', pretokenizers: [{ ...endless }] }],
+  ])('is interrupted in a %s when a text is encoded', { timeout: 10_000 }, (part, setting) => {
+    const tokenizer = makeTokenizer({ ...tokenizerJson, [part]: setting }, tokenizerConfig, 'x');
+    expect(() => tokenizer.encode(text)).toThrow('took more than 2.0 seconds');
+    expect(tokenizer.encode('b')).toHaveLength(1);
+  });
+
+  it('finds no memory to fill', () => {
+    const doubling = { type: 'Replace', pattern: { String: 'a' }, content: 'aa' };
+    const normalizer = { type: 'Sequence', normalizers: Array(60).fill(doubling) };
+    const tokenizer = makeTokenizer({ ...tokenizerJson, normalizer }, tokenizerConfig, 'x');
+    expect(() => tokenizer.encode('a')).toThrow('x: the normalizer makes 131072 characters of 1; wanted at most 65568');
   });
 });
 

@@ -4,6 +4,7 @@ import { UnsupportedError } from '../errors.ts';
 import { chatTemplateOf, renderChat } from './chatTemplate.ts';
 import { type DecodeOptions, makeDecoder, type StreamDecoder } from './decoder.ts';
 import { type EncodeOptions, makeEncoder, type Prefix } from './encoder.ts';
+import { PUBLISHED_WORDS } from './ggufTokenizer.ts';
 import { END_TOKENS, namedToken, readTokenizerJson, type TokenizerJson } from './tokenizerJson.ts';
 
 export type { DecodeOptions, EncodeOptions, Prefix, StreamDecoder };
@@ -37,16 +38,19 @@ export interface Tokenizer {
 
 /**
  * @param origin Names the checkpoint in error messages.
+ * @param nEmbeddings Ids from here on have no embedding, so no text becomes one of them. Default: all have one.
  * @throws FormatError or UnsupportedError when the files do not describe a BPE tokenizer.
  */
 export function makeTokenizer(
   tokenizerJson: Record<string, unknown>,
   tokenizerConfig: Record<string, unknown>,
   origin: string,
+  nEmbeddings?: number,
 ): Tokenizer {
-  const json = readTokenizerJson(tokenizerJson, tokenizerConfig, origin);
+  const json = readTokenizerJson(tokenizerJson, tokenizerConfig, origin, nEmbeddings);
   const decoder = makeDecoder(json, origin);
-  const encoder = makeEncoder(json, openLibrary(json, origin), decoder.bytesOf);
+  const library = openLibrary(json, origin);
+  const encoder = makeEncoder({ json, library, bytesOf: decoder.bytesOf, safeRegexes: PUBLISHED_WORDS, origin });
   const idOf = (token: string | undefined) => tokenId(json, token);
   const chatTemplate = chatTemplateOf(tokenizerConfig);
   const bosToken = idOf(namedToken(tokenizerConfig, 'bos_token'));
@@ -76,7 +80,21 @@ export function makeTokenizer(
 
 function openLibrary(json: TokenizerJson, origin: string): Library {
   try {
-    return new Library(json, {});
+    // What the library does with added tokens and around a text is done in `encoder.ts`, within bounds; and it would
+    // walk through the vocabulary as a record, which takes seconds where that is large.
+    const library = new Library(
+      { ...json, model: { ...json.model, vocab: {} }, added_tokens: [], post_processor: null },
+      {},
+    );
+    const { model, added_tokens } = json;
+    if (library.model) {
+      library.model.tokens_to_ids = new Map([
+        ...model.vocab,
+        ...added_tokens.map(({ content, id }) => [content, id] as const),
+      ]);
+      library.model.unk_token_id = model.vocab.get(String(model.unk_token));
+    }
+    return library;
   } catch (error) {
     throw new UnsupportedError(`${origin}: the tokenizer cannot be read: ${(error as Error).message}`);
   }
@@ -85,12 +103,12 @@ function openLibrary(json: TokenizerJson, origin: string): Library {
 function tokenId({ model, added_tokens }: TokenizerJson, token: string | undefined): number | undefined {
   if (token === undefined) return undefined;
   const added = added_tokens.find(({ content }) => content === token)?.id;
-  return added ?? (Object.hasOwn(model.vocab, token) ? model.vocab[token] : undefined);
+  return added ?? model.vocab.get(token);
 }
 
 function highestId({ model, added_tokens }: TokenizerJson): number {
   let highest = -1;
-  for (const id of Object.values(model.vocab)) highest = Math.max(highest, id);
+  for (const id of model.vocab.values()) highest = Math.max(highest, id);
   for (const { id } of added_tokens) highest = Math.max(highest, id);
   return highest;
 }

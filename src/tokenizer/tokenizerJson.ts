@@ -21,24 +21,28 @@ export type Component = { type: string; [setting: string]: unknown };
 export interface TokenizerJson {
   normalizer: Component | null;
   pre_tokenizer: Component | null;
-  model: { vocab: Record<string, number>; merges: [string, string][]; [setting: string]: unknown };
-  post_processor: Component | null;
+  model: { vocab: ReadonlyMap<string, number>; merges: [string, string][]; [setting: string]: unknown };
+  /** As in the file; `postProcessor.ts` reads it. */
+  post_processor: unknown;
   decoder: Component | null;
   added_tokens: AddedToken[];
 }
 
-/** Tokens that end a turn or a text whatever a file says of them; a published model may name only one as its EOS. */
+/**
+ * Tokens that end a turn or a text whatever a file says of them; a published model may name only one as its EOS. The
+ * names are those that llama.cpp knows, and Command R's.
+ */
 export const END_TOKENS: ReadonlySet<string> = new Set([
-  '<|im_end|>',
-  '<|eot_id|>',
-  '<|eom_id|>',
-  '<|end_of_text|>',
-  '<|endoftext|>',
-  '</s>',
+  ...['<|im_end|>', '<|eot_id|>', '<|eom_id|>', '<|end_of_text|>', '<|endoftext|>', '</s>', '<|end|>', '<|return|>'],
+  ...['<|call|>', '<|calls|>', '<|flush|>', '<end_of_turn>', '<end_of_utterance>', '<EOT>', '_<EOT>', '[EOT]', '[EOS]'],
+  ...['<|END_OF_TURN_TOKEN|>', '<｜end▁of▁sentence｜>'],
 ]);
 
 /** GPT-2's pre-tokenizer, which `ByteLevel` applies when `use_regex` is set. */
 export const GPT2_WORDS = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
+
+/** The words of `Metaspace`, which writes `▁` for a space. */
+export const WORDS_OF_METASPACE = '▁[^▁]*';
 
 /** Far above any published vocabulary; a larger id is an attack or an accident. */
 const MAX_ID = 2 ** 22;
@@ -51,6 +55,7 @@ export function namedToken(config: Record<string, unknown>, name: string): strin
 }
 
 /**
+ * @param nEmbeddings Tokens with an id from here on are left out: the model could not read them.
  * @throws FormatError when a part is missing or malformed.
  * @throws UnsupportedError when the model is not a BPE this library reads exactly.
  */
@@ -58,15 +63,18 @@ export function readTokenizerJson(
   json: Record<string, unknown>,
   config: Record<string, unknown>,
   origin: string,
+  nEmbeddings = MAX_ID,
 ): TokenizerJson {
   const named = ['bos_token', 'eos_token'].flatMap((name) => namedToken(config, name) ?? []);
   const alwaysSpecial = new Set([...END_TOKENS, ...named]);
-  const added = readAddedTokens(json.added_tokens ?? [], alwaysSpecial, origin);
+  const listed = readAddedTokens(json.added_tokens ?? [], alwaysSpecial, origin);
+  const added = listed.filter(({ id }) => id < nEmbeddings);
+  const special = new Set(added.filter((token) => token.special).map((token) => token.content));
   return {
     normalizer: readComponent(json, 'normalizer', origin),
     pre_tokenizer: exactPreTokenizer(readComponent(json, 'pre_tokenizer', origin), origin),
-    model: readModel(json.model, new Set(added.filter((token) => token.special).map((token) => token.content)), origin),
-    post_processor: readComponent(json, 'post_processor', origin),
+    model: readModel(json.model, special, nEmbeddings, origin),
+    post_processor: json.post_processor,
     decoder: readComponent(json, 'decoder', origin),
     added_tokens: added,
   };
@@ -90,7 +98,12 @@ function readAddedTokens(value: unknown, alwaysSpecial: ReadonlySet<string>, ori
   });
 }
 
-function readModel(model: unknown, special: ReadonlySet<string>, origin: string): TokenizerJson['model'] {
+function readModel(
+  model: unknown,
+  special: ReadonlySet<string>,
+  nEmbeddings: number,
+  origin: string,
+): TokenizerJson['model'] {
   if (!isRecord(model)) throw new FormatError(`${origin}: the tokenizer has no model`);
   if ((model.type ?? 'BPE') !== 'BPE') {
     throw new UnsupportedError(`${origin}: the tokenizer's model is ${model.type}; supported: BPE`);
@@ -98,24 +111,32 @@ function readModel(model: unknown, special: ReadonlySet<string>, origin: string)
   for (const affix of ['continuing_subword_prefix', 'end_of_word_suffix']) {
     if (model[affix]) throw new UnsupportedError(`${origin}: the tokenizer uses ${affix}, which is not supported`);
   }
-  const vocab = readVocab(model.vocab, origin);
+  const vocab = readVocab(model.vocab, nEmbeddings, origin);
   return { ...model, type: 'BPE', vocab, merges: readMerges(model.merges, vocab, special, origin) };
 }
 
-function readVocab(vocab: unknown, origin: string): Record<string, number> {
-  if (!isRecord(vocab)) throw new FormatError(`${origin}: the tokenizer's vocab is not a record of token to id`);
-  for (const [token, id] of Object.entries(vocab)) {
-    if (!isId(id)) {
-      throw new FormatError(`${origin}: token ${JSON.stringify(token)} has id ${id}; wanted 0 to ${MAX_ID - 1}`);
-    }
+/** A record as in the file, or the map that `ggufTokenizer` makes. */
+function readVocab(vocab: unknown, nEmbeddings: number, origin: string): ReadonlyMap<string, number> {
+  if (!(vocab instanceof Map) && !isRecord(vocab)) {
+    throw new FormatError(`${origin}: the tokenizer's vocab is not a record of token to id`);
   }
-  return vocab as Record<string, number>;
+  const ids = new Map<string, unknown>(vocab instanceof Map ? vocab : Object.entries(vocab));
+  for (const [token, id] of ids) {
+    if (!isId(id)) {
+      throw new FormatError(`${origin}: token ${quoted(token)} has id ${String(id)}; wanted 0 to ${MAX_ID - 1}`);
+    }
+    if (id >= nEmbeddings) ids.delete(token);
+  }
+  return ids as ReadonlyMap<string, number>;
 }
+
+/** A token or merge in a message, however long it is. */
+const quoted = (value: unknown): string => String(JSON.stringify(value)).slice(0, 100);
 
 /** Merges that would spell out a special token are dropped: only an added token may produce one. */
 function readMerges(
   merges: unknown,
-  vocab: Record<string, number>,
+  vocab: ReadonlyMap<string, number>,
   special: ReadonlySet<string>,
   origin: string,
 ): [string, string][] {
@@ -124,11 +145,11 @@ function readMerges(
     const pair: unknown[] = typeof merge === 'string' ? merge.split(' ') : Array.isArray(merge) ? merge : [];
     const [left, right] = pair;
     if (pair.length !== 2 || typeof left !== 'string' || typeof right !== 'string') {
-      throw new FormatError(`${origin}: merge ${i} is ${JSON.stringify(merge)}; wanted two tokens`);
+      throw new FormatError(`${origin}: merge ${i} is ${quoted(merge)}; wanted two tokens`);
     }
-    const unknown = [left, right, left + right].find((token) => !Object.hasOwn(vocab, token));
+    const unknown = [left, right, left + right].find((token) => !vocab.has(token));
     if (unknown !== undefined) {
-      throw new FormatError(`${origin}: merge ${i} uses ${JSON.stringify(unknown)}, which is not in the vocabulary`);
+      throw new FormatError(`${origin}: merge ${i} uses ${quoted(unknown)}, which is not in the vocabulary`);
     }
     return [left, right];
   });
@@ -137,9 +158,34 @@ function readMerges(
 
 function readComponent(json: Record<string, unknown>, name: string, origin: string): Component | null {
   const value = json[name] ?? null;
-  if (value === null) return null;
+  if (value !== null) checkComponent(value, name, origin);
+  return value as Component | null;
+}
+
+/** Settings that hold further components, and settings that are text. */
+const PARTS = ['normalizers', 'pretokenizers', 'decoders'];
+const TEXTS = ['content', 'prepend', 'replacement', 'str_rep'];
+
+/** Types of what the library reads without looking. @throws FormatError */
+function checkComponent(value: unknown, name: string, origin: string): void {
   if (!isRecord(value) || typeof value.type !== 'string') throw new FormatError(`${origin}: ${name} has no type`);
-  return value as Component;
+  const { type, pattern, length } = value;
+  const fault = (setting: string, wanted: string) =>
+    new FormatError(`${origin}: ${setting} of ${name} ${type} is ${quoted(value[setting])}; wanted ${wanted}`);
+  for (const setting of PARTS) {
+    const parts = value[setting] ?? [];
+    if (!Array.isArray(parts)) throw fault(setting, 'a list');
+    for (const part of parts) checkComponent(part, name, origin);
+  }
+  for (const setting of TEXTS) {
+    if (typeof (value[setting] ?? '') !== 'string') throw fault(setting, 'a text');
+  }
+  if (type === 'Split' || type === 'Replace') {
+    const source = isRecord(pattern) ? (pattern.Regex ?? pattern.String) : undefined;
+    if (typeof source !== 'string') throw fault('pattern', 'a Regex or a String');
+  }
+  if (type === 'FixedLength' && !(Number.isInteger(length) && Number(length) > 0))
+    throw fault('length', 'a whole number');
 }
 
 /** Unicode digits and white space, as in Rust; the library's own `Digits` and `ByteLevel` take JavaScript's. */
@@ -155,7 +201,7 @@ function exactPreTokenizer(config: Component | null, origin: string): Component 
       if (config.add_prefix_space || config.use_regex === false) return config;
       return sequence(isolate(GPT2_WORDS), { ...config, use_regex: false });
     case 'Metaspace':
-      return config.split === false ? config : sequence(config, isolate('▁[^▁]*'));
+      return config.split === false ? config : sequence(config, isolate(WORDS_OF_METASPACE));
     case 'Split':
       return exactSplit(config, origin);
     default:

@@ -1,0 +1,53 @@
+/** The tokenizer of a Hugging Face folder, whose description is spread over five files. */
+import { isRecord, type JsonRecord } from './record.ts';
+
+/** The files, each empty or absent where the folder lacks it. */
+interface TokenizerFiles {
+  tokenizerJson: JsonRecord;
+  tokenizerConfig: JsonRecord;
+  /** `special_tokens_map.json`: older folders name their special tokens here only. */
+  specialTokensMap: JsonRecord;
+  /** `added_tokens.json`: content to id. */
+  addedTokens: JsonRecord;
+  /** `chat_template.jinja`, where newer folders keep it. */
+  template?: string;
+  /** `eos_token_id` of `generation_config.json` or `config.json`: an id or a list of them. */
+  eosTokenId: unknown;
+}
+
+/** `tokenizer.json` and `tokenizer_config.json`, completed from the other files where they say nothing themselves. */
+export function folderTokenizer(files: TokenizerFiles) {
+  const { tokenizerJson, specialTokensMap, template, eosTokenId } = files;
+  const given = Object.entries(files.tokenizerConfig).filter(([, value]) => value !== null);
+  const ids = [eosTokenId].flat().filter((id) => Number.isSafeInteger(id));
+  const tokenizerConfig: JsonRecord = {
+    ...specialTokensMap,
+    ...Object.fromEntries(given),
+    ...(template !== undefined && { chat_template: template }),
+    ...(ids.length > 0 && { eos_token_ids: ids }),
+  };
+  return { tokenizerJson: { ...tokenizerJson, ...withAddedTokens(files) }, tokenizerConfig };
+}
+
+/** Tokens that `tokenizer.json` lacks; those that `special_tokens_map.json` names are control tokens. */
+function withAddedTokens({ tokenizerJson, specialTokensMap, addedTokens }: TokenizerFiles): JsonRecord {
+  const listed: unknown = tokenizerJson.added_tokens ?? [];
+  const vocab = isRecord(tokenizerJson.model) && isRecord(tokenizerJson.model.vocab) ? tokenizerJson.model.vocab : {};
+  if (!Array.isArray(listed)) return {};
+  const known = new Set(listed.map((token: unknown) => (isRecord(token) ? token.content : undefined)));
+  const special = new Set(
+    Object.values(specialTokensMap)
+      .flat()
+      .map((token: unknown) => (isRecord(token) ? token.content : token)),
+  );
+  const missing = Object.entries(addedTokens).filter(
+    ([content]) => !known.has(content) && !Object.hasOwn(vocab, content),
+  );
+  if (missing.length === 0) return {};
+  return {
+    added_tokens: [
+      ...listed,
+      ...missing.map(([content, id]) => ({ id, content, special: special.has(content), normalized: false })),
+    ],
+  };
+}
