@@ -68,8 +68,9 @@ try {
 /** Says what went wrong. Returns the exit code. */
 function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode;
-  const { message, stack, code } = error as NodeJS.ErrnoException;
-  if (code === 'ERR_SCRIPT_EXECUTION_INTERRUPTED') {
+  const { message, stack, code, cause } = error as NodeJS.ErrnoException;
+  const causeCode = (cause as NodeJS.ErrnoException | undefined)?.code;
+  if ([code, causeCode].includes('ERR_SCRIPT_EXECUTION_INTERRUPTED')) {
     note('interrupted');
     return 130;
   }
