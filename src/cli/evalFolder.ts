@@ -133,10 +133,15 @@ function replaceFiles(folder: string, texts: Record<string, string>): void {
   }
 }
 
+/** Locks that this process holds, until it ends. */
+const locks = new Set<string>();
+process.on('exit', () => {
+  for (const file of locks) rmSync(file, { force: true });
+});
+
 /** Keeps other processes out of the folder as long as this one lives. */
 function lock(folder: string): void {
   const file = join(folder, 'lock');
-  const take = () => writing(folder, () => writeFileSync(file, `${process.pid}\n`, { flag: 'wx' }));
   if (existsSync(file)) {
     const holder = Number.parseInt(readFileSync(file, 'utf8'), 10);
     if (holder === process.pid) return;
@@ -147,8 +152,8 @@ function lock(folder: string): void {
     }
     rmSync(file, { force: true });
   }
-  take();
-  process.once('exit', () => rmSync(file, { force: true }));
+  writing(folder, () => writeFileSync(file, `${process.pid}\n`, { flag: 'wx' }));
+  locks.add(file);
 }
 
 function isAlive(pid: number): boolean {
