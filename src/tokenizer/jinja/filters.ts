@@ -101,6 +101,7 @@ function selecting(wanted: boolean, byAttribute: boolean) {
     if (path === undefined) return fail('the filter wants the name of an attribute');
     const [test, ...positional] = rest;
     const holds = (item: Value) => {
+      context.meter.step();
       const tested = byAttribute ? reach(item, path, context) : item;
       if (test === undefined) return isTrue(tested);
       return applyTest(str(test, context), tested, { positional, named: given.named }, context);

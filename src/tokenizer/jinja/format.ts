@@ -130,6 +130,7 @@ function formatted(value: Value, spec: Spec, meter: Meter): string {
     prefix = number < 0 || Object.is(number, -0) ? '-' : sign;
     digits = numeral(Math.abs(number), value instanceof Float, spec);
   }
+  meter.count(digits.length + 16);
   const missing = width - digits.length - prefix.length;
   if (missing <= 0) return prefix + digits;
   const padding = repeated(fill, missing, meter);
@@ -180,10 +181,12 @@ export function json(value: Value, options: JsonOptions, meter: Meter, depth = 0
     if (indent === undefined) return '';
     return `\n${typeof indent === 'string' ? repeated(indent, levels, meter) : repeated(' ', indent * levels, meter)}`;
   };
-  const inside = (open: string, parts: string[], close: string) =>
-    parts.length === 0
-      ? open + close
-      : open + parts.map((part) => padding(depth + 1) + part).join(comma) + padding(depth) + close;
+  const inside = (open: string, parts: string[], close: string) => {
+    if (parts.length === 0) return open + close;
+    const joined = parts.map((part) => padding(depth + 1) + part).join(comma);
+    meter.count(joined.length);
+    return open + joined + padding(depth) + close;
+  };
   const string = (raw: string) => {
     meter.count(raw.length);
     const quoted = JSON.stringify(raw);

@@ -30,8 +30,11 @@ import {
 
 type Jump = 'break' | 'continue' | undefined;
 
-/** What a message may hold is at most as deep as JSON; macros may call each other so deep. */
+/** How deep macros may call each other: some twenty frames of the stack each. */
 const MAX_CALLS = 200;
+const MAX_DATE_PATTERN = 200;
+/** In characters of the meter: a few thousand dates take a second. */
+const COST_OF_DATE = 2 ** 14;
 
 export class Interpreter {
   readonly #meter: Meter;
@@ -65,7 +68,10 @@ export class Interpreter {
       },
       strftime_now: (given) => {
         const [format] = bind(given, ['format'], 'strftime_now()');
-        return dateText(text(format ?? '', meter), new Date());
+        const pattern = text(format ?? '', meter);
+        if (pattern.length > MAX_DATE_PATTERN) fail(`strftime_now() wants at most ${MAX_DATE_PATTERN} characters`);
+        meter.count(COST_OF_DATE);
+        return dateText(pattern, new Date());
       },
       range: ({ positional }) => {
         const [from, to, step = 1] = positional.map((value) => wholeOf(value, 'an argument of range()'));

@@ -16,7 +16,7 @@ const SPACE = /\s+/y;
 const FLOAT = /(?:\d+_)*\d+(?:(?:\.(?:\d+_)*\d+)?e[+-]?(?:\d+_)*\d+|\.(?:\d+_)*\d+)/iy;
 const INTEGER = /0b(?:_?[01])+|0o(?:_?[0-7])+|0x(?:_?[\da-f])+|\d+(?:_\d+)*/iy;
 const NAME = /[\p{L}_][\p{L}\p{N}\p{M}_]*/uy;
-const STRING = /'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"/sy;
+const STRING = /'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"/sy;
 const OPERATOR = /\*\*|\/\/|==|!=|>=|<=|[-+/*%~[\](){}<>=.:|,;]/y;
 const ESCAPE = /\\(\n|x[\da-f]{2}|u[\da-f]{4}|U[\da-f]{8}|N\{[^}]*\}|[0-7]{1,3}|.)/gis;
 const NAMED_ESCAPES: Record<string, string> = {
@@ -89,7 +89,8 @@ export function tokenize(template: string, meter: Meter): Token[] {
       const sign = source[at] === '-' || (isBlock && source[at] === '+') ? source[at] : '';
       if (open.length === 0 && source.startsWith(closing, at + sign.length)) {
         push('operator', closing);
-        return endTag(at + sign.length + 2, sign === '-', isBlock && sign !== '+');
+        endTag(at + sign.length + 2, sign === '-', isBlock && sign !== '+');
+        return;
       }
       readToken(open);
     }
@@ -108,7 +109,7 @@ export function tokenize(template: string, meter: Meter): Token[] {
       if (value === undefined) continue;
       push(
         kind,
-        kind === 'string' ? unescaped(value.slice(1, -1)) : value.replaceAll(kind === 'name' ? '\0' : '_', ''),
+        kind === 'string' ? unescaped(value.slice(1, -1), meter) : value.replaceAll(kind === 'name' ? '\0' : '_', ''),
       );
       at += value.length;
       return;
@@ -143,16 +144,17 @@ export function tokenize(template: string, meter: Meter): Token[] {
   return tokens;
 }
 
-function unescaped(text: string): string {
-  return text.replace(ESCAPE, (whole, escape: string) => {
-    if (Object.hasOwn(NAMED_ESCAPES, escape)) return NAMED_ESCAPES[escape];
-    if (/^[0-7]/.test(escape)) return String.fromCharCode(Number.parseInt(escape, 8));
-    if (/^[xuU]./.test(escape)) {
-      const code = Number.parseInt(escape.slice(1), 16);
-      if (code > 0x10ffff) fail(`${whole} is no character`, 'cannot be read');
-      return String.fromCodePoint(code);
+function unescaped(text: string, meter: Meter): string {
+  return text.replace(ESCAPE, (whole, code: string) => {
+    meter.step();
+    if (Object.hasOwn(NAMED_ESCAPES, code)) return NAMED_ESCAPES[code];
+    if (/^[0-7]/.test(code)) return String.fromCharCode(Number.parseInt(code, 8));
+    if (/^[xuU]./.test(code)) {
+      const point = Number.parseInt(code.slice(1), 16);
+      if (point > 0x10ffff) fail(`${whole} is no character`, 'cannot be read');
+      return String.fromCodePoint(point);
     }
-    if (escape.startsWith('N{')) fail('a character by its name, \\N{…}, which is not supported here', 'uses');
+    if (code.startsWith('N{')) fail('a character by its name, \\N{…}, which is not supported here', 'uses');
     return whole;
   });
 }

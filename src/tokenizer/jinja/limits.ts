@@ -17,7 +17,7 @@ export function lacks(feature: string): never {
 }
 
 /** A template of a long conversation takes a few hundred steps a message. */
-const BASE_STEPS = 2e6;
+const BASE_STEPS = 1e6;
 const STEPS_PER_MESSAGE = 2000;
 /** Characters and list items it may read and write: it may copy all that it is given some dozens of times. */
 const BASE_CHARACTERS = 2 ** 24;

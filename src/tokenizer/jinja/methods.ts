@@ -105,7 +105,7 @@ function rsplit(value: string, separator: Value | undefined, limit: Value | unde
     const kept = max === 0 ? [] : words.slice(-max);
     const before = words[words.length - max - 1];
     const head = value.slice(0, before.index + before[0].length);
-    return [strip(head, undefined, 'left', meter), ...kept.map(([word]) => word)];
+    return [head, ...kept.map(([word]) => word)];
   }
   const found = firstPlaces(value, textOf(separator, 'rsplit'), -1);
   return splitAt(value, max < 0 ? found : max === 0 ? [] : found.slice(-max), meter);

@@ -52,7 +52,7 @@ export function finder(text: string, within: string): string | RegExp {
 
 /** Code points, each with the mark behind it. */
 export function characters(text: string, meter: Meter): string[] {
-  meter.count(text.length);
+  meter.count(4 * text.length);
   return text.match(/.\ufdd0?/gsu) ?? [];
 }
 
@@ -204,7 +204,11 @@ export function represented(value: Value, meter: Meter): string {
   if (typeof value === 'number') return String(value);
   if (value instanceof Float) return floatText(value.value);
   if (typeof value === 'string') return quoted(value, meter);
-  const list = (items: readonly Value[]) => items.map((item) => represented(item, meter)).join(', ');
+  const list = (items: readonly Value[]) => {
+    const joined = items.map((item) => represented(item, meter)).join(', ');
+    meter.count(joined.length);
+    return joined;
+  };
   if (value instanceof Undefined) return 'Undefined';
   if (value instanceof Tuple) return value.length === 1 ? `(${list(value)},)` : `(${list([...value])})`;
   if (value instanceof View) return `${value.kind}([${list([...value])}])`;
