@@ -1,4 +1,5 @@
 /** Methods of Python's strings, dictionaries and lists that change nothing: others the sandbox of transformers forbids. */
+import { MARK } from '../encoder.ts';
 import { braceFormat } from './format.ts';
 import { fail, type Meter } from './limits.ts';
 import {
@@ -227,8 +228,9 @@ const STRING: Record<string, Method<string>> = {
   }),
   removesuffix: withArguments('suffix', (self, [wanted]) => {
     if (!startsOrEnds(self, wanted, true) || wanted === '') return self;
-    const length = unmarked(textOf(wanted, 'removesuffix')).length;
-    return self.slice(0, firstPlaces(self, self.slice(-length), -1).at(-1)![0]);
+    let at = self.length;
+    for (let n = unmarked(textOf(wanted, 'removesuffix')).length; n > 0; n--) at -= self[at - 1] === MARK ? 2 : 1;
+    return self.slice(0, at);
   }),
   replace: withArguments('old new count', (self, [old, by, count], meter) =>
     replace(self, textOf(old, 'replace'), textOf(by, 'replace'), wholeOf(count ?? -1, 'count'), meter),
