@@ -270,6 +270,14 @@ describe('Tokenizer.encodeChat', () => {
     expect(count(tokenizer.encodeChat(ask('Hi'), { variables: { thinks: false } }), end)).toBe(0);
   });
 
+  it('refuses an option that it does not have, and a message without a text', () => {
+    const strange = { enable_thinking: false } as object;
+    const advice = 'has no option "enable_thinking"; wanted addGenerationPrompt, variables';
+    expect(() => tokenizer.encodeChat(ask('Hi'), strange)).toThrow(`encodeChat ${advice}`);
+    expect(() => tokenizer.applyChatTemplate(ask('Hi'), strange)).toThrow(`applyChatTemplate ${advice}`);
+    expect(() => tokenizer.encodeChat(ask(null as unknown as string))).toThrow('messages[0].content is no text');
+  });
+
   it('joins the parts of a message', () => {
     const parts = ask([
       { type: 'text', text: 'a' },

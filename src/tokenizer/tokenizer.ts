@@ -79,7 +79,7 @@ export function makeTokenizer(
   function render(messages: readonly Message[], options: TemplateOptions = {}): string {
     const { addGenerationPrompt = true, variables = {} } = options;
     if (chatTemplate === undefined) throw new UnsupportedError(`${origin}: the model has no chat template`);
-    const turns = messages.map((message) => ({ ...message, content: textOf(message.content) }));
+    const turns = messages.map((message, i) => ({ ...message, content: textOf(message.content, i) }));
     return renderConversation(chatTemplate, tokenizerConfig, turns, addGenerationPrompt, origin, variables);
   }
 
@@ -94,10 +94,13 @@ export function makeTokenizer(
       return Array.from(ids, stream.push).join('') + stream.flush();
     },
     streamDecoder: decoder.stream,
-    applyChatTemplate(messages, options) {
+    applyChatTemplate(messages, options = {}) {
+      checkNames('applyChatTemplate', options, ['addGenerationPrompt', 'variables']);
       return render(messages, options);
     },
-    encodeChat(messages, { allowSpecial = false, ...options } = {}) {
+    encodeChat(messages, given = {}) {
+      checkNames('encodeChat', given, ['addGenerationPrompt', 'variables', 'allowSpecial']);
+      const { allowSpecial = false, ...options } = given;
       if (allowSpecial) return encoder.encode(render(messages, options), { addSpecialTokens: false });
       checkVariables(options.variables ?? {});
       const text = render(mapTexts(messages, asLiteral), {
@@ -110,8 +113,21 @@ export function makeTokenizer(
   return tokenizer;
 }
 
-function textOf(content: Message['content']): string {
-  return typeof content === 'string' ? content : content.map(({ text }) => text).join('\n');
+/** @throws UnsupportedError for an option that there is not, which may be a variable of the template. */
+function checkNames(call: string, options: object, known: readonly string[]): void {
+  const strange = Object.keys(options).find((name) => !known.includes(name));
+  if (strange === undefined) return;
+  throw new UnsupportedError(
+    `${call} has no option "${strange}"; wanted ${known.join(', ')}; variables of a template go into variables`,
+  );
+}
+
+/** @throws UnsupportedError when it is neither a text nor a list of them. */
+function textOf(content: Message['content'], at: number): string {
+  if (typeof content === 'string') return content;
+  const texts = Array.isArray(content) ? content.map((part) => part?.text) : [undefined];
+  if (texts.every((text) => typeof text === 'string')) return texts.join('\n');
+  throw new UnsupportedError(`messages[${at}].content is no text; wanted one, or a list of { type: 'text', text }`);
 }
 
 function openLibrary(json: TokenizerJson, origin: string): Library {

@@ -1,12 +1,13 @@
 /** The filters and tests of Jinja that templates of chat models may use; those that write HTML are not among them. */
 import { json, percentFormat } from './format.ts';
-import { fail, lacks, type Meter } from './limits.ts';
+import { fail, lacks } from './limits.ts';
 import { capitalized, center, join, lines, replace, strip } from './methods.ts';
 import { round, toFloat, toWhole } from './numbers.ts';
 import { applyTest } from './tests.ts';
 import {
   type Arguments,
   bind,
+  type Context,
   equals,
   Float,
   Generator,
@@ -27,17 +28,8 @@ import {
   wholeOf,
 } from './values.ts';
 
-/** What filters need of the interpreter. */
-export interface Context {
-  meter: Meter;
-  /** Attribute, or item, of a value. */
-  attribute(value: Value, name: string | number): Value;
-}
-
 type Given = (Value | undefined)[];
 type Filter = [names: string, apply: (value: Value, given: Given, context: Context) => Value];
-
-export const hasFilter = (name: string): boolean => Object.hasOwn(FILTERS, name) || Object.hasOwn(OF_LISTS, name);
 
 export function applyFilter(name: string, value: Value, given: Arguments, context: Context): Value {
   context.meter.step();

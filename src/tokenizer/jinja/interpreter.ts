@@ -1,5 +1,5 @@
 /** Runs the tree of a template: scopes, loops, macros and operators as Jinja has them, each step of it counted. */
-import { applyFilter, type Context } from './filters.ts';
+import { applyFilter } from './filters.ts';
 import { dateText } from './format.ts';
 import { fail, lacks, type Meter, TemplateError } from './limits.ts';
 import { methodOf } from './methods.ts';
@@ -11,6 +11,7 @@ import {
   type Arguments,
   bind,
   type Callable,
+  type Context,
   characters,
   Generator,
   isPlain,

@@ -1,9 +1,9 @@
 /** The tests of Jinja: what may follow `is`. */
-import { type Context, hasFilter } from './filters.ts';
 import { fail, lacks } from './limits.ts';
 import {
   type Arguments,
   bind,
+  type Context,
   contains,
   equals,
   Float,
@@ -51,7 +51,6 @@ const TESTS: Record<string, Test> = {
   equalto: equal,
   even: ['', (value) => modulo(value, 2) === 0],
   false: ['', (value) => value === false],
-  filter: ['', (value) => typeof value === 'string' && hasFilter(value)],
   float: ['', (value) => value instanceof Float],
   ge: atLeast,
   greaterthan: greater,
@@ -81,7 +80,6 @@ const TESTS: Record<string, Test> = {
       value instanceof Undefined,
   ],
   string: ['', (value) => typeof value === 'string'],
-  test: ['', (value) => typeof value === 'string' && Object.hasOwn(TESTS, value)],
   true: ['', (value) => value === true],
   undefined: ['', (value) => value instanceof Undefined],
   upper: ['', (value, _, context) => isCase(text(value, context.meter), 'toUpperCase')],

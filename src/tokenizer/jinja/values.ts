@@ -38,6 +38,13 @@ export interface Arguments {
 }
 export type Callable = (given: Arguments) => Value;
 
+/** What filters and tests need of the interpreter. */
+export interface Context {
+  meter: Meter;
+  /** Attribute, or item, of a value. */
+  attribute(value: Value, name: string | number): Value;
+}
+
 /** The text without the marks that keep messages from posing as control tokens. */
 export const unmarked = (text: string): string => (text.includes(MARK) ? text.replaceAll(MARK, '') : text);
 
