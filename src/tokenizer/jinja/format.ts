@@ -57,7 +57,8 @@ export function percentFormat(pattern: string, values: Value, meter: Meter): str
     if (spec.kind === 'd') return formatted(Math.trunc(numberOf(value)!), spec, meter);
     return 'eEfFgGxXoc'.includes(spec.kind || ' ') ? formatted(value, spec, meter) : lacks(`%${kind} in a pattern`);
   });
-  if (used < list.length && !(values instanceof Map) && (values instanceof Tuple || used === 0)) {
+  const isContainer = values instanceof Map || (Array.isArray(values) && !(values instanceof Tuple));
+  if (used < list.length && !isContainer) {
     fail('not all values are used by the % pattern');
   }
   return result;

@@ -10,7 +10,7 @@ export interface Token {
 
 const TAG = /\{[{%#]/g;
 const RAW = /\{%[-+]?\s*raw\s*(-%\}\s*|%\})/y;
-const END_OF_RAW = /\{%([-+]?)\s*endraw\s*(-%\}\s*|\+?%\}\n?)/g;
+const END_OF_RAW = /\{%([-+]?)\s*endraw\s*(-%\}\s*|\+%\}|%\}\n?)/g;
 const END_OF_COMMENT = /([-+]?)#\}/g;
 const SPACE = /\s+/y;
 const FLOAT = /(?:\d+_)*\d+(?:(?:\.(?:\d+_)*\d+)?e[+-]?(?:\d+_)*\d+|\.(?:\d+_)*\d+)/iy;

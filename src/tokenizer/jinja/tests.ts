@@ -44,7 +44,7 @@ const modulo = (value: Value, by: number): number => {
 
 const TESTS: Record<string, Test> = {
   boolean: ['', (value) => typeof value === 'boolean'],
-  callable: ['', (value) => typeof value === 'function'],
+  callable: ['', (value) => typeof value === 'function' || value instanceof Undefined],
   defined: ['', (value) => !(value instanceof Undefined)],
   divisibleby: ['num', (value, [by]) => modulo(value, wholeOf(by ?? null, 'num')) === 0],
   eq: equal,
