@@ -54,8 +54,10 @@ function changed(value: unknown, random: Random): unknown {
   const key = random.pick(keys);
   const fate = random.uniform();
   if (fate < 0.08) delete places[key];
-  else if (fate < 0.12) places[`${random.pick(['x', '__proto__', 'constructor', ''])}`] = places[key];
-  else places[key] = fate < 0.4 ? strange(places[key], random) : changed(places[key], random);
+  else if (fate < 0.12 && !Array.isArray(value)) {
+    const name = random.pick(['x', '__proto__', 'constructor', '']);
+    Object.defineProperty(places, name, { value: places[key], enumerable: true, configurable: true, writable: true });
+  } else places[key] = fate < 0.4 ? strange(places[key], random) : changed(places[key], random);
   return value;
 }
 

@@ -93,6 +93,7 @@ const tokenizer: Target = async (random) => {
   return 'encodes';
 };
 
+/** A tokenizer whose template is tried. */
 const plain = jsonOf(join(GOLDEN, 'qwen3/tokenizer.json'));
 
 const template: Target = async (random) => {
