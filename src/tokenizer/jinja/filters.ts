@@ -342,6 +342,7 @@ const FILTERS: Record<string, Filter> = {
         wholeOf(length ?? 255, 'length'),
         str(end ?? '...', context),
       ];
+      if (max < tail.length) return fail(`truncate wants a length of at least ${tail.length}`);
       if (all.length <= max + wholeOf(leeway ?? 5, 'leeway')) return all.join('');
       const kept = all.slice(0, max - tail.length).join('');
       return (kill !== undefined && isTrue(kill) ? kept : kept.replace(/ [^ ]*$/, '')) + tail;

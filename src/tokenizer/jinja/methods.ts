@@ -13,6 +13,7 @@ import {
   isPlain,
   itemsOf,
   keyOf,
+  lengthOf,
   present,
   repeated,
   Tuple,
@@ -158,7 +159,7 @@ export function join(items: readonly Value[], separator: string, meter: Meter): 
 }
 
 export function center(value: string, width: number, fill: string, meter: Meter): string {
-  const missing = Math.max(0, width - value.length);
+  const missing = Math.max(0, width - lengthOf(value, meter));
   const left = Math.floor(missing / 2) + (missing & width & 1);
   return repeated(fill, left, meter) + value + repeated(fill, missing - left, meter);
 }

@@ -1,12 +1,11 @@
 /** Tokens of a template to its tree, with the precedence of Jinja's own parser. */
 
+import { Cursor, MAX_DEPTH } from './cursor.ts';
 import { type Token, tokenize } from './lexer.ts';
 import { fail, lacks, type Meter } from './limits.ts';
 import type { Expression, Parameters, Routine, Statement, Target } from './tree.ts';
 import { Float, type Value } from './values.ts';
 
-/** Parentheses, blocks and the like within each other; each takes some frames of the stack. */
-const MAX_DEPTH = 100;
 const NO_PARAMETERS: Parameters = { positional: [], named: [] };
 const CONSTANTS: Record<string, Value> = { true: true, false: false, none: null, True: true, False: false, None: null };
 const ENDS_TEST = ['else', 'or', 'and', 'if', 'in', 'not', 'is', 'recursive'];
@@ -16,90 +15,46 @@ export function parse(template: string, meter: Meter): Statement[] {
   return new Parser(tokenize(template, meter)).parseAll();
 }
 
-class Parser {
-  readonly #tokens: Token[];
-  #at = 0;
-  #depth = 0;
-
-  constructor(tokens: Token[]) {
-    this.#tokens = tokens;
-  }
-
+class Parser extends Cursor {
   parseAll(): Statement[] {
     const body = this.#body([]);
-    if (this.#now.kind !== 'end') this.#unexpected();
+    if (this.now.kind !== 'end') this.unexpected();
     return body;
-  }
-
-  get #now(): Token {
-    return this.#tokens[this.#at];
-  }
-
-  #unexpected(wanted?: string): never {
-    const { kind, value, line } = this.#now;
-    const got = kind === 'end' ? 'the end' : JSON.stringify(value.slice(0, 40));
-    return fail(`line ${line}: unexpected ${got}${wanted === undefined ? '' : `; wanted ${wanted}`}`, 'cannot be read');
-  }
-
-  #is(kind: Token['kind'], ...values: string[]): boolean {
-    return this.#now.kind === kind && (values.length === 0 || values.includes(this.#now.value));
-  }
-
-  #isOperator(...values: string[]): boolean {
-    return this.#is('operator', ...values);
-  }
-
-  #skip(kind: Token['kind'], value: string): boolean {
-    const found = this.#is(kind, value);
-    if (found) this.#at++;
-    return found;
-  }
-
-  #take(kind: Token['kind'], value?: string): string {
-    if (!(value === undefined ? this.#is(kind) : this.#is(kind, value))) this.#unexpected(value ?? `a ${kind}`);
-    return this.#tokens[this.#at++].value;
-  }
-
-  #deeper<T>(work: () => T): T {
-    if (++this.#depth > MAX_DEPTH) fail(`line ${this.#now.line}: nested deeper than ${MAX_DEPTH}`, 'cannot be read');
-    const result = work();
-    this.#depth--;
-    return result;
   }
 
   /** Statements up to one of the tags named, whose name is then the next token; or up to the template's end. */
   #body(ends: string[]): Statement[] {
-    return this.#deeper(() => {
+    return this.deeper(() => {
       const body: Statement[] = [];
       for (;;) {
-        if (this.#is('text')) body.push({ type: 'text', value: this.#take('text') });
-        else if (this.#skip('operator', '{{')) {
+        if (this.is('text')) body.push({ type: 'text', value: this.take('text') });
+        else if (this.skip('operator', '{{')) {
           body.push({ type: 'output', value: this.#tuple() });
-          this.#take('operator', '}}');
-        } else if (this.#skip('operator', '{%')) {
-          if (this.#is('name', ...ends) && ends.length > 0) return body;
+          this.take('operator', '}}');
+        } else if (this.skip('operator', '{%')) {
+          if (this.is('name', ...ends) && ends.length > 0) return body;
           body.push(...this.#statement());
         } else if (ends.length === 0) return body;
-        else this.#unexpected(`{% ${ends.at(-1)} %}`);
+        else this.unexpected(`{% ${ends.at(-1)} %}`);
       }
     });
   }
 
   #bodyTo(end: string): Statement[] {
-    this.#take('operator', '%}');
+    this.take('operator', '%}');
     const body = this.#body([end]);
     this.#endTag(end);
     return body;
   }
 
   #endTag(name: string): void {
-    this.#take('name', name);
-    if (name === 'endmacro' && this.#is('name')) this.#at++;
-    this.#take('operator', '%}');
+    this.take('name', name);
+    if (name === 'endmacro' && this.is('name')) this.at++;
+    this.take('operator', '%}');
   }
 
   #statement(): Statement[] {
-    const tag = this.#take('name');
+    const tag = this.take('name');
     switch (tag) {
       case 'if':
         return [this.#if()];
@@ -110,11 +65,11 @@ class Parser {
       case 'with':
         return [this.#with()];
       case 'macro':
-        return [{ type: 'macro', routine: this.#routine(this.#take('name'), 'endmacro') }];
+        return [{ type: 'macro', routine: this.#routine(this.take('name'), 'endmacro') }];
       case 'call': {
-        const parameters = this.#isOperator('(') ? this.#signature() : [];
+        const parameters = this.isOperator('(') ? this.#signature() : [];
         const call = this.#expression();
-        if (call.type !== 'call') this.#unexpected('a call');
+        if (call.type !== 'call') this.unexpected('a call');
         return [{ type: 'callBlock', call, caller: { name: 'caller', parameters, body: this.#bodyTo('endcall') } }];
       }
       case 'filter': {
@@ -125,10 +80,10 @@ class Parser {
         return this.#bodyTo('endgeneration');
       case 'break':
       case 'continue':
-        this.#take('operator', '%}');
+        this.take('operator', '%}');
         return [{ type: tag }];
       default:
-        if (/^(end|else|elif)/.test(tag)) this.#unexpected(`no {% ${tag} %} here`);
+        if (/^(end|else|elif)/.test(tag)) this.unexpected(`no {% ${tag} %} here`);
         return lacks(`the tag "${tag}"`);
     }
   }
@@ -137,39 +92,39 @@ class Parser {
     const branches: { test?: Expression; body: Statement[] }[] = [];
     let test: Expression | undefined = this.#tuple();
     for (;;) {
-      this.#take('operator', '%}');
+      this.take('operator', '%}');
       branches.push({ ...(test && { test }), body: this.#body(test ? ['elif', 'else', 'endif'] : ['endif']) });
-      const tag = this.#take('name');
+      const tag = this.take('name');
       if (tag === 'endif') break;
       test = tag === 'elif' ? this.#tuple() : undefined;
     }
-    this.#take('operator', '%}');
+    this.take('operator', '%}');
     return { type: 'if', branches };
   }
 
   #for(): Statement {
     const target = this.#target();
-    this.#take('name', 'in');
+    this.take('name', 'in');
     const items = this.#tuple(false);
-    const test = this.#skip('name', 'if') ? this.#expression() : undefined;
-    if (this.#is('name', 'recursive')) lacks('a recursive loop');
-    this.#take('operator', '%}');
+    const test = this.skip('name', 'if') ? this.#expression() : undefined;
+    if (this.is('name', 'recursive')) lacks('a recursive loop');
+    this.take('operator', '%}');
     const body = this.#body(['else', 'endfor']);
-    const otherwise = this.#skip('name', 'else') ? this.#otherwise() : [];
+    const otherwise = this.skip('name', 'else') ? this.#otherwise() : [];
     this.#endTag('endfor');
     return { type: 'for', target, items, ...(test && { test }), body, otherwise };
   }
 
   #otherwise(): Statement[] {
-    this.#take('operator', '%}');
+    this.take('operator', '%}');
     return this.#body(['endfor']);
   }
 
   #set(): Statement {
     const target = this.#target();
-    if (this.#skip('operator', '=')) {
+    if (this.skip('operator', '=')) {
       const value = this.#tuple();
-      this.#take('operator', '%}');
+      this.take('operator', '%}');
       return { type: 'set', target, value };
     }
     const filter = this.#filters(false);
@@ -178,10 +133,10 @@ class Parser {
 
   #with(): Statement {
     const bindings: [Target, Expression][] = [];
-    while (!this.#isOperator('%}')) {
-      if (bindings.length > 0) this.#take('operator', ',');
+    while (!this.isOperator('%}')) {
+      if (bindings.length > 0) this.take('operator', ',');
       const target = this.#targetPart();
-      this.#take('operator', '=');
+      this.take('operator', '=');
       bindings.push([target, this.#expression()]);
     }
     return { type: 'with', bindings, body: this.#bodyTo('endwith') };
@@ -193,67 +148,67 @@ class Parser {
 
   #signature(): Routine['parameters'] {
     const parameters: Routine['parameters'] = [];
-    this.#take('operator', '(');
-    while (!this.#skip('operator', ')')) {
-      if (parameters.length > 0) this.#take('operator', ',');
-      const name = this.#take('name');
-      parameters.push({ name, ...(this.#skip('operator', '=') && { fallback: this.#expression() }) });
+    this.take('operator', '(');
+    while (!this.skip('operator', ')')) {
+      if (parameters.length > 0) this.take('operator', ',');
+      const name = this.take('name');
+      parameters.push({ name, ...(this.skip('operator', '=') && { fallback: this.#expression() }) });
     }
     return parameters;
   }
 
   #target(): Target {
     const first = this.#targetPart();
-    if (!this.#isOperator(',')) return first;
+    if (!this.isOperator(',')) return first;
     const targets = [first];
-    while (this.#skip('operator', ',') && (this.#is('name') || this.#isOperator('('))) targets.push(this.#targetPart());
+    while (this.skip('operator', ',') && (this.is('name') || this.isOperator('('))) targets.push(this.#targetPart());
     return targets;
   }
 
   #targetPart(): Target {
-    if (this.#skip('operator', '(')) {
-      const target = this.#deeper(() => this.#target());
-      this.#take('operator', ')');
+    if (this.skip('operator', '(')) {
+      const target = this.deeper(() => this.#target());
+      this.take('operator', ')');
       return target;
     }
-    const name = this.#take('name');
-    return this.#skip('operator', '.') ? { object: name, name: this.#take('name') } : name;
+    const name = this.take('name');
+    return this.skip('operator', '.') ? { object: name, name: this.take('name') } : name;
   }
 
   /** Filters as a function of what they are applied to. @param isFirst The first one has no `|` in front. */
   #filters(isFirst: boolean): (text: Expression) => Expression {
     const chain: { name: string; parameters: Parameters }[] = [];
-    while ((isFirst && chain.length === 0) || this.#skip('operator', '|')) {
-      chain.push({ name: this.#take('name'), parameters: this.#isOperator('(') ? this.#parameters() : NO_PARAMETERS });
+    while ((isFirst && chain.length === 0) || this.skip('operator', '|')) {
+      chain.push({ name: this.take('name'), parameters: this.isOperator('(') ? this.#parameters() : NO_PARAMETERS });
     }
     return (text) => chain.reduce<Expression>((operand, filter) => ({ type: 'filter', operand, ...filter }), text);
   }
 
   /** One expression, or several with commas between, which are a tuple. */
   #tuple(allowsChoice = true): Expression {
-    const next = () => (allowsChoice ? this.#expression() : this.#deeper(() => this.#or()));
+    const next = () => (allowsChoice ? this.#expression() : this.deeper(() => this.#or()));
     const first = next();
-    if (!this.#isOperator(',')) return first;
+    if (!this.isOperator(',')) return first;
     const items = [first];
-    while (this.#skip('operator', ',') && !this.#isOperator('%}', '}}', ')')) items.push(next());
+    while (this.skip('operator', ',') && !this.isOperator('%}', '}}', ')')) items.push(next());
     return { type: 'tuple', items };
   }
 
   #expression(): Expression {
-    return this.#deeper(() => {
+    return this.deeper(() => {
       const then = this.#or();
-      if (!this.#skip('name', 'if')) return then;
+      if (!this.skip('name', 'if')) return then;
       const test = this.#or();
-      const otherwise = this.#skip('name', 'else') ? this.#expression() : undefined;
+      const otherwise = this.skip('name', 'else') ? this.#expression() : undefined;
       return { type: 'choice', test, then, ...(otherwise && { otherwise }) };
     });
   }
 
   #chain(next: () => Expression, kind: Token['kind'], ...operators: string[]): Expression {
     let left = next();
-    for (let n = 0; this.#is(kind, ...operators); n++) {
-      if (n === MAX_DEPTH * 10) fail(`line ${this.#now.line}: more than ${n} operands in a row`, 'cannot be read');
-      const operator = this.#take(kind);
+    for (let n = 0; this.is(kind, ...operators); n++) {
+      if (n === MAX_DEPTH * 10) fail(`line ${this.now.line}: more than ${n} operands in a row`, 'cannot be read');
+      const operator = this.take(kind);
       left = { type: 'binary', operator, left, right: next() };
     }
     return left;
@@ -263,18 +218,18 @@ class Parser {
   #and = (): Expression => this.#chain(this.#not, 'name', 'and');
 
   #not = (): Expression => {
-    if (!this.#skip('name', 'not')) return this.#compare();
-    return this.#deeper(() => ({ type: 'unary', operator: 'not', operand: this.#not() }));
+    if (!this.skip('name', 'not')) return this.#compare();
+    return this.deeper(() => ({ type: 'unary', operator: 'not', operand: this.#not() }));
   };
 
   #compare(): Expression {
     const left = this.#sum();
     const rest: [string, Expression][] = [];
     for (;;) {
-      const isNotIn = this.#is('name', 'not') && this.#tokens[this.#at + 1].value === 'in';
-      if (isNotIn) this.#at++;
-      if (!isNotIn && !this.#isOperator('==', '!=', '<', '<=', '>', '>=') && !this.#is('name', 'in')) break;
-      const operator = this.#tokens[this.#at++].value;
+      const isNotIn = this.is('name', 'not') && this.tokens[this.at + 1].value === 'in';
+      if (isNotIn) this.at++;
+      if (!isNotIn && !this.isOperator('==', '!=', '<', '<=', '>', '>=') && !this.is('name', 'in')) break;
+      const operator = this.tokens[this.at++].value;
       rest.push([isNotIn ? 'not in' : operator, this.#sum()]);
     }
     return rest.length === 0 ? left : { type: 'compare', left, rest };
@@ -284,7 +239,7 @@ class Parser {
 
   #concat = (): Expression => {
     const items = [this.#product()];
-    while (this.#skip('operator', '~')) items.push(this.#product());
+    while (this.skip('operator', '~')) items.push(this.#product());
     return items.length === 1 ? items[0] : { type: 'concat', items };
   };
 
@@ -293,9 +248,9 @@ class Parser {
 
   #unary(takesFilters: boolean): Expression {
     let operand: Expression;
-    if (this.#isOperator('-', '+')) {
-      const operator = this.#take('operator');
-      operand = { type: 'unary', operator, operand: this.#deeper(() => this.#unary(false)) };
+    if (this.isOperator('-', '+')) {
+      const operator = this.take('operator');
+      operand = { type: 'unary', operator, operand: this.deeper(() => this.#unary(false)) };
     } else operand = this.#primary();
     operand = this.#postfix(operand);
     return takesFilters ? this.#filtered(operand) : operand;
@@ -304,25 +259,25 @@ class Parser {
   #filtered(operand: Expression): Expression {
     let result = operand;
     for (let n = 0; ; n++) {
-      if (n === MAX_DEPTH * 10) fail(`line ${this.#now.line}: more than ${n} filters in a row`, 'cannot be read');
-      if (this.#isOperator('|')) result = this.#filters(false)(result);
-      else if (this.#skip('name', 'is')) result = this.#test(result);
-      else if (this.#isOperator('(')) result = { type: 'call', callee: result, parameters: this.#parameters() };
+      if (n === MAX_DEPTH * 10) fail(`line ${this.now.line}: more than ${n} filters in a row`, 'cannot be read');
+      if (this.isOperator('|')) result = this.#filters(false)(result);
+      else if (this.skip('name', 'is')) result = this.#test(result);
+      else if (this.isOperator('(')) result = { type: 'call', callee: result, parameters: this.#parameters() };
       else return result;
     }
   }
 
   #test(operand: Expression): Expression {
-    const isNegated = this.#skip('name', 'not');
-    const name = this.#take('name');
+    const isNegated = this.skip('name', 'not');
+    const name = this.take('name');
     let parameters = NO_PARAMETERS;
-    if (this.#isOperator('(')) parameters = this.#parameters();
+    if (this.isOperator('(')) parameters = this.#parameters();
     else if (
-      (this.#is('name') && !ENDS_TEST.includes(this.#now.value)) ||
-      this.#is('string') ||
-      this.#is('integer') ||
-      this.#is('float') ||
-      this.#isOperator('[', '{')
+      (this.is('name') && !ENDS_TEST.includes(this.now.value)) ||
+      this.is('string') ||
+      this.is('integer') ||
+      this.is('float') ||
+      this.isOperator('[', '{')
     ) {
       parameters = { positional: [this.#postfix(this.#primary())], named: [] };
     }
@@ -333,89 +288,89 @@ class Parser {
   #postfix(operand: Expression): Expression {
     let result = operand;
     for (let n = 0; ; n++) {
-      if (n === MAX_DEPTH * 10) fail(`line ${this.#now.line}: more than ${n} attributes in a row`, 'cannot be read');
-      if (this.#skip('operator', '.')) {
-        result = this.#is('integer')
+      if (n === MAX_DEPTH * 10) fail(`line ${this.now.line}: more than ${n} attributes in a row`, 'cannot be read');
+      if (this.skip('operator', '.')) {
+        result = this.is('integer')
           ? { type: 'item', object: result, index: this.#primary() }
-          : { type: 'attribute', object: result, name: this.#take('name') };
-      } else if (this.#skip('operator', '[')) result = this.#subscript(result);
-      else if (this.#isOperator('(')) result = { type: 'call', callee: result, parameters: this.#parameters() };
+          : { type: 'attribute', object: result, name: this.take('name') };
+      } else if (this.skip('operator', '[')) result = this.#subscript(result);
+      else if (this.isOperator('(')) result = { type: 'call', callee: result, parameters: this.#parameters() };
       else return result;
     }
   }
 
   #subscript(object: Expression): Expression {
     const bounds: (Expression | undefined)[] = [undefined];
-    while (!this.#isOperator(']')) {
-      if (this.#skip('operator', ':')) bounds.push(undefined);
+    while (!this.isOperator(']')) {
+      if (this.skip('operator', ':')) bounds.push(undefined);
       else if (bounds.at(-1) === undefined) bounds[bounds.length - 1] = this.#expression();
-      else this.#unexpected(']');
+      else this.unexpected(']');
     }
-    this.#at++;
-    if (bounds.length > 3) this.#unexpected('at most three bounds');
+    this.at++;
+    if (bounds.length > 3) this.unexpected('at most three bounds');
     if (bounds.length > 1) return { type: 'slice', object, bounds };
-    return { type: 'item', object, index: bounds[0] ?? this.#unexpected('an index') };
+    return { type: 'item', object, index: bounds[0] ?? this.unexpected('an index') };
   }
 
   #parameters(): Parameters {
     const parameters: Parameters = { positional: [], named: [] };
-    this.#take('operator', '(');
-    for (let isFirst = true; !this.#skip('operator', ')'); isFirst = false) {
-      if (!isFirst) this.#take('operator', ',');
-      if (this.#skip('operator', ')')) break;
-      if (this.#skip('operator', '*')) parameters.spread = this.#expression();
-      else if (this.#skip('operator', '**')) parameters.namedSpread = this.#expression();
-      else if (this.#is('name') && this.#tokens[this.#at + 1].value === '=') {
-        const name = this.#take('name');
-        this.#at++;
+    this.take('operator', '(');
+    for (let isFirst = true; !this.skip('operator', ')'); isFirst = false) {
+      if (!isFirst) this.take('operator', ',');
+      if (this.skip('operator', ')')) break;
+      if (this.skip('operator', '*')) parameters.spread = this.#expression();
+      else if (this.skip('operator', '**')) parameters.namedSpread = this.#expression();
+      else if (this.is('name') && this.tokens[this.at + 1].value === '=') {
+        const name = this.take('name');
+        this.at++;
         parameters.named.push([name, this.#expression()]);
-      } else if (parameters.named.length > 0) this.#unexpected('a named argument');
+      } else if (parameters.named.length > 0) this.unexpected('a named argument');
       else parameters.positional.push(this.#expression());
     }
     return parameters;
   }
 
   #primary(): Expression {
-    const { kind, value } = this.#now;
+    const { kind, value } = this.now;
     if (kind === 'name') {
-      this.#at++;
+      this.at++;
       return Object.hasOwn(CONSTANTS, value)
         ? { type: 'constant', value: CONSTANTS[value] }
         : { type: 'name', name: value };
     }
     if (kind === 'string') {
       let text = '';
-      while (this.#is('string')) text += this.#take('string');
+      while (this.is('string')) text += this.take('string');
       return { type: 'constant', value: text };
     }
     if (kind === 'integer' || kind === 'float') {
-      this.#at++;
+      this.at++;
       const number = Number(/^0\d/.test(value) ? value.replace(/^0+(?=\d)/, '') : value);
       return { type: 'constant', value: kind === 'float' ? new Float(number) : number };
     }
-    if (this.#skip('operator', '(')) {
-      const isEmpty = this.#isOperator(')');
-      const inner: Expression = isEmpty ? { type: 'tuple', items: [] } : this.#deeper(() => this.#tuple());
-      this.#take('operator', ')');
+    if (this.skip('operator', '(')) {
+      const isEmpty = this.isOperator(')');
+      const inner: Expression = isEmpty ? { type: 'tuple', items: [] } : this.deeper(() => this.#tuple());
+      this.take('operator', ')');
       return inner;
     }
-    if (this.#skip('operator', '[')) return { type: 'list', items: this.#sequence(']', () => this.#expression()) };
-    if (this.#skip('operator', '{')) {
+    if (this.skip('operator', '[')) return { type: 'list', items: this.#sequence(']', () => this.#expression()) };
+    if (this.skip('operator', '{')) {
       const entry = (): [Expression, Expression] => {
         const key = this.#expression();
-        this.#take('operator', ':');
+        this.take('operator', ':');
         return [key, this.#expression()];
       };
       return { type: 'dict', entries: this.#sequence('}', entry) };
     }
-    return this.#unexpected('an expression');
+    return this.unexpected('an expression');
   }
 
   #sequence<T>(end: string, next: () => T): T[] {
     const items: T[] = [];
-    while (!this.#skip('operator', end)) {
-      if (items.length > 0) this.#take('operator', ',');
-      if (this.#skip('operator', end)) break;
+    while (!this.skip('operator', end)) {
+      if (items.length > 0) this.take('operator', ',');
+      if (this.skip('operator', end)) break;
       items.push(next());
     }
     return items;
