@@ -128,6 +128,8 @@ ${drawFacts(inWords(models))}
 ${drawFacts(Object.entries(methods))}
 <h3>Tasks</h3>
 ${drawFacts([...inWords(tasks), ['all', `seed: ${seed}`]])}
+<p class="quiet">Seconds are those spent on samples. What a sample shares with one before was not read again, and a window
+of a longer one takes none, so they are no measure of speed.</p>
 </details>`;
 }
 
