@@ -132,6 +132,10 @@ export class Engine {
     const turn = new Turn(this.#turns, signal);
     try {
       yield* work(turn);
+    } catch (error) {
+      // A GPU tells of numbers that are not finite some submissions late: nothing that is cached is sure any more.
+      if (!turn.isStopped) this.#cached.length = 0;
+      throw error;
     } finally {
       turn.leave();
     }

@@ -329,13 +329,15 @@ export class Model {
   }
 }
 
-const ROLES: readonly unknown[] = ['system', 'user', 'assistant'] satisfies Message['role'][];
+const ROLES: readonly unknown[] = ['system', 'user', 'assistant', 'tool'] satisfies Message['role'][];
 
 /** A message whose content is one text. @throws UnsupportedError when it is no message. */
 function asMessage(message: Message, at: number): Message {
   const { role, content }: { role?: unknown; content?: unknown } = message ?? {};
   if (!ROLES.includes(role)) {
-    throw new UnsupportedError(`messages[${at}].role is ${shown(role)}; wanted "system", "user" or "assistant"`);
+    throw new UnsupportedError(
+      `messages[${at}].role is ${shown(role)}; wanted "system", "user", "assistant" or "tool"`,
+    );
   }
   const parts: unknown[] = Array.isArray(content) ? content : [{ type: 'text', text: content }];
   const texts = parts.map((part) => {

@@ -54,6 +54,11 @@ export class Turn {
     this.#signal = signal;
   }
 
+  /** Whether the text was aborted, or all were. */
+  get isStopped(): boolean {
+    return this.#reason !== undefined;
+  }
+
   /** Waits until the cache is this text's. True where it has stayed so since `rest`; else others may have used it. */
   async hold(): Promise<boolean> {
     this.check();

@@ -39,7 +39,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['memoryPlan', ['errors', 'kvCache', 'transformer'], ['config', 'kvTypes']],
   ['engine', ['errors', 'sampler', 'turns'], ['backends/backend', 'kvCache', 'transformer']],
 
-  ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers', '@huggingface/jinja']],
+  ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers']],
   ['checkpoint/source', ['errors', NODE]],
   ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer', NODE]],
   [

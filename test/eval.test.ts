@@ -80,7 +80,7 @@ describe('a model here', { timeout: 60_000 }, () => {
     appendFileSync(samples, '{"task": "perplexity"}\n');
     const { status, stderr } = await evaluate(...args);
     expect(status).toBe(1);
-    expect(stderr).toContain(`samples.jsonl:${before.split('\n').length}: no model`);
+    expect(stderr).toContain(`samples.jsonl:${before.split('\n').length}: model is not a text`);
     expect(readFileSync(samples, 'utf8')).toBe(`${before}{"task": "perplexity"}\n`);
     writeFileSync(samples, before);
   });

@@ -2,6 +2,7 @@
  * The truth, slowly: every kernel is its float64 definition. Every tensor is an array of its own, so a stage is only a
  * number. Calls wait for `submit` or `read` as on the fast backends, so that a mistake in their order shows here too.
  */
+import { UnsupportedError } from '../errors.ts';
 import { attend } from '../kernels/attend.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
 import { add, swiglu } from '../kernels/elementwise.ts';
@@ -9,7 +10,7 @@ import { matmul } from '../kernels/matmul.ts';
 import { rmsNorm } from '../kernels/rmsNorm.ts';
 import { rotate } from '../kernels/rotate.ts';
 import { rowBytes } from '../tensorTypes.ts';
-import type { Backend, KvLayer, Tensor } from './backend.ts';
+import { type Backend, DISPOSED, type KvLayer, notFinite, type Tensor } from './backend.ts';
 
 interface ReferenceTensor extends Tensor {
   /** F32: the numbers, in float64. */
@@ -35,15 +36,25 @@ function decodedRow(tensor: Tensor, r: number): Float64Array {
   return row;
 }
 
+/** Magnitude that attention takes on no backend: a score of such would not be finite in float32. */
+const TOO_LARGE = 2 ** 58;
+
+/** @throws UnsupportedError when a number is not finite or too large. @param what Names the tensor. */
+function checkFinite(tensor: Tensor, what: string): void {
+  if (!numbersOf(tensor).every((value) => Math.abs(value) < TOO_LARGE)) throw notFinite(what);
+}
+
 /** Opens the float64 backend. It needs no device and no threads. */
 export const openReference = (): Backend => deferred(openEager());
 
 /** `backend`, whose kernels run as soon as they are called, with calls that wait for `submit` or `read`. */
 export function deferred(backend: Backend): Backend {
   let calls: (() => void)[] = [];
+  let isDisposed = false;
   const run = () => {
     const recorded = calls;
     calls = [];
+    if (isDisposed) throw new UnsupportedError(DISPOSED);
     for (const call of recorded) call();
   };
   const later =
@@ -76,6 +87,9 @@ export function deferred(backend: Backend): Backend {
     async read(tensor) {
       run();
       return backend.read(tensor);
+    },
+    async dispose() {
+      isDisposed = true;
     },
   };
 }
@@ -126,12 +140,14 @@ export function openEager(): Backend {
       rotate(numbersOf(out), numbersOf(x), numbersOf(cos), numbersOf(sin), x.cols, cos.cols),
     append(kv, k, v, start, kInter = k) {
       const { keys, interKeys, values } = kv as ReferenceKv;
+      for (const tensor of [k, kInter, v]) checkFinite(tensor, 'the keys or values of attention');
       interKeys.set(numbersOf(kInter), start * k.cols);
       keys.set(numbersOf(k), start * k.cols);
       values.set(numbersOf(v), start * v.cols);
     },
     attend(out, { inter, succ, intra }, kv, pieces) {
       const { nKvHeads, headDim, keys, interKeys, values } = kv as ReferenceKv;
+      for (const tensor of [inter, succ, intra]) checkFinite(tensor, 'the queries of attention');
       const queries = { inter: numbersOf(inter), succ: numbersOf(succ), intra: numbersOf(intra) };
       const keysOf = { inter: interKeys, succ: keys, intra: keys };
       attend(numbersOf(out), queries, keysOf, values, pieces, { nHeads: out.cols / headDim, nKvHeads, headDim });

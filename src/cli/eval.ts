@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { cpus, totalmem } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { BUNDLED_BOOK, BUNDLED_MODEL, PACKAGE } from '../bundled.ts';
 import { perplexityTask } from '../eval/perplexity.ts';
@@ -15,8 +15,16 @@ import { resultsOf } from '../eval/results.ts';
 import { type Job, keyOf, type MethodRun, runEvaluation } from '../eval/run.ts';
 import type { Frame, Making, NamedText } from '../eval/task.ts';
 import { RULER, TASKS, taskNamed } from '../eval/tasks.ts';
-import { backendName, type ModelFile, openModel, resolveMethod, trainedWindow, UnsupportedError } from '../index.ts';
-import { type EvalFolder, openFolder } from './evalFolder.ts';
+import {
+  backendName,
+  FormatError,
+  type ModelFile,
+  openModel,
+  resolveMethod,
+  trainedWindow,
+  UnsupportedError,
+} from '../index.ts';
+import { type EvalFolder, fileNameOf, openFolder } from './evalFolder.ts';
 import { addSpeedFlags, collect, parseNumber, parseSize, type SpeedFlags } from './options.ts';
 import { readText } from './prompt.ts';
 import { count, evaluatingBar, note, size } from './terminal.ts';
@@ -148,7 +156,7 @@ Examples:
         .option('--shots <n>', 'questions shown with their answers before each other', parseNumber, 0)
         .addOption(new Option('--metric <metric>', 'what counts').choices([...METRICS]).default('f1'))
         .action(async (file: string, flags: EvalFlags) => {
-          const questions = await readQuestions(file, readText, (path) => resolve(dirname(file), path));
+          const questions = await readQuestions(file, readText, (path) => besides(file, path));
           const task = questionsTask(questions, flags.shots, flags.metric);
           const setup = `${basename(file)} (${hash(JSON.stringify(questions))}), ${flags.shots} shown, ${flags.metric}`;
           await evaluate('questions', flags, (window) => ({
@@ -372,7 +380,7 @@ async function openAll(flags: EvalFlags): Promise<Opened> {
     texts.map(({ name, text }) => `${name} (${hash(text)})`).join(', '),
     server ? `lengths by the tokenizer of ${basename(flags.model)}` : await computing(flags),
   ].join('; ');
-  const folder = openFolder(flags.out ?? join('dualchunk-eval', `${modelName}-${hash(setup)}`));
+  const folder = openFolder(flags.out ?? join('dualchunk-eval', `${fileNameOf(modelName)}-${hash(setup)}`));
   const facts: Opened['facts'] = {
     models: {
       [modelName]: server
@@ -419,16 +427,49 @@ async function openAll(flags: EvalFlags): Promise<Opened> {
 /** @throws UnsupportedError when there is no server, or it has no models. */
 async function openServer(baseURL: string, model: string | undefined) {
   const { default: OpenAI } = await import('openai');
-  const client = new OpenAI({ baseURL, apiKey: process.env.OPENAI_API_KEY ?? 'none' });
+  const apiKey = apiKeyFor(baseURL) ?? 'none';
+  const client = new OpenAI({ baseURL, apiKey, organization: null, project: null, fetch: boundedFetch });
   if (model !== undefined) return { client, model };
   try {
-    for await (const { id } of client.models.list()) return { client, model: id };
+    for await (const { id } of client.models.list()) if (typeof id === 'string') return { client, model: id };
   } catch (error) {
     throw new UnsupportedError(
       `${baseURL} does not list its models (${(error as Error).message}); start the server, or name one with --endpoint-model`,
     );
   }
   throw new UnsupportedError(`${baseURL} lists no models; name one with --endpoint-model`);
+}
+
+/** The key that the user has named for this server: OpenAI's own goes to nobody else. */
+function apiKeyFor(baseURL: string): string | undefined {
+  const isOpenAi = URL.canParse(baseURL) && new URL(baseURL).origin === 'https://api.openai.com';
+  return process.env.DUALCHUNK_API_KEY ?? (isOpenAi ? process.env.OPENAI_API_KEY : undefined);
+}
+
+/** A server that sends more for an answer of some hundred tokens is broken. */
+const MAX_ANSWER_BYTES = 16 * 2 ** 20;
+
+/** `fetch` that follows no server elsewhere, where the key is not meant to go, and reads no answer without end. */
+const boundedFetch: typeof fetch = async (url, init) => {
+  const { body, status, headers } = await fetch(url, { ...init, redirect: 'error' });
+  const chunks: Uint8Array[] = [];
+  let nBytes = 0;
+  for await (const chunk of body ?? []) {
+    chunks.push(chunk);
+    nBytes += chunk.length;
+    if (nBytes > MAX_ANSWER_BYTES) throw new UnsupportedError(`${url}: the answer has no end`);
+  }
+  return new Response(nBytes > 0 ? new Blob(chunks as BlobPart[]) : null, { status, headers });
+};
+
+/** The path of a text that a file of questions names. @throws FormatError where it lies elsewhere. */
+function besides(questions: string, path: string): string {
+  const folder = resolve(dirname(questions));
+  const target = resolve(folder, path);
+  if (!target.startsWith(join(folder, sep))) {
+    throw new FormatError(`${questions}: file ${path} lies outside of its folder; put the text beside the questions`);
+  }
+  return target;
 }
 
 /** Ids around a prompt: BOS if the model wants it, or what its chat template writes around a user's message. */

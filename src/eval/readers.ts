@@ -10,7 +10,7 @@ export function modelReader(model: Model): Reader {
     async answer({ ids, maxTokens }, onTokens) {
       const onProgress = (done: number, total: number) => onTokens(done + ids.length - total);
       let answer = '';
-      for await (const { text } of model.generate(ids, { maxTokens, onProgress })) answer += text;
+      for await (const { text } of model.generate(ids, { maxTokens, temperature: 0, onProgress })) answer += text;
       return answer;
     },
     async losses({ ids }, onTokens) {

@@ -35,7 +35,7 @@ export interface Encoder {
  * Breaks up a special token that is meant as text, until added tokens have been cut out. A character that Unicode
  * reserves for use inside a program, so no text loses anything with it.
  */
-const MARK = '\ufdd0';
+export const MARK = '\ufdd0';
 /** In SentencePiece text, which has `▁` for a space. */
 const WORD_START = /(?<=\p{L})(?=▁)/u;
 /** English prose has 4 to 5. Where 6 are too few, the prefix is tried again at twice the length. */

@@ -1,18 +1,32 @@
 /** Text to token ids and back. Wraps `@huggingface/tokenizers`; ids are those of the model's `tokenizer.json`. */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { UnsupportedError } from '../errors.ts';
-import { chatTemplateOf, renderChat } from './chatTemplate.ts';
+import { chatTemplateOf, checkVariables, renderConversation, type TemplateVariables } from './chatTemplate.ts';
 import { type DecodeOptions, makeDecoder, type StreamDecoder } from './decoder.ts';
 import { type EncodeOptions, makeEncoder, type Prefix } from './encoder.ts';
 import { PUBLISHED_WORDS } from './ggufTokenizer.ts';
+import { literalText, mapTexts } from './literal.ts';
 import { END_TOKENS, namedToken, readTokenizerJson, type TokenizerJson } from './tokenizerJson.ts';
 
 export type { DecodeOptions, EncodeOptions, Prefix, StreamDecoder };
 
 /** One turn of a conversation, as chat templates take it. */
 export interface Message {
-  role: 'system' | 'user' | 'assistant';
-  content: string;
+  role: 'system' | 'user' | 'assistant' | 'tool';
+  /** Parts of a list are joined, with a line end between. */
+  content: string | readonly { type: 'text'; text: string }[];
+}
+
+export interface TemplateOptions {
+  /** Ends the prompt with the opening of an answer. Default true. */
+  addGenerationPrompt?: boolean;
+  /** Variables of the template's own, such as `{ enable_thinking: false }`, of what JSON can hold. */
+  variables?: TemplateVariables;
+}
+
+export interface ChatOptions extends TemplateOptions {
+  /** Reads special tokens such as `<|im_end|>` in messages and variables as such. Default false. */
+  allowSpecial?: boolean;
 }
 
 export interface Tokenizer {
@@ -35,10 +49,15 @@ export interface Tokenizer {
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
   /** The pieces it gives join to exactly what `decode` gives. */
   streamDecoder(options?: DecodeOptions): StreamDecoder;
-  /** Encode its result with `addSpecialTokens: false`: templates write BOS themselves. */
-  applyChatTemplate(messages: readonly Message[], options?: { addGenerationPrompt?: boolean }): string;
-  /** Ids of a conversation. */
-  encodeChat(messages: readonly Message[], options?: { variables?: Record<string, unknown> }): number[];
+  /**
+   * The prompt as text. Encode it with `addSpecialTokens: false`: templates write BOS themselves. Messages may pose as
+   * control tokens in it, other than with `encodeChat`.
+   *
+   * @throws UnsupportedError when the template refuses the messages, does not end, or uses what is not supported here.
+   */
+  applyChatTemplate(messages: readonly Message[], options?: TemplateOptions): string;
+  /** Ids of a conversation, in which messages and variables are literal text. @throws as `applyChatTemplate`. */
+  encodeChat(messages: readonly Message[], options?: ChatOptions): number[];
 }
 
 /**
@@ -60,6 +79,15 @@ export function makeTokenizer(
   const chatTemplate = chatTemplateOf(tokenizerConfig);
   const bosToken = idOf(namedToken(tokenizerConfig, 'bos_token'));
 
+  const special = json.added_tokens.filter((token) => token.special).map(({ content }) => content);
+  const asLiteral = literalText(encoder.asLiteral, special);
+  function render(messages: readonly Message[], options: TemplateOptions = {}): string {
+    const { addGenerationPrompt = true, variables = {} } = options;
+    if (chatTemplate === undefined) throw new UnsupportedError(`${origin}: the model has no chat template`);
+    const turns = messages.map((message, i) => ({ ...message, content: textOf(message.content, i) }));
+    return renderConversation(chatTemplate, tokenizerConfig, turns, addGenerationPrompt, origin, variables);
+  }
+
   const tokenizer: Tokenizer = {
     ...encoder,
     vocabSize: highestId(json) + 1,
@@ -71,16 +99,40 @@ export function makeTokenizer(
       return Array.from(ids, stream.push).join('') + stream.flush();
     },
     streamDecoder: decoder.stream,
-    applyChatTemplate(messages, { addGenerationPrompt = true } = {}) {
-      if (chatTemplate === undefined) throw new UnsupportedError(`${origin}: the model has no chat template`);
-      return renderChat(chatTemplate, tokenizerConfig, messages, addGenerationPrompt, origin);
+    applyChatTemplate(messages, options = {}) {
+      checkNames('applyChatTemplate', options, ['addGenerationPrompt', 'variables']);
+      return render(messages, options);
     },
-    encodeChat(messages) {
-      const literal = messages.map(({ role, content }) => ({ role, content: encoder.asLiteral(content) }));
-      return encoder.encode(tokenizer.applyChatTemplate(literal), { addSpecialTokens: false });
+    encodeChat(messages, given = {}) {
+      checkNames('encodeChat', given, ['addGenerationPrompt', 'variables', 'allowSpecial']);
+      const { allowSpecial = false, ...options } = given;
+      if (allowSpecial) return encoder.encode(render(messages, options), { addSpecialTokens: false });
+      checkVariables(options.variables ?? {});
+      const text = render(mapTexts(messages, asLiteral), {
+        ...options,
+        variables: mapTexts(options.variables, asLiteral),
+      });
+      return encoder.encode(text, { addSpecialTokens: false });
     },
   };
   return tokenizer;
+}
+
+/** @throws UnsupportedError for an option that there is not, which may be a variable of the template. */
+function checkNames(call: string, options: object, known: readonly string[]): void {
+  const strange = Object.keys(options).find((name) => !known.includes(name));
+  if (strange === undefined) return;
+  throw new UnsupportedError(
+    `${call} has no option "${strange}"; wanted ${known.join(', ')}; variables of a template go into variables`,
+  );
+}
+
+/** @throws UnsupportedError when it is neither a text nor a list of them. */
+function textOf(content: Message['content'], at: number): string {
+  if (typeof content === 'string') return content;
+  const texts = Array.isArray(content) ? content.map((part) => part?.text) : [undefined];
+  if (texts.every((text) => typeof text === 'string')) return texts.join('\n');
+  throw new UnsupportedError(`messages[${at}].content is no text; wanted one, or a list of { type: 'text', text }`);
 }
 
 function openLibrary(json: TokenizerJson, origin: string): Library {

@@ -1,0 +1,49 @@
+/** Bounds on what a template may do, and the one kind of error that it ends with. */
+
+/** Of a template, or of what it does. Its message goes on from "the chat template". */
+export class TemplateError extends Error {
+  /** The template itself said so, with raise_exception. */
+  isRefusal = false;
+}
+
+/** @param verb What the template does, in front of the reason. */
+export function fail(reason: string, verb = 'fails'): never {
+  throw new TemplateError(verb === 'uses' ? `uses ${reason}` : `${verb}: ${reason}`);
+}
+
+/** @param feature With its name, such as `the filter "urlize"`. */
+export function lacks(feature: string): never {
+  fail(`${feature}, which is not supported here`, 'uses');
+}
+
+/** A template of a long conversation takes a few hundred steps a message. */
+const BASE_STEPS = 1e6;
+const STEPS_PER_MESSAGE = 2000;
+/** Characters and list items it may read and write: it may copy all that it is given some dozens of times. */
+const BASE_CHARACTERS = 2 ** 24;
+const MAX_COPIES = 64;
+
+export class Meter {
+  readonly maxSteps: number;
+  readonly maxCharacters: number;
+  #steps = 0;
+  #characters = 0;
+
+  /** @param nCharacters Of all messages. */
+  constructor(nMessages: number, nCharacters: number) {
+    this.maxSteps = BASE_STEPS + STEPS_PER_MESSAGE * nMessages;
+    this.maxCharacters = BASE_CHARACTERS + MAX_COPIES * nCharacters;
+  }
+
+  step(): void {
+    if (++this.#steps > this.maxSteps) throw new TemplateError(`did not finish after ${this.maxSteps} steps`);
+  }
+
+  /** Call it before making something that long, so that it is never made where it is too long. */
+  count(nCharacters: number): void {
+    this.#characters += nCharacters;
+    if (!(this.#characters <= this.maxCharacters)) {
+      throw new TemplateError(`did not finish after ${this.maxCharacters} characters and list items`);
+    }
+  }
+}

@@ -1,0 +1,289 @@
+/** Values of a chat template: those of Python, as far as templates can tell. */
+import { MARK } from '../encoder.ts';
+import { fail, lacks, type Meter } from './limits.ts';
+
+/** Whole numbers are numbers, lists are arrays, dictionaries are maps, None is null. */
+export type Value = string | number | boolean | null | Float | Undefined | Value[] | Dict | Namespace | Callable;
+export type Dict = Map<Value, Value>;
+
+export class Float {
+  readonly value: number;
+  constructor(value: number) {
+    this.value = value;
+  }
+}
+export class Undefined {
+  readonly name: string;
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+export class Tuple extends Array<Value> {}
+/** What `map`, `select` and their like give: it is read once, has no length and counts as true. */
+export class Generator extends Array<Value> {}
+/** What `items()`, `keys()` and `values()` give: no list, so it has no item with a number. */
+export class View extends Array<Value> {
+  kind = '';
+}
+/** `namespace()`, and `loop`. */
+export class Namespace {
+  readonly entries: Map<string, Value>;
+  constructor(entries: Map<string, Value>) {
+    this.entries = entries;
+  }
+}
+export interface Arguments {
+  positional: Value[];
+  named: Map<string, Value>;
+}
+export type Callable = (given: Arguments) => Value;
+
+/** What filters and tests need of the interpreter. */
+export interface Context {
+  meter: Meter;
+  /** Attribute, or item, of a value. */
+  attribute(value: Value, name: string | number): Value;
+}
+
+/** The text without the marks that keep messages from posing as control tokens. */
+export const unmarked = (text: string): string => (text.includes(MARK) ? text.replaceAll(MARK, '') : text);
+
+const PATTERN_CHARACTER = /[\\^$.*+?()[\]{}|]/g;
+
+/** Something for `split` and its like that finds `text` in another one, also where that one has marks. */
+export function finder(text: string, within: string): string | RegExp {
+  if (!within.includes(MARK)) return unmarked(text);
+  const characters = Array.from(unmarked(text), (character) => character.replace(PATTERN_CHARACTER, '\\$&'));
+  return new RegExp(characters.join(`${MARK}?`), 'gu');
+}
+
+/** Code points, each with the mark behind it. */
+export function characters(text: string, meter: Meter): string[] {
+  meter.count(4 * text.length);
+  return text.match(/.\ufdd0?/gsu) ?? [];
+}
+
+const NEEDS_CHARACTERS = /[\ud800-\udfff\ufdd0]/;
+export const isPlain = (text: string): boolean => !NEEDS_CHARACTERS.test(text);
+
+export function typeName(value: Value): string {
+  if (value === null) return 'NoneType';
+  if (typeof value === 'string') return 'str';
+  if (typeof value === 'number') return 'int';
+  if (typeof value === 'boolean') return 'bool';
+  if (typeof value === 'function') return 'function';
+  if (value instanceof Float) return 'float';
+  if (value instanceof Undefined) return 'Undefined';
+  if (value instanceof Tuple) return 'tuple';
+  if (value instanceof Generator) return 'generator';
+  if (value instanceof View) return value.kind;
+  if (value instanceof Namespace) return 'Namespace';
+  return Array.isArray(value) ? 'list' : 'dict';
+}
+
+export function isTrue(value: Value): boolean {
+  if (value instanceof Undefined) return false;
+  if (value instanceof Float) return value.value !== 0;
+  if (Array.isArray(value)) return value.length > 0 || value instanceof Generator;
+  if (value instanceof Map) return value.size > 0;
+  return Boolean(value);
+}
+
+/** The number that a value is to Python, in which True is 1. */
+export function numberOf(value: Value): number | undefined {
+  if (typeof value === 'number') return value;
+  if (typeof value === 'boolean') return Number(value);
+  return value instanceof Float ? value.value : undefined;
+}
+
+/** A whole number that must be there. */
+export function wholeOf(value: Value, what: string): number {
+  if (typeof value === 'number' || typeof value === 'boolean') return Number(value);
+  return fail(`${what} is of type ${typeName(value)}; wanted a whole number`);
+}
+
+/** The result of a calculation with whole numbers, of which Python has longer ones. */
+export function whole(value: number): number {
+  if (!Number.isSafeInteger(value)) lacks('a whole number beyond 2^53');
+  return value === 0 ? 0 : value;
+}
+
+/** A value, which may be None, or what is there instead of none at all. */
+export const present = (value: Value | undefined, otherwise: () => Value): Value =>
+  value === undefined ? otherwise() : value;
+
+/** What a loop goes over. */
+export function itemsOf(value: Value, meter: Meter): readonly Value[] {
+  if (typeof value === 'string') return characters(value, meter);
+  if (value instanceof Generator) return value.splice(0);
+  if (Array.isArray(value)) return value;
+  if (value instanceof Map) {
+    meter.count(value.size);
+    return [...value.keys()];
+  }
+  return value instanceof Undefined ? [] : fail(`${typeName(value)} is not iterable`);
+}
+
+export function lengthOf(value: Value, meter: Meter): number {
+  if (typeof value === 'string') return isPlain(value) ? value.length : characters(value, meter).length;
+  if (Array.isArray(value) && !(value instanceof Generator)) return value.length;
+  if (value instanceof Map) return value.size;
+  return value instanceof Undefined ? 0 : fail(`a value of type ${typeName(value)} has no length`);
+}
+
+export function equals(a: Value, b: Value, meter: Meter): boolean {
+  meter.step();
+  if (typeof a === 'string' && typeof b === 'string') {
+    meter.count(Math.min(a.length, b.length));
+    return a === b || unmarked(a) === unmarked(b);
+  }
+  const number = numberOf(a);
+  if (number !== undefined) return number === numberOf(b);
+  if (a instanceof Undefined) return b instanceof Undefined;
+  if (Array.isArray(a) && Array.isArray(b) && a.constructor === b.constructor) {
+    return a.length === b.length && a.every((item, i) => equals(item, b[i], meter));
+  }
+  if (a instanceof Map && b instanceof Map) {
+    if (a.size !== b.size) return false;
+    for (const [key, value] of a) if (!b.has(key) || !equals(value, b.get(key)!, meter)) return false;
+    return true;
+  }
+  return a === b;
+}
+
+/** Below 0 where `a` comes first. @throws TemplateError where Python has no order for the two. */
+export function order(a: Value, b: Value, meter: Meter): number {
+  meter.step();
+  if (typeof a === 'string' && typeof b === 'string') {
+    meter.count(Math.min(a.length, b.length));
+    const [left, right] = [unmarked(a), unmarked(b)];
+    return left < right ? -1 : Number(left > right);
+  }
+  const [left, right] = [numberOf(a), numberOf(b)];
+  if (left !== undefined && right !== undefined) return left < right ? -1 : Number(left > right);
+  if (Array.isArray(a) && Array.isArray(b) && a.constructor === b.constructor) {
+    for (let i = 0; i < Math.min(a.length, b.length); i++) {
+      if (!equals(a[i], b[i], meter)) return order(a[i], b[i], meter);
+    }
+    return a.length - b.length;
+  }
+  return fail(`there is no order between ${typeName(a)} and ${typeName(b)}`);
+}
+
+export function contains(container: Value, item: Value, meter: Meter): boolean {
+  if (typeof container === 'string') {
+    if (typeof item !== 'string') return fail(`'in <string>' wants a str on its left, not ${typeName(item)}`);
+    meter.count(container.length);
+    return container.search(finderOnce(item, container)) >= 0;
+  }
+  if (container instanceof Map) return container.has(keyOf(item));
+  return itemsOf(container, meter).some((other) => equals(other, item, meter));
+}
+
+/** For `search`, which takes a string for a regular expression. */
+export function finderOnce(text: string, within: string): RegExp {
+  const found = finder(text, within);
+  return typeof found === 'string' ? new RegExp(found.replace(PATTERN_CHARACTER, '\\$&'), 'u') : found;
+}
+
+/** A value as the key of a dictionary. */
+export function keyOf(value: Value): Value {
+  if (typeof value === 'string') return unmarked(value);
+  if (value instanceof Float && Number.isSafeInteger(value.value)) return value.value;
+  if (value === null || typeof value === 'number') return value;
+  if (typeof value === 'boolean') return value;
+  if (Array.isArray(value) && !(value instanceof Tuple)) fail(`a ${typeName(value)} cannot be a key`);
+  return lacks(`a key of type ${typeName(value)}`);
+}
+
+/** A value as `{{ … }}` writes it. */
+export function text(value: Value, meter: Meter): string {
+  if (typeof value === 'string') return value;
+  if (value instanceof Undefined) return '';
+  return represented(value, meter);
+}
+
+/** A value as Python's `repr` writes it. */
+export function represented(value: Value, meter: Meter): string {
+  meter.step();
+  if (value === null) return 'None';
+  if (typeof value === 'boolean') return value ? 'True' : 'False';
+  if (typeof value === 'number') return String(value);
+  if (value instanceof Float) return floatText(value.value);
+  if (typeof value === 'string') return quoted(value, meter);
+  const list = (items: readonly Value[]) => {
+    const joined = items.map((item) => represented(item, meter)).join(', ');
+    meter.count(joined.length);
+    return joined;
+  };
+  if (value instanceof Undefined) return 'Undefined';
+  if (value instanceof Tuple) return value.length === 1 ? `(${list(value)},)` : `(${list([...value])})`;
+  if (value instanceof View) return `${value.kind}([${list([...value])}])`;
+  if (value instanceof Map) {
+    const entries = Array.from(value, ([key, item]) => `${represented(key, meter)}: ${represented(item, meter)}`);
+    return `{${entries.join(', ')}}`;
+  }
+  if (Array.isArray(value) && !(value instanceof Generator)) return `[${list(value)}]`;
+  return lacks(`the text of a ${typeName(value)}`);
+}
+
+export function floatText(value: number): string {
+  if (Number.isNaN(value)) return 'nan';
+  if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf';
+  const [digits, exponent] = value.toExponential().split('e');
+  const power = Number(exponent);
+  if (value !== 0 && (power < -4 || power >= 16)) {
+    return `${digits}e${power < 0 ? '-' : '+'}${String(Math.abs(power)).padStart(2, '0')}`;
+  }
+  const decimal = Object.is(value, -0) ? '-0' : String(value);
+  return decimal.includes('.') ? decimal : `${decimal}.0`;
+}
+
+const ESCAPED = /[\\\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
+const NAMED: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t', '\\': '\\\\' };
+
+function quoted(value: string, meter: Meter): string {
+  meter.count(value.length);
+  const quote = value.includes("'") && !value.includes('"') ? '"' : "'";
+  const escaped = value.replace(ESCAPED, (character) => {
+    if (character === MARK) return character;
+    const code = character.codePointAt(0)!;
+    const hex = code.toString(16);
+    if (NAMED[character]) return NAMED[character];
+    if (code < 0x100) return `\\x${hex.padStart(2, '0')}`;
+    return code < 0x10000 ? `\\u${hex.padStart(4, '0')}` : `\\U${hex.padStart(8, '0')}`;
+  });
+  return quote + (quote === "'" ? escaped.replaceAll("'", "\\'") : escaped) + quote;
+}
+
+/** What is given as the parameters named, in their order, undefined where one is not given. */
+export function bind(given: Arguments, names: readonly string[], what: string): (Value | undefined)[] {
+  if (given.positional.length > names.length) {
+    fail(`${what} takes at most ${names.length} arguments, not ${given.positional.length}`);
+  }
+  const bound: (Value | undefined)[] = names.map((_, i) => given.positional[i]);
+  for (const [name, value] of given.named) {
+    const i = names.indexOf(name);
+    if (i < 0 || bound[i] !== undefined) fail(`${what} takes no argument "${name}"`);
+    bound[i] = value;
+  }
+  return bound;
+}
+
+/** Text made of `count` copies. */
+export function repeated(piece: string, count: number, meter: Meter): string {
+  const times = Math.max(0, count);
+  meter.count(piece.length * times);
+  return piece.repeat(times);
+}
+
+/** JSON as a value of a template. */
+export function fromJson(json: unknown): Value {
+  if (Array.isArray(json)) return json.map(fromJson);
+  if (typeof json === 'number') return Number.isSafeInteger(json) ? json : new Float(json);
+  if (typeof json === 'object' && json !== null) {
+    const entries = Object.entries(json).filter(([, value]) => value !== undefined);
+    return new Map<Value, Value>(entries.map(([key, value]) => [key, fromJson(value)]));
+  }
+  return json as Value;
+}
