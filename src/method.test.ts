@@ -28,6 +28,15 @@ const [LLAMA, QWEN_1M] = [modelOf(8192), modelOf(1010000, dualChunkConfig(262144
 const MISTRAL = modelOf(32768, { slidingWindow: 4096 });
 const YARN = modelOf(8192, { ropeScaling: { ropeType: 'yarn', factor: 4, originalMaxPositionEmbeddings: 8192 } });
 
+/** All that a method says of a few positions, and of angles. */
+function positionsOf({ placement, dca, ropeScaling, longest, description }: Method) {
+  const at = [0, 1, 100, 767, 3000, 5461, 16383].map((i) => ({
+    ...{ bands: placement.bands(i), query: placement.queryPositions(i), scale: placement.attentionScale(i) },
+    keys: [placement.keyPosition(i), placement.interKeyPosition?.(i)],
+  }));
+  return { at, dca, ropeScaling, longest, description };
+}
+
 describe('presets', () => {
   it.each([
     ['dca:paper', 32, 24, 31],
@@ -138,6 +147,34 @@ describe('settings', () => {
     }
     expect(resolveMethod('none', undefined, QWEN_1M, 1e6).name).toBe('none');
   });
+
+  it('a name with a factor or numbers gives the same placement and angles again', () => {
+    const window = modelOf(3000);
+    const rules = ['', ':3', ':2.5', ':5.123456789', ':1e21'].flatMap((factor) =>
+      ['pi', 'ntk', 'yarn', 'dynamic'].flatMap((rule) => [`${rule}${factor}`, `dca@${rule}${factor}`]),
+    );
+    const stacked = ['dca:chunkllama:intra:none@ntk:1.23456789', 'dca:900/1000:yarn@yarn:1.1'];
+    const kinds = ['window', 'streaming', 'rerope', 'selfextend', 'string'];
+    const parted = [...kinds, 'string:7/5', 'selfextend:07/0512:yarn', 'rerope:999999999999999'];
+    for (const spec of ['none', ...rules, ...stacked, ...parted, undefined]) {
+      const first = resolveMethod(spec, undefined, window, 16384);
+      const again = resolveMethod(first.name, undefined, window, 16384);
+      expect(positionsOf(again)).toEqual(positionsOf(first));
+      expect(again.name).toBe(first.name);
+    }
+  });
+
+  it('a factor keeps all its digits', () => {
+    expect(resolveMethod('pi', undefined, modelOf(3000), 16384).name).toBe('pi:5.461333333333333');
+    expect(resolveMethod('dca@ntk:5.461333333333333', undefined, LLAMA, 1e6).name).toContain('@ntk:5.461333333333333');
+  });
+
+  it.each(['dca:1e3/1e3', 'dca:1000000000000000000000/1000000000000000000000', 'window:1000000000000000000000'])(
+    '%s is refused, as no name would give it again',
+    (spec) => {
+      expect(() => resolveMethod(spec, undefined, LLAMA, 1e6)).toThrow('unknown setting');
+    },
+  );
 });
 
 describe('keys parted by distance', () => {

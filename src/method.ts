@@ -11,7 +11,7 @@ import { UnsupportedError } from './errors.ts';
 import { attentionScale, type Placement, type Scale } from './placement.ts';
 
 export interface Method {
-  /** What the user would type to get exactly this. */
+  /** What the user would type to get exactly this, all digits of a factor included. */
   readonly name: string;
   /** The same in words. */
   readonly description: string;
@@ -188,10 +188,9 @@ function ropeRule(kind: string, setting: string | undefined, config: ModelConfig
   if (!(factor >= 1 && factor < Infinity)) {
     throw new UnsupportedError(`method ${kind}:${setting}: wanted a factor of at least 1, such as ${kind}:8`);
   }
-  const shown = Number(factor.toPrecision(4));
   return {
-    name: `${kind}:${shown}`,
-    description: `${RULE_NAMES[kind]}, factor ${shown}`,
+    name: `${kind}:${factor}`,
+    description: `${RULE_NAMES[kind]}, factor ${Number(factor.toPrecision(4))}`,
     placement: PLAIN,
     ropeScaling: ROPE_RULES[kind](factor, trainedLen),
     longest: context,
@@ -211,7 +210,7 @@ function dcaOf(
   const chosen = { preset: own ? 'config' : 'paper', parts: 'full' as Parts, scale: undefined as Scale | undefined };
   let explicit: Chunks | undefined;
   for (const setting of settings) {
-    const pair = /^(\d+)\/(\d+)$/.exec(setting);
+    const pair = /^(\d{1,15})\/(\d{1,15})$/.exec(setting);
     if (pair) explicit = { chunkLen: Number(pair[1]), maxDistance: Number(pair[2]) };
     else if (Object.hasOwn(PRESETS, setting)) chosen.preset = setting;
     else if (PARTS.includes(setting as Parts)) chosen.parts = setting as Parts;
@@ -258,7 +257,7 @@ function byDistance(
   let chosen = scale;
   for (const setting of settings) {
     if (SCALES.includes(setting as Scale)) chosen ??= setting as Scale;
-    else if (/^\d+(\/\d+)?$/.test(setting) && setting.split('/').length === numbers.length) {
+    else if (/^\d{1,15}(\/\d{1,15})?$/.test(setting) && setting.split('/').length === numbers.length) {
       numbers = setting.split('/').map(Number);
     } else throw unknownSetting(setting, spec);
   }

@@ -40,7 +40,7 @@ export interface LoadOptions {
   threads?: number;
   /**
    * How the wasm backend computes products: `int8` (attention in 8 bits where the engine has relaxed SIMD, matrices in 16),
-   * `int16` in both, or exact `f32`. Default `int8`.
+   * `int16` in both, or `f32`, products in float32. Default `int8`.
    */
   precision?: Precision;
   /** How the wasm backend stores keys and values: `f32`, `bf16` or `q8_0`. Default `bf16`. */

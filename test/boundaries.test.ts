@@ -49,7 +49,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ],
 
   ['eval/results', [], ['eval/records']],
-  ['eval/report*', ['eval/chartLibrary', 'eval/report/*', 'eval/results'], ['eval/records']],
+  ['eval/report*', ['eval/chartLibrary', 'eval/report/*', 'eval/results', 'node:crypto'], ['eval/records']],
 
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['model', LIBRARY],

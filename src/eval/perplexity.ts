@@ -1,6 +1,6 @@
 /**
  * Perplexity: how well a model foresees books. Windows of one length tile the same stretch of every text at every length,
- * so that figures compare the same tokens; or they slide, a stride apart, as the paper's do (arXiv 2402.17463, appendix).
+ * so that figures compare the same tokens, and lengths that cannot are refused; or they slide, a stride apart, as the paper's do (arXiv 2402.17463, appendix).
  * Either way a window counts whole, its early tokens too.
  */
 import { UnsupportedError } from '../errors.ts';
@@ -25,7 +25,8 @@ export function perplexityTask({ stride, longest }: PerplexityOptions): Task<Flo
     *makeSamples({ tokenizer, frame: { before }, length, samples, texts }) {
       const step = stride ?? length;
       const nTokens = stride === undefined ? longest * samples : (samples - 1) * stride + length;
-      const nWindows = stride === undefined ? Math.floor(nTokens / length) : samples;
+      const nWindows = stride === undefined ? nTokens / length : samples;
+      if (!Number.isInteger(nWindows)) throw cannotTile(length, longest, nTokens);
       for (const text of texts) {
         const ids = stretchOf(tokenizer, text, nTokens);
         for (let start = 0, n = 0; n < nWindows; start += step, n++) {
@@ -51,6 +52,15 @@ export function byPosition(losses: Float64Array): [from: number, sum: number, sq
 }
 
 // --- internal ---
+
+function cannotTile(length: number, longest: number, nTokens: number): UnsupportedError {
+  let shared = longest;
+  for (let rest = length; rest > 0; [shared, rest] = [rest, shared % rest]);
+  return new UnsupportedError(
+    `perplexity compares the same ${nTokens} tokens at every length, and windows of ${length} do not fill them; ` +
+      `give --lengths that divide the longest, ${longest}, or --samples ${length / shared}, or a --stride`,
+  );
+}
 
 /** The last stretch asked of a text; every length of an evaluation asks for the same. */
 const stretches = new WeakMap<NamedText, { tokenizer: Tokenizer; ids: readonly number[] }>();

@@ -19,6 +19,7 @@ export interface SampleRecord {
   buckets?: [from: number, sum: number, squares: number, tokens: number][];
   /** Of an answer: what the model said. */
   answer?: string;
+  /** Spent on it. What it shares with a sample before was not read again, so this is not how long its text takes. */
   seconds: number;
 }
 
@@ -34,6 +35,7 @@ export interface Result {
   /** Of the figure; for perplexity in its own units. */
   standardError: number;
   samples: number;
+  /** Spent on all samples together, without what was read before. */
   seconds: number;
 }
 

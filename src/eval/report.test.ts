@@ -1,5 +1,8 @@
-import * as vega from 'vega';
-import { compile, type TopLevelSpec } from 'vega-lite';
+import { createHash } from 'node:crypto';
+import { createContext, runInContext } from 'node:vm';
+import type * as Vega from 'vega';
+import type * as VegaLite from 'vega-lite';
+import type { TopLevelSpec } from 'vega-lite';
 import { describe, expect, it, vi } from 'vitest';
 import { CHART_LIBRARY } from './chartLibrary.ts';
 import type { RunFacts, SampleRecord } from './records.ts';
@@ -110,6 +113,68 @@ describe('the page', () => {
     expect(embedded(page, 'data').results[0].model).toBe(model);
   });
 
+  it.each<[unknown]>([
+    [{ html: '<script>alert(1)</script>' }],
+    [['<script>alert(1)</script>']],
+    [{ toString: 1, '#text': '<script>alert(1)</script>' }],
+    [null],
+  ])('shows facts of a type they should not have, %j, as text', (value) => {
+    const forged = value as string;
+    const facts = { ...FACTS, date: forged, models: { small: { format: forged } }, methods: { x: forged } };
+    expect(written(reportHtml(ALL, facts))).not.toContain('<script>alert');
+  });
+
+  it.each(['<!-- <script>', '</script><script>alert(1)', '</title><h1>', 'javascript:alert(1)'])(
+    'keeps its scripts and links where a name is %s',
+    (name) => {
+      const named = (names: string) => {
+        const records = ALL.map((record) => ({ ...record, model: names, task: `${record.task} ${names}` }));
+        const page = reportHtml(records, { ...FACTS, hardware: names, models: { [names]: { format: names } } });
+        return { ids: ['data', 'figures'].map((id) => embedded(page, id)), tags: written(page).match(/<[a-z!/]+/gi) };
+      };
+      const { ids, tags } = named(name);
+      expect(ids[0].results[0].model).toBe(name);
+      expect(tags).toEqual(named('plain').tags);
+      expect(written(reportHtml(ALL, { ...FACTS, methods: { [name]: name } }))).not.toMatch(/href="(?!#)/);
+    },
+  );
+
+  it.each([
+    ['\u001b[2J', '\\u001b[2J'],
+    ['a\u202eb', 'a\\u202eb'],
+    ['a\u2066b', 'a\\u2066b'],
+    ['a\0b', 'a\\u0000b'],
+    ['a\ud800b', 'a\\ud800b'],
+    ['Grüße 👍', 'Grüße 👍'],
+  ])('shows unseen characters as escapes: %j', (model, shown) => {
+    const page = written(
+      reportHtml(
+        ALL.map((record) => ({ ...record, model })),
+        FACTS,
+      ),
+    );
+    expect(page).toContain(`<title>${shown}: `);
+    expect(page).not.toMatch(/[^\P{Cc}\n]|\p{Bidi_Control}|\p{Cs}/u);
+    expect(embedded(page, 'data').results[0].model).toBe(model);
+  });
+
+  it('takes names that every object has for names', () => {
+    const records = answers('constructor').map((record) => ({ ...record, model: 'toString' }));
+    const page = reportHtml(records, FACTS);
+    expect(page).toContain('<h2>constructor</h2>');
+  });
+
+  it('lets only its own two scripts run', () => {
+    const page = reportHtml(ALL, FACTS);
+    const policy = /<meta http-equiv="Content-Security-Policy" content="([^"]*)">/.exec(page)?.[1];
+    const scripts = [...page.matchAll(/<script(?: type="module")?>(.*?)<\/script>/gs)].map(
+      ([, text]) => `&#39;sha256-${createHash('sha256').update(text).digest('base64')}&#39;`,
+    );
+    expect(scripts).toHaveLength(2);
+    expect(policy).toContain(`default-src &#39;none&#39;; script-src ${scripts.join(' ')};`);
+    expect(policy).not.toMatch(/unsafe-eval|script-src[^;]*unsafe-inline/);
+  });
+
   it('loads nothing', () => {
     const page = reportHtml(ALL, FACTS);
     expect(written(page)).not.toMatch(/https?:|<link|@import|\bsrc=|url\(/);
@@ -124,6 +189,17 @@ interface Chart {
   panels: object[];
 }
 
+/** As in the page: its own library, in a world where no text becomes code. */
+const world = createContext(
+  { console, setTimeout, setInterval, clearInterval, structuredClone },
+  { codeGeneration: { strings: false, wasm: false } },
+);
+runInContext(CHART_LIBRARY, world);
+const { vega, vegaLite } = world as unknown as {
+  vega: typeof Vega & { expressionInterpreter: object };
+  vegaLite: typeof VegaLite;
+};
+
 describe('the charts', () => {
   const page = reportHtml(ALL, FACTS);
   const data = embedded(page, 'data');
@@ -137,7 +213,8 @@ describe('the charts', () => {
     'of %s, %s, draw without a warning',
     async (_table, _where, { table, spec, panels }) => {
       const warn = vi.spyOn(console, 'warn');
-      const view = new vega.View(vega.parse(compile(spec).spec), { renderer: 'none' });
+      const runtime = vega.parse(vegaLite.compile(spec).spec, undefined, { ast: true });
+      const view = new vega.View(runtime, { expr: vega.expressionInterpreter, renderer: 'none' });
       view.data('rows', structuredClone(data[table]));
       expect(await view.toSVG()).toMatch(/aria-roledescription="(line mark|rect)/);
       expect(warn).not.toHaveBeenCalled();

@@ -2,10 +2,11 @@
  * The report of an evaluation: one HTML file that needs no network. Each figure says which rows it shows; the page
  * draws them, and hands them out, from the one copy it embeds.
  */
+import { createHash } from 'node:crypto';
 import { CHART_LIBRARY } from './chartLibrary.ts';
 import type { Result, RunFacts, SampleRecord } from './records.ts';
 import { type Looks, looksOf } from './report/charts.ts';
-import { type Html, html, jsonOf, SCRIPT, STYLE } from './report/page.ts';
+import { Html, html, jsonOf, SCRIPT, STYLE } from './report/page.ts';
 import { type Figure, sectionsFor, type Tables } from './report/sections.ts';
 import { drawFacts, nameOf } from './report/tables.ts';
 import {
@@ -72,10 +73,12 @@ export function reportHtml(records: readonly SampleRecord[], facts: RunFacts): s
   const names = models.map(({ model }) => model).join(', ');
   const shown = figures.map(({ table, where, chart }) => ({ table, where, ...chart }));
 
-  return html`<!doctype html>
+  const library = new Html(CHART_LIBRARY);
+  return `${html`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="${policyOf([library, SCRIPT])}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${names}: reading past the trained window</title>
 <style>${STYLE}</style>
@@ -93,11 +96,17 @@ ${sections.map(({ drawn }) => drawn)}</main>
 <div id="tip" hidden></div>
 <script type="application/json" id="data">${jsonOf(tables)}</script>
 <script type="application/json" id="figures">${jsonOf(shown)}</script>
-<script>${{ html: CHART_LIBRARY }}</script>
+<script>${library}</script>
 <script type="module">${SCRIPT}</script>
 </body>
 </html>
-`.html;
+`}`;
+}
+
+/** Lets only these scripts run, and nothing be loaded or sent. Charts and shaded cells need styles of their own. */
+function policyOf(scripts: readonly Html[]): string {
+  const hashes = scripts.map((script) => `'sha256-${createHash('sha256').update(`${script}`).digest('base64')}'`);
+  return `default-src 'none'; script-src ${hashes.join(' ')}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'`;
 }
 
 const unique = <T>(values: readonly T[]): T[] => [...new Set(values)];
@@ -105,11 +114,12 @@ const unique = <T>(values: readonly T[]): T[] => [...new Set(values)];
 /** How the figures came to be. */
 function drawRun({ models, methods, tasks, seed }: RunFacts): Html {
   const inWords = (facts: Record<string, Record<string, string | number>>) =>
-    Object.entries(facts).map(([name, settings]): [string, string] => [
+    Object.entries(facts).map(([name, settings]): [string, Html] => [
       name,
-      Object.entries(settings)
-        .map(([key, value]) => `${key}: ${typeof value === 'number' ? value.toLocaleString('en') : value}`)
-        .join(' · '),
+      html`${Object.entries(settings).map(([key, value], at) => {
+        const shown = typeof value === 'number' ? value.toLocaleString('en') : value;
+        return html`${at > 0 ? ' · ' : ''}${key}: ${shown}`;
+      })}`,
     ]);
   return html`<details><summary>How this was measured</summary>
 <h3>Models</h3>
@@ -118,6 +128,8 @@ ${drawFacts(inWords(models))}
 ${drawFacts(Object.entries(methods))}
 <h3>Tasks</h3>
 ${drawFacts([...inWords(tasks), ['all', `seed: ${seed}`]])}
+<p class="quiet">Seconds are those spent on samples. What a sample shares with one before was not read again, and a window
+of a longer one takes none, so they are no measure of speed.</p>
 </details>`;
 }
 

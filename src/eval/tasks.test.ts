@@ -247,6 +247,17 @@ describe('perplexity', () => {
     expect(short[4].ids).toEqual(long[1].ids.slice(0, 256));
   });
 
+  it('refuses lengths of which no windows tile the stretch, and tells what would', () => {
+    const task = perplexityTask({ longest: 1024 });
+    const of = { length: 384, samples: 1 };
+    expect(() => idsOf(task, making(of))).toThrow(
+      'perplexity compares the same 1024 tokens at every length, and windows of 384 do not fill them; ' +
+        'give --lengths that divide the longest, 1024, or --samples 3, or a --stride',
+    );
+    expect(idsOf(task, making({ ...of, samples: 3 }))).toHaveLength(8);
+    expect(idsOf(perplexityTask({ longest: 1024, stride: 50 }), making(of))).toHaveLength(1);
+  });
+
   it('slides by a stride', () => {
     const windows = idsOf(perplexityTask({ longest: 512, stride: 100 }), making({ length: 512, samples: 3 }));
     expect(windows.map(({ start }) => start)).toEqual([0, 100, 200]);
@@ -259,7 +270,7 @@ describe('perplexity', () => {
     const texts = [{ name: 'short.txt', text: tokenizer.decode(ids) }];
     const task = perplexityTask({ longest: ids.length });
     expect([...task.makeSamples(making({ texts, length: ids.length, samples: 1 }))]).toHaveLength(1);
-    expect(() => [...task.makeSamples(making({ texts, length: 512, samples: 9 }))]).toThrow(
+    expect(() => [...task.makeSamples(making({ texts, length: ids.length, samples: 9 }))]).toThrow(
       new RegExp(`short.txt has ${ids.length} tokens, but this evaluation reads ${9 * ids.length} of them`),
     );
   });

@@ -164,7 +164,7 @@ function lengthAxis(rows: readonly Result[], trainedWindow?: number): Lines['x']
 }
 
 /** What every figure with samples tells beside itself. */
-const SAMPLES = { samples: 'samples', seconds: 'rounded' };
+const SAMPLES = { samples: 'samples', 'seconds spent': 'rounded' };
 const ROUNDED = "format(datum.seconds, ',.0f')";
 
 /** Where perplexity is cut off: what is three times as bad as the best has lost the text, and how far is no matter. */
@@ -196,7 +196,7 @@ export function perplexityChart(rows: readonly Result[], looks: Looks, trainedWi
       figure: "format(datum.perplexity, ',.3r') + ' ± ' + format(datum.standardError, ',.2r')",
       rounded: ROUNDED,
     },
-    tooltip: { method: 'method', tokens: 'at', perplexity: 'figure', windows: 'samples', seconds: 'rounded' },
+    tooltip: { method: 'method', tokens: 'at', perplexity: 'figure', windows: 'samples', 'seconds spent': 'rounded' },
     looks,
     trainedWindow,
     layers: [

@@ -3,33 +3,48 @@
  * script that draws the charts, highlights a method and hands out the data.
  */
 
-/** Text that is HTML already. */
-export interface Html {
-  readonly html: string;
+/** Text that is HTML already. It is a class, as no data read from a file can be an instance of one. */
+export class Html {
+  readonly #text: string;
+
+  /** @param text Goes into the page as it is. */
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  toString(): string {
+    return this.#text;
+  }
 }
 type Piece = Html | string | number | undefined | readonly Piece[];
 
 const ENTITIES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
+/** Control characters but tabs and line ends, marks that turn the direction of writing, and halves of pairs. */
+const UNSEEN = String.raw`[^\P{Cc}\t\n\r]|[\p{Bidi_Control}\u2028\u2029]|\p{Cs}`;
+const unseen = new RegExp(UNSEEN, 'gu');
+const escapeOf = (sign: string) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
 function textOf(piece: Piece): string {
-  if (typeof piece !== 'object') return `${piece ?? ''}`.replace(/[&<>"']/g, (sign) => ENTITIES[sign]);
-  return 'html' in piece ? piece.html : piece.map(textOf).join('');
+  if (piece instanceof Html) return `${piece}`;
+  if (Array.isArray(piece)) return piece.map(textOf).join('');
+  // Facts of a file may be of other types than they should be.
+  const text = typeof piece === 'object' ? JSON.stringify(piece) : `${piece ?? ''}`;
+  return text.replace(/[&<>"']/g, (sign) => ENTITIES[sign]).replace(unseen, escapeOf);
 }
 
 /** A template of HTML; everything put in is escaped unless it is `Html` itself. */
-export const html = (parts: TemplateStringsArray, ...pieces: Piece[]): Html => ({
-  html: String.raw({ raw: parts }, ...pieces.map(textOf)),
-});
+export const html = (parts: TemplateStringsArray, ...pieces: Piece[]): Html =>
+  new Html(String.raw({ raw: parts }, ...pieces.map(textOf)));
 
-/** JSON that a script element can hold: nothing in it looks like a tag. Six digits are all a figure is good for. */
+/** JSON that a script element can hold: nothing in it is unseen or looks like a tag. A figure is good for six digits. */
 export function jsonOf(value: unknown): Html {
   const round = (_: string, field: unknown) =>
     typeof field === 'number' && !Number.isInteger(field) ? Number(field.toPrecision(6)) : field;
-  return { html: JSON.stringify(value, round).replaceAll('<', '\\u003c') };
+  return new Html(JSON.stringify(value, round).replaceAll('<', '\\u003c').replace(unseen, escapeOf));
 }
 
-export const STYLE: Html = {
-  html: `
+export const STYLE = new Html(`
 :root {
   color-scheme: light dark;
   --paper: #fff; --ink: #1d1d1b; --muted: #66665f; --rule: #dcdcd6; --heat: #0b5cad; --plain: #85857f;
@@ -109,26 +124,27 @@ summary { cursor: pointer; }
   .drawing, .panels > *, table, p { break-inside: avoid; }
   .panels { grid-template-columns: 1fr 1fr 1fr; gap: .8rem 1rem; }
 }
-`,
-};
+`);
 
-export const SCRIPT: Html = {
-  html: String.raw`
-const read = (id) => JSON.parse(document.getElementById(id).textContent);
+export const SCRIPT = new Html(String.raw`
+// Sections have ids from names of tasks, which may be any.
+const read = (id) => JSON.parse(document.querySelector('script#' + id).textContent);
 const data = read('data');
 const figures = read('figures');
 
 const rowsOf = ({ table, where }) =>
   data[table].filter((row) => Object.entries(where).every(([field, wanted]) => [wanted].flat().includes(row[field])));
 
-const tip = document.getElementById('tip');
+const tip = document.querySelector('div#tip');
+const unseen = new RegExp(${JSON.stringify(UNSEEN)}, 'gu');
+const escapeOf = (sign) => '\\u' + sign.charCodeAt(0).toString(16).padStart(4, '0');
 addEventListener('scroll', () => (tip.hidden = true), { passive: true });
 function showTip(_handler, event, _item, value) {
   tip.hidden = !value;
   if (!value) return;
   const lines = Object.entries(value).map(([name, text]) => {
     const line = document.createElement('div');
-    line.textContent = name + ': ' + text;
+    line.textContent = name + ': ' + String(text).replace(unseen, escapeOf);
     return line;
   });
   tip.replaceChildren(...lines);
@@ -141,10 +157,14 @@ function showTip(_handler, event, _item, value) {
 const viewsOf = new Map();
 figures.forEach((figure, index) => {
   if (!figure.spec) return;
-  const compiled = vega.parse(vegaLite.compile(figure.spec).spec);
-  const boxes = document.querySelectorAll('#figure-' + index + ' .chart');
+  const compiled = vega.parse(vegaLite.compile(figure.spec).spec, undefined, { ast: true });
+  const boxes = document.querySelectorAll('figure#figure-' + index + ' .chart');
   const views = figure.panels.map((panel, at) => {
-    const view = new vega.View(compiled, { container: boxes[at], renderer: 'svg', hover: false, tooltip: showTip });
+    const view = new vega.View(compiled, {
+      // Expressions are walked, not compiled: the page's policy lets no text become code.
+      expr: vega.expressionInterpreter,
+      ...{ container: boxes[at], renderer: 'svg', hover: false, tooltip: showTip },
+    });
     const rows = rowsOf({ table: figure.table, where: { ...figure.where, ...panel.where } });
     // A finger's tap moves no pointer.
     view.addEventListener('click', (event, item) => showTip(view, event, item, item?.tooltip));
@@ -185,5 +205,4 @@ addEventListener('beforeprint', () => {
 addEventListener('afterprint', () => {
   for (const details of closed) details.open = false;
 });
-`,
-};
+`);

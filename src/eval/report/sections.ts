@@ -206,7 +206,7 @@ const ANSWERS: Record<string, { title: string; intro: string }> = {
 
 const answersTo = (task: string): Section => ({
   id: task.replace(/\W+/g, '-'),
-  ...(ANSWERS[task] ?? { title: task, intro: 'The share of right answers.' }),
+  ...(Object.hasOwn(ANSWERS, task) ? ANSWERS[task] : { title: task, intro: 'The share of right answers.' }),
   figures({ model, trainedWindow, tables, looks }) {
     const results = ofTask(tables.results, task);
     if (results.length === 0) return [];

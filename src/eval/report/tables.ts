@@ -53,7 +53,7 @@ ${rows.map(drawRow)}</tbody></table></div>`;
 }
 
 /** Names and texts, without heads. */
-export const drawFacts = (rows: readonly (readonly [name: string, text: string])[]): Html =>
+export const drawFacts = (rows: readonly (readonly [name: string, text: Html | string])[]): Html =>
   html`<div class="scroll"><table class="facts">
 ${rows.map(([name, text]) => html`<tr><th scope="row">${name}</th><td>${text}</td></tr>\n`)}</table></div>`;
 
