@@ -169,7 +169,7 @@ describe('prompts', () => {
     [undefined, 'the prompt is undefined; wanted a text, a list of messages or a list of token ids'],
     [5, 'the prompt is 5; wanted a text'],
     [{ role: 'user', content: 'x' }, 'the prompt is an object (Object); wanted a text'],
-    [[{ role: 'robot', content: 'x' }], 'messages[0].role is "robot"; wanted "system", "user" or "assistant"'],
+    [[{ role: 'robot', content: 'x' }], 'messages[0].role is "robot"; wanted "system", "user", "assistant" or "tool"'],
     [[{ role: 'user', content: 'x' }, null], 'messages[1].role is undefined'],
     [[{ role: 'user' }], 'messages[0].content is undefined; wanted a text'],
     [[{ role: 'user', content: [{ type: 'image', image: 'x' }] }], 'messages[0].content is a list; wanted a text'],
