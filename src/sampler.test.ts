@@ -171,6 +171,13 @@ describe('refusals', () => {
 });
 
 describe('draw', () => {
+  it.each([1, 2, 0])('draws nothing where the largest logit is infinite, topK %d', (topK) => {
+    const choice = { topK, temperature: 1, topP: 1, minP: 0, u: 0.5 };
+    expect(draw([1, Infinity, 0], choice)).toBe(-1);
+    expect(draw([-Infinity, -Infinity], choice)).toBe(-1);
+    expect(draw([-Infinity, 3e38], choice)).toBe(1);
+  });
+
   /** The definition by sorting all. */
   function drawBySorting(logits: Float64Array, { topK, temperature, topP, minP, u }: Choice): number {
     let kept = Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
@@ -207,11 +214,6 @@ describe('draw', () => {
   it('takes the likeliest for the least u, the least likely that is kept for the largest', () => {
     const draws = (u: number) => draw(logitsOf(PROBABILITIES), { topK: 3, temperature: 1, topP: 1, minP: 0, u });
     expect([0, 0.44, 0.45, 0.77, 0.78, 1 - 2 ** -32].map(draws)).toEqual([2, 2, 0, 0, 3, 3]);
-  });
-
-  it('of nothing but masked tokens is one of them', () => {
-    const masked = new Float64Array(3).fill(-Infinity);
-    expect(draw(masked, { topK: 2, temperature: 1, topP: 1, minP: 0.1, u: 0.5 })).toBe(0);
   });
 });
 

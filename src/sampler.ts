@@ -66,8 +66,7 @@ export function makeSampler(options: SamplingOptions = {}): Sampler {
         for (; nUsed < history.length; nUsed++) used.add(history[nUsed]);
         for (const id of used) logits[id] *= logits[id] > 0 ? 1 / repetitionPenalty : repetitionPenalty;
       }
-      const token = checkedToken(draw(logits, choose()));
-      return checkedToken(Number.isFinite(logits[token]) ? token : -1);
+      return checkedToken(draw(logits, choose()));
     },
     ...(isForBackends && { choose }),
   };

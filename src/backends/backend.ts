@@ -72,9 +72,9 @@ export interface Backend {
   /** `out = x`, F32; they may lie in different stages. */
   copy(out: Tensor, x: Tensor): void;
   /**
-   * `token =` what `choice`, of 1 to `MAX_TOP_K` tokens, draws from one row of `logits`; -1 where one is not a number. A backend
-   * that has it lets calls be recorded, and tensors written, while a `read` is still awaited. CPU backends have none, as their
-   * logits lie where the sampler is.
+   * `token =` what `choice`, of 1 to `MAX_TOP_K` tokens, draws from one row of `logits`; -1 where one is not a number or the
+   * largest is infinite. A backend that has it lets calls be recorded, and tensors written, while a `read` is still awaited.
+   * CPU backends have none, as their logits lie where the sampler is.
    */
   draw?(token: Tensor, logits: Tensor, choice: Choice): void;
 

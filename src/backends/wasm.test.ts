@@ -1,5 +1,5 @@
 import type { Worker } from 'node:worker_threads';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { pieces } from '../../test/pieces.ts';
 import { UnsupportedError } from '../errors.ts';
 import type { Backend, Tensor } from './backend.ts';
@@ -35,11 +35,12 @@ runContract({
   rounding: { matmul: 1e-3, attend: 6e-2 },
 });
 // a key rounded to 8 bits moves a score by about 2^-9 of its length
-for (const [kvType, cachedBytes, attend] of [
+for (const [kvType, cachedBytes, stored] of [
   ['bf16', 2, 1.2e-2],
   ['q8_0', 1, 3e-2],
 ] as const) {
-  for (const precision of ['f32', 'int16'] as const) {
+  for (const precision of ['f32', 'int16', 'int8'] as const) {
+    const attend = precision === 'int8' ? 6e-2 + stored : stored;
     runContract({
       name: `wasm, ${precision}, ${kvType} cache`,
       open: () => openWasm({ threads: 2, precision, kvType }),
@@ -69,6 +70,12 @@ describe('openWasm', () => {
     expect(backend.name).toBe(name);
     await backend.dispose();
   });
+});
+
+it('refuses to open without SharedArrayBuffer', () => {
+  vi.stubGlobal('SharedArrayBuffer', undefined);
+  onTestFinished(() => void vi.unstubAllGlobals());
+  expect(() => openWasm({ threads: 1 })).toThrow('needs SharedArrayBuffer');
 });
 
 describe.each([INT16, INT8])('$precision', (options) => {
@@ -181,6 +188,15 @@ describe('one wasm memory', () => {
     const x = ones();
     expect(allocate).toThrow(UnsupportedError);
     await expectWorking(x);
+  });
+
+  it('refuses kernels whose scratch memory it cannot have, and stays usable', async () => {
+    const x = ones();
+    const [long, out] = [b.alloc('F32', 1, 2 ** 24), b.alloc('F32', 1, 1)]; // 41 floats a column and thread are 5 GiB
+    b.matmul(out, long, long);
+    await expect(b.submit()).rejects.toThrow('the wasm backend cannot hold');
+    await expectWorking(x);
+    for (const kernelCase of oneOfEach()) await expectRight(b, kernelCase);
   });
 
   it('computes the same above 2 GiB, where addresses are negative as signed numbers', async () => {

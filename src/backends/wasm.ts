@@ -35,7 +35,7 @@ function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelax
   return { module: new WebAssembly.Module(Buffer.from(PLAIN_SIMD, 'base64')), isRelaxed: false };
 }
 
-/** Opens the WASM backend. @throws UnsupportedError for threads other than 1 to 256, an unknown precision or KV type. */
+/** Opens the WASM backend. @throws UnsupportedError for threads other than 1 to 256, an unknown precision or KV type, and without shared memory. */
 export function openWasm({
   threads = availableParallelism(),
   relaxed = true,
@@ -50,6 +50,11 @@ export function openWasm({
   }
   if (!Object.hasOwn(KV_TYPES, kvType)) {
     throw new UnsupportedError(`unknown KV type "${kvType}"; wanted ${Object.keys(KV_TYPES).join(', ')}`);
+  }
+  if (typeof SharedArrayBuffer === 'undefined') {
+    throw new UnsupportedError(
+      'the wasm backend needs SharedArrayBuffer, which this runtime does not have; a page must be cross-origin isolated',
+    );
   }
   const { module, isRelaxed } = compileKernels(relaxed);
   const precision = wanted === 'int8' && !isRelaxed ? 'int16' : wanted; // without relaxed SIMD 8 bits are slower

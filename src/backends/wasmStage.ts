@@ -160,9 +160,11 @@ export function openStage(
 
   function prepare(): Scratch {
     ids.used = 0;
-    if (scratchWanted > scratchBytes) {
-      scratchBytes = scratchWanted;
-      scratch = allocBytes(scratchBytes * threads);
+    const wanted = scratchWanted;
+    scratchWanted = 0; // a demand that cannot be met is forgotten with the program that had it
+    if (wanted > scratchBytes) {
+      scratch = allocBytes(wanted * threads);
+      scratchBytes = wanted;
     }
     return { at: scratch, nBytes: scratchBytes };
   }

@@ -248,7 +248,8 @@ describe.skipIf(!hasWebGpu)('draw', () => {
     expect(await draws(Float32Array.of(1.4e-45, 2.8e-45, 0), [GREEDY])).toEqual([1]);
     expect(await draws(Float32Array.of(-3.4e38, 3.3e38, 3.4e38, -Infinity), [GREEDY])).toEqual([2]);
     expect(await draws(Float32Array.of(-Infinity, -3.4e38), [GREEDY])).toEqual([1]);
-    expect(await draws(Float32Array.of(-Infinity, -Infinity), [{ ...GREEDY, topK: 2 }])).toEqual([0]);
+    expect(await draws(Float32Array.of(-Infinity, -Infinity), [GREEDY, { ...GREEDY, topK: 2 }])).toEqual([-1, -1]);
+    expect(await draws(Float32Array.of(1, Infinity), [GREEDY, { ...GREEDY, topK: 2 }])).toEqual([-1, -1]);
   });
 
   it('draws the second of two equals from a half on', async () => {

@@ -5,6 +5,7 @@
 import { pieces } from '../../test/pieces.ts';
 import type { Backend, Tensor } from '../backends/backend.ts';
 import { type Random, seededRandom } from '../eval/random.ts';
+import type { Piece } from '../placement.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 
 export interface KernelCall {
@@ -73,6 +74,23 @@ export const rotate = define<{ n: number; nHeads: number; headDim: number; inPla
   },
 );
 
+/** Runs `from..to` of the keys before `length` that no query sees, nor 64 keys beside them, which may share a scale with them. */
+function unseenRuns(seenBy: readonly Piece[], length: number): [from: number, to: number][] {
+  const isSeen = new Uint8Array(length);
+  for (const { nRows, bands } of seenBy) {
+    for (const { from, to, toMoves } of Object.values(bands)) {
+      if (to + (toMoves ? nRows - 1 : 0) > from) isSeen.fill(1, Math.max(0, from - 64), to + nRows + 63);
+    }
+  }
+  const runs: [number, number][] = [];
+  for (let from = isSeen.indexOf(0); from >= 0; ) {
+    const next = isSeen.indexOf(1, from);
+    runs.push([from, next < 0 ? length : next]);
+    from = next < 0 ? -1 : isSeen.indexOf(0, next);
+  }
+  return runs;
+}
+
 export interface AttendSizes {
   n: number;
   start: number;
@@ -115,6 +133,10 @@ export const attend = define<AttendSizes>(
     b.append(kv, stale, stale, length, second(stale));
     b.append(kv, keys(), make.normal(length, nKvHeads * headDim), 0, second(keys()));
     const seenBy = pieces({ n, start, ...seen });
+    for (const [from, to] of unseenRuns(seenBy, length)) {
+      const large = make.filled(to - from, nKvHeads * headDim, Array((to - from) * nKvHeads * headDim).fill(30000));
+      b.append(kv, large, large, from, second(large));
+    }
     return make.call(n, cols, (out) => b.attend(out, q, kv, seenBy));
   },
 );

@@ -17,10 +17,11 @@ export interface Choice {
 /** Largest `topK` that a backend's `draw` takes; it takes no 0. */
 export const MAX_TOP_K = 256;
 
-/** The token that `choice` draws, or -1 where a logit is not a number. */
+/** The token that `choice` draws, or -1 where a logit is not a number or the largest is infinite. */
 export function draw(logits: ArrayLike<number>, { topK, temperature, topP, minP, u }: Choice): number {
   const best = argmax(logits);
-  if (best < 0 || topK === 1) return best;
+  if (!Number.isFinite(logits[best])) return -1;
+  if (topK === 1) return best;
   const weight = (id: number) => Math.exp((logits[id] - logits[best]) / temperature);
   const total = (some: Uint32Array) => some.reduce((sum, id) => sum + weight(id), 0);
 

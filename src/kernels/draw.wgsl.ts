@@ -12,6 +12,7 @@ const THREADS = 256;
 
 const DECLARATIONS = `
 const NAN_RANK = 0xffffffffu; // above all, so that it comes out first
+const INFINITE_RANK = 0xff800000u;
 const NO_TOKEN = vec2<u32>(0x007fffff, 0xffffffff); // with the rank of -infinity, behind all that have it
 
 fn rankOf(logit: u32) -> u32 {
@@ -68,7 +69,7 @@ export const keepOfLogits = keepLikeliest('logits', 'u32', (input) => `vec2<u32>
 
 export const keepOfKept = keepLikeliest('kept', 'vec2<u32>', (input) => `${input}[p.inputAt + i]`);
 
-/** `token` is -1 where a logit is not a number. */
+/** `token` is -1 where a logit is not a number or the largest is infinite. */
 export const draw: WgslKernel = {
   name: 'draw',
   buffers: { token: 'f32', kept: 'vec2<u32>' },
@@ -86,7 +87,7 @@ ${main(
   }
   workgroupBarrier();
   if (t > 0) { return; }
-  if (slice[0].x == NAN_RANK) {
+  if (slice[0].x >= INFINITE_RANK || slice[0].x <= NO_TOKEN.x) {
     token[p.tokenAt] = -1;
     return;
   }
