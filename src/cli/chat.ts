@@ -135,7 +135,7 @@ async function answer(
         nDropped === 1 ? 'the oldest turn no longer fits and is' : `${nDropped} old turns no longer fit and are`;
       note(`(${turns} left out; a larger --context keeps more)`);
     }
-    const options = { ...samplingOf(flags), signal, onProgress: readingBar() };
+    const options = { ...samplingOf(flags), templateVariables: flags.templateVar, signal, onProgress: readingBar() };
     let text = '';
     let nTokens = 0;
     for await (const piece of model.generate(prompt, options)) {

@@ -7,7 +7,7 @@ import { Conversation } from './conversation.ts';
 const said = (messages: readonly Message[]) => messages.map(({ role, content }) => `${role[0]}:${content};`).join('');
 const encode = (messages: readonly Message[]) => Array.from(said(messages), (letter) => letter.charCodeAt(0));
 const conversation = (text = '', system?: string) => new Conversation({ system, text, encode });
-const asked = ({ prompt }: { prompt: number[] }) => String.fromCharCode(...prompt);
+const asked = ({ prompt }: { prompt: readonly Message[] }) => said(prompt);
 
 describe('a conversation', () => {
   it('has the system message first, the text before the first question, and then the turns', () => {

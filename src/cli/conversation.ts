@@ -24,19 +24,20 @@ export class Conversation {
   }
 
   /**
-   * Token ids of the conversation with a new question behind it. Turns that leave no room for an answer are left out for
+   * Messages of the conversation with a new question behind it. Turns that leave no room for an answer are left out for
    * good, the oldest first.
    * @param room Tokens that the answer wants.
    * @throws UnsupportedError where not even the question fits; the conversation is then as it was.
    */
-  ask(question: string, context: number, room: number): { prompt: number[]; nDropped: number } {
+  ask(question: string, context: number, room: number): { prompt: Message[]; nDropped: number } {
     for (let nDropped = 0; ; nDropped++) {
       const turns = this.#turns.slice(nDropped);
-      const prompt = this.#parts.encode(this.#messages(turns, question));
-      if (turns.length > 0 && prompt.length + room > context) continue;
-      if (prompt.length >= context) {
+      const prompt = this.#messages(turns, question);
+      const nTokens = this.#parts.encode(prompt).length;
+      if (turns.length > 0 && nTokens + room > context) continue;
+      if (nTokens >= context) {
         throw new UnsupportedError(
-          `the question has ${count(prompt.length)} tokens with what stands before it, but the context holds ` +
+          `the question has ${count(nTokens)} tokens with what stands before it, but the context holds ` +
             `${count(context)}; ask a shorter one, or start again with a larger --context`,
         );
       }

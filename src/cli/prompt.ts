@@ -3,7 +3,14 @@ import { constants, createReadStream, fstatSync, openSync, type Stats } from 'no
 import { stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { FormatError, type ModelFile, type Tokenizer, trainedWindow, UnsupportedError } from '../index.ts';
+import {
+  FormatError,
+  type Message,
+  type ModelFile,
+  type Tokenizer,
+  trainedWindow,
+  UnsupportedError,
+} from '../index.ts';
 import type { ModelFlags, TextFlags } from './options.ts';
 import { count, note, size } from './terminal.ts';
 import { decodeText } from './text.ts';
@@ -232,12 +239,18 @@ export function checkLength(text: string, file: ModelFile, flags: ModelFlags): v
     note(`tokenising about ${count(Number(about.toPrecision(3)))} tokens takes about ${count(seconds * parts)} s`);
 }
 
-/** The text and the question as the model's chat template has them, or joined as they are. Returns token ids. */
+/** What `run` has read: token ids, and where they come from a conversation, that too, as an answer begins behind it. */
+export interface MadePrompt {
+  ids: number[];
+  messages?: Message[];
+}
+
+/** The text and the question as the model's chat template has them, or joined as they are. */
 export function makePrompt(
   { tokenizer }: ModelFile,
   text: string,
   { prompt, system, raw = false, templateVar: variables }: PromptFlags,
-): number[] {
+): MadePrompt {
   const content = [text, prompt].filter((part) => part !== undefined && part.trim() !== '').join('\n\n');
   if (content === '') {
     throw new UnsupportedError('nothing to read; give a prompt with -p or a text with -f, or pipe one in');
@@ -248,10 +261,11 @@ export function makePrompt(
       const why = raw ? '--raw is given' : 'the model has none';
       throw new UnsupportedError(`${ignored} goes into a chat template, but ${why}; leave it out`);
     }
-    return tokenizer.encode(content, { allowSpecial: raw });
+    return { ids: tokenizer.encode(content, { allowSpecial: raw }) };
   }
   const opening = system === undefined ? [] : [{ role: 'system' as const, content: system }];
-  return tokenizer.encodeChat([...opening, { role: 'user', content }], { variables });
+  const messages: Message[] = [...opening, { role: 'user', content }];
+  return { ids: tokenizer.encodeChat(messages, { variables }), messages };
 }
 
 export interface PromptFlags {

@@ -56,9 +56,9 @@ async function run(path: string, flags: RunFlags): Promise<void> {
   const file = await openModel(path);
   const text = await readTexts(flags, file.tokenizer, { question: flags.prompt ?? '' });
   checkLength(text, file, flags);
-  const prompt = makePrompt(file, text, flags);
-  const context = flags.context ?? prompt.length + (flags.maxTokens ?? DEFAULT_MAX_TOKENS);
-  checkPromptFits(prompt.length, context, text !== '');
+  const { ids, messages } = makePrompt(file, text, flags);
+  const context = flags.context ?? ids.length + (flags.maxTokens ?? DEFAULT_MAX_TOKENS);
+  checkPromptFits(ids.length, context, text !== '');
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
 
@@ -69,6 +69,7 @@ async function run(path: string, flags: RunFlags): Promise<void> {
   const options = {
     ...samplingOf(flags),
     ...(flags.stop && { stop: flags.stop }),
+    ...(messages && { templateVariables: flags.templateVar }),
     onProgress(done: number, total: number) {
       reading(done, total);
       if (done < total) return;
@@ -80,7 +81,7 @@ async function run(path: string, flags: RunFlags): Promise<void> {
   let generatedTokens = 0;
   let ended: Pick<Piece, 'finishReason' | 'seed'> = {};
   try {
-    for await (const { text, tokens, finishReason, seed } of model.generate(prompt, options)) {
+    for await (const { text, tokens, finishReason, seed } of model.generate(messages ?? ids, options)) {
       answer += text;
       generatedTokens += tokens.length;
       if (!flags.json) writeAnswer(text);
@@ -100,7 +101,7 @@ async function run(path: string, flags: RunFlags): Promise<void> {
   const decodeTokensPerSecond = generatedTokens > 1 ? round((generatedTokens - 1) / decodeSeconds) : undefined;
   const figures = {
     text: answer,
-    promptTokens: prompt.length,
+    promptTokens: ids.length,
     generatedTokens,
     finishReason: ended.finishReason,
     method: method.name,
