@@ -43,7 +43,7 @@ export function mutateBytes(bytes: Uint8Array, random: Random): Uint8Array {
 export function mutateJson(value: unknown, random: Random): unknown {
   let copy = structuredClone(value);
   for (let times = random.integer(1, 3); times > 0; times--) copy = changed(copy, random);
-  return copy;
+  return JSON.parse(JSON.stringify(copy) ?? 'null'); // as a file would give it: no holes, no infinite numbers
 }
 
 function changed(value: unknown, random: Random): unknown {
