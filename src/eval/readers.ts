@@ -1,5 +1,6 @@
 /** Who answers samples: a model loaded here, or one behind an OpenAI-compatible server. */
 import type { OpenAI } from 'openai';
+import { UnsupportedError } from '../errors.ts';
 import type { Model } from '../model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Reader } from './run.ts';
@@ -35,13 +36,16 @@ export function serverReader(client: OpenAI, model: string, tokenizer: Tokenizer
     async answer({ ids, maxTokens }) {
       const text = tokenizer.decode(ids, { skipSpecialTokens: true });
       const settings = { model, max_tokens: maxTokens, temperature: 0 };
-      if (form === 'raw') {
-        const { choices } = await client.completions.create({ ...settings, prompt: text });
-        return choices[0]?.text ?? '';
-      }
       const messages = [{ role: 'user' as const, content: text }];
-      const { choices } = await client.chat.completions.create({ ...settings, messages });
-      return choices[0]?.message.content ?? '';
+      let answer: unknown;
+      try {
+        if (form === 'raw') answer = (await client.completions.create({ ...settings, prompt: text })).choices[0]?.text;
+        else answer = (await client.chat.completions.create({ ...settings, messages })).choices[0]?.message.content;
+      } catch (error) {
+        throw new UnsupportedError(`the server did not answer (${(error as Error).message}); the same command goes on`);
+      }
+      if (typeof (answer ?? '') !== 'string') throw new UnsupportedError('the server gave an answer that is no text');
+      return (answer as string | null | undefined) ?? '';
     },
     losses: () => Promise.reject(new Error('a server gives answers, not losses')),
     close: async () => {},
