@@ -49,6 +49,11 @@ describe('renderChat', () => {
     expect(render('{{ bos_token }}{{ eos_token }}{{ pad_token }}', config)).toBe('<s></s>');
   });
 
+  it('tests by the signs of comparisons', () => {
+    const signs = "{{ [1, 2, 3] | select('>=', 2) | list }} {{ [1, 2, 3] | reject('==', 2) | list }}";
+    expect(render(`${signs} {{ messages | selectattr('role', '!=', 'user') | list }}`)).toBe('[2, 3] [1, 3] []');
+  });
+
   it('gives no tools', () => {
     expect(render('{% if tools %}tools{% endif %}{% if tools is not none %}some{% endif %}')).toBe('');
   });
@@ -74,6 +79,10 @@ describe('renderChat', () => {
     ['{{ 1 is odder }}', 'a model: the chat template uses the test "odder", which is not supported here'],
     ["{% include 'x' %}", 'a model: the chat template uses the tag "include", which is not supported here'],
     ['{{ messages.pop() }}', 'a model: the chat template uses the method "pop" of a list, which is not supported here'],
+    [
+      '{{ 9007199254740993 }}',
+      'a model: the chat template uses a whole number beyond 2^53, which is not supported here',
+    ],
     ['{{ 2 ** 64 }}', 'a model: the chat template uses a whole number beyond 2^53, which is not supported here'],
     ["{{ strftime_now('%E') }}", 'a model: the chat template uses %E in a date, which is not supported here'],
     ['{{ tool.name }}', "a model: the chat template fails: 'tool' is undefined"],
@@ -112,6 +121,10 @@ describe('templates as Python renders them', () => {
 describe('a template that would not end', () => {
   const doubled = (work: string) => `{% set ns = namespace(s='x', l=[1]) %}{% for i in range(99) %}${work}{% endfor %}`;
 
+  const doubledDict =
+    '{% set ns = namespace(d={}) %}{% for i in range(10**6) %}{% set ns.d = dict(ns.d, **{i|string: 1}) %}{% endfor %}';
+  const wide = "dict(range(10**4) | map('string') | batch(2) | list)";
+
   it.each([
     ['a loop', '{% for i in range(10**9) %}x{% endfor %}'],
     ['loops in loops', '{% for i in range(9**5) %}{% for j in range(9**5) %}{% endfor %}{% endfor %}'],
@@ -133,6 +146,13 @@ describe('a template that would not end', () => {
     ['a field many times', "{{ ('{0}' * 10**6).format('x' * 1000) }}"],
     ['searching a long text often', "{% set s = 'x' * 10**7 %}{% for i in range(10**6) %}{{ 'y' in s }}{% endfor %}"],
     ['sorting often', '{% for i in range(10**5) %}{{ range(10**5) | sort | first }}{% endfor %}'],
+    ['dictionaries made anew', doubledDict],
+    ['copies of a dictionary', `{% set d = ${wide} %}{% for i in range(10**6) %}{% set q = d.copy() %}{% endfor %}`],
+    ['arguments of a dictionary', `{% set d = ${wide} %}{% for i in range(10**6) %}{{ dict(**d)|length }}{% endfor %}`],
+    ['looking at characters', "{% set s = '\u4e00' * 10**6 %}{% for i in range(10**6) %}{{ s[5] }}{% endfor %}"],
+    ['asking for the case', "{% set s = 'X' * 10**7 %}{% for i in range(10**6) %}{{ s is upper }}{% endfor %}"],
+    ['long keys', "{% set s = '\u4e00' * 10**6 %}{% for i in range(10**6) %}{{ [s] | unique | list }}{% endfor %}"],
+    ['formatting', "{% set s = 'x' * 10**6 %}{% for i in range(10**6) %}{% set q = s.format() %}{% endfor %}"],
     ['dates', "{% for i in range(10**6) %}{{ strftime_now('%c%c%c') }}{% endfor %}"],
     ['many parentheses', `{{ ${'('.repeat(1e5)}1${')'.repeat(1e5)} }}`],
     ['many operands', `{{ 1${'+1'.repeat(1e5)} }}`],
@@ -140,6 +160,10 @@ describe('a template that would not end', () => {
     ['many tags', '{{ 1 }}'.repeat(1e6)],
   ])('is ended: %s', { timeout: 20_000 }, (_name, template) => {
     expect(() => render(template)).toThrow(UnsupportedError);
+  });
+
+  it('searches for long texts', () => {
+    expect(render("{{ ('b' ~ 'a' * 10**5) in 'a' * 10**6 }} {{ ('a' * 10**5) in 'a' * 10**6 }}")).toBe('False True');
   });
 
   it('says after how much', () => {

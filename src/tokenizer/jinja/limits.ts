@@ -22,10 +22,16 @@ const STEPS_PER_MESSAGE = 2000;
 /** Characters and list items it may read and write: it may copy all that it is given some dozens of times. */
 const BASE_CHARACTERS = 2 ** 24;
 const MAX_COPIES = 64;
+/** A step may look through a long text or dictionary without making one, so the clock ends what the counts let pass. */
+const BASE_MILLISECONDS = 2000;
+const MILLISECONDS_PER_CHARACTER = 2e-4;
+const STEPS_PER_LOOK = 64;
 
 export class Meter {
   readonly maxSteps: number;
   readonly maxCharacters: number;
+  readonly maxMilliseconds: number;
+  readonly #start = performance.now();
   #steps = 0;
   #characters = 0;
 
@@ -33,10 +39,14 @@ export class Meter {
   constructor(nMessages: number, nCharacters: number) {
     this.maxSteps = BASE_STEPS + STEPS_PER_MESSAGE * nMessages;
     this.maxCharacters = BASE_CHARACTERS + MAX_COPIES * nCharacters;
+    this.maxMilliseconds = BASE_MILLISECONDS + MILLISECONDS_PER_CHARACTER * nCharacters;
   }
 
   step(): void {
     if (++this.#steps > this.maxSteps) throw new TemplateError(`did not finish after ${this.maxSteps} steps`);
+    if (this.#steps % STEPS_PER_LOOK === 0 && performance.now() - this.#start > this.maxMilliseconds) {
+      throw new TemplateError(`did not finish after ${this.maxMilliseconds / 1000} seconds`);
+    }
   }
 
   /** Call it before making something that long, so that it is never made where it is too long. */

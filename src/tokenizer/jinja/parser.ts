@@ -4,7 +4,7 @@ import { Cursor, MAX_DEPTH } from './cursor.ts';
 import { type Token, tokenize } from './lexer.ts';
 import { fail, lacks, type Meter } from './limits.ts';
 import type { Expression, Parameters, Routine, Statement, Target } from './tree.ts';
-import { Float, type Value } from './values.ts';
+import { Float, type Value, whole } from './values.ts';
 
 const NO_PARAMETERS: Parameters = { positional: [], named: [] };
 const CONSTANTS: Record<string, Value> = { true: true, false: false, none: null, True: true, False: false, None: null };
@@ -346,7 +346,7 @@ class Parser extends Cursor {
     if (kind === 'integer' || kind === 'float') {
       this.at++;
       const number = Number(/^0\d/.test(value) ? value.replace(/^0+(?=\d)/, '') : value);
-      return { type: 'constant', value: kind === 'float' ? new Float(number) : number };
+      return { type: 'constant', value: kind === 'float' ? new Float(number) : whole(number) };
     }
     if (this.skip('operator', '(')) {
       const isEmpty = this.isOperator(')');

@@ -43,6 +43,12 @@ const modulo = (value: Value, by: number): number => {
 };
 
 const TESTS: Record<string, Test> = {
+  '==': equal,
+  '!=': unequal,
+  '<': less,
+  '<=': atMost,
+  '>': greater,
+  '>=': atLeast,
   boolean: ['', (value) => typeof value === 'boolean'],
   callable: ['', (value) => typeof value === 'function' || value instanceof Undefined],
   defined: ['', (value) => !(value instanceof Undefined)],

@@ -48,11 +48,14 @@ export interface Context {
 /** The text without the marks that keep messages from posing as control tokens. */
 export const unmarked = (text: string): string => (text.includes(MARK) ? text.replaceAll(MARK, '') : text);
 
+/** Characters of which a regular expression may be made. */
+const MAX_SEARCHED = 10_000;
 const PATTERN_CHARACTER = /[\\^$.*+?()[\]{}|]/g;
 
 /** Something for `split` and its like that finds `text` in another one, also where that one has marks. */
 export function finder(text: string, within: string): string | RegExp {
   if (!within.includes(MARK)) return unmarked(text);
+  if (text.length > MAX_SEARCHED) lacks(`a search for ${text.length} characters in a text with control tokens`);
   const characters = Array.from(unmarked(text), (character) => character.replace(PATTERN_CHARACTER, '\\$&'));
   return new RegExp(characters.join(`${MARK}?`), 'gu');
 }
@@ -174,16 +177,10 @@ export function contains(container: Value, item: Value, meter: Meter): boolean {
   if (typeof container === 'string') {
     if (typeof item !== 'string') return fail(`'in <string>' wants a str on its left, not ${typeName(item)}`);
     meter.count(container.length);
-    return container.search(finderOnce(item, container)) >= 0;
+    return unmarked(container).includes(unmarked(item));
   }
   if (container instanceof Map) return container.has(keyOf(item));
   return itemsOf(container, meter).some((other) => equals(other, item, meter));
-}
-
-/** For `search`, which takes a string for a regular expression. */
-export function finderOnce(text: string, within: string): RegExp {
-  const found = finder(text, within);
-  return typeof found === 'string' ? new RegExp(found.replace(PATTERN_CHARACTER, '\\$&'), 'u') : found;
 }
 
 /** A value as the key of a dictionary. */
