@@ -254,7 +254,8 @@ export class Model {
   }
 
   /**
-   * Token ids of a prompt, as `generate` reads it. What messages say cannot pose as the template's special tokens.
+   * Token ids of a prompt, as `generate` reads it. Special tokens written out in messages stay text,
+   * unless the template itself changes or completes them.
    * @throws UnsupportedError when it is empty or not a prompt, or the chat template cannot be used.
    */
   encode(prompt: Prompt, options: Pick<TextOptions, 'templateVariables'> = {}): number[] {

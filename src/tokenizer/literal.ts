@@ -1,4 +1,4 @@
-/** Text that cannot pose as control tokens, wherever a chat template puts it. */
+/** Text whose control tokens stay characters where a chat template puts it unchanged; one that rewrites it may still make some. */
 import { MARK } from './encoder.ts';
 
 /**
