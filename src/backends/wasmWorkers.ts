@@ -217,7 +217,7 @@ export function startWorkers(module: WebAssembly.Module, nThreads: number): Work
       try {
         for (let done = 0; done < commands.length; ) done += await runSome(commands, done, scratch);
       } finally {
-        for (const thread of threads) thread.unref();
+        if (!end) for (const thread of threads) thread.unref(); // threads that end are waited for
       }
     },
     async stop() {
