@@ -8,11 +8,12 @@ class SafeError extends Error {
   }
 }
 
-/** Control characters, line ends and changes of direction as in JSON, such as \u001b. */
+/** A character below U+10000 as in JSON, such as \u001b: shown, and not obeyed. */
+export const escapeOf = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
+/** Control characters, line ends and changes of direction escaped. */
 const escaped = (text: string): string =>
-  text.replace(/[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, (character) => {
-    return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
+  text.replace(/[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, escapeOf);
 
 /** The bytes are not what they claim to be: a truncated, corrupt or hostile file. */
 export class FormatError extends SafeError {

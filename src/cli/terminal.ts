@@ -1,6 +1,7 @@
 /** What a person sees while work goes on: notes and progress bars on stderr, numbers in readable form, a terminal left whole. */
 import { writeSync } from 'node:fs';
 import cliProgress from 'cli-progress';
+import { escapeOf } from '../errors.ts';
 
 export const count = (n: number): string => Math.round(n).toLocaleString('en-US');
 
@@ -13,8 +14,7 @@ export function size(bytes: number): string {
 const CONTROLS = /(?![\t\n])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
 /** Text of a file or a model with control characters shown, such as `\u001b`, in place of being obeyed. */
-export const visible = (text: string): string =>
-  text.replace(CONTROLS, (control) => `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`);
+export const visible = (text: string): string => text.replace(CONTROLS, escapeOf);
 
 /** The bar on the terminal. What is said ends it: a bar whose work was given up would be drawn for ever. */
 let drawnBar: cliProgress.SingleBar | undefined;

@@ -1,5 +1,6 @@
 /** What a `post_processor` puts in front of a text. What it puts behind one is left out: texts here are continued. */
 import { FormatError, UnsupportedError } from '../errors.ts';
+import { isRecord } from './tokenizerJson.ts';
 
 const SUPPORTED = 'TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing, Sequence';
 
@@ -40,6 +41,3 @@ function beforeText(template: unknown, fault: FormatError): string[] {
   if (at < 0) throw fault;
   return tokens.slice(0, at).map(({ id }) => id);
 }
-
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);

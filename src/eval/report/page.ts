@@ -3,6 +3,8 @@
  * script that draws the charts, highlights a method and hands out the data.
  */
 
+import { escapeOf } from '../../errors.ts';
+
 /** Text that is HTML already. It is a class, as no data read from a file can be an instance of one. */
 export class Html {
   readonly #text: string;
@@ -23,7 +25,6 @@ const ENTITIES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;
 /** Control characters but tabs and line ends, marks that turn the direction of writing, and halves of pairs. */
 const UNSEEN = String.raw`[^\P{Cc}\t\n\r]|[\p{Bidi_Control}\u2028\u2029]|\p{Cs}`;
 const unseen = new RegExp(UNSEEN, 'gu');
-const escapeOf = (sign: string) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 function textOf(piece: Piece): string {
   if (piece instanceof Html) return `${piece}`;

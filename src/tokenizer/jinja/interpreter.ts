@@ -13,7 +13,7 @@ import {
   type Callable,
   type Context,
   characters,
-  Generator,
+  isIndexed,
   isPlain,
   isTrue,
   itemsOf,
@@ -25,7 +25,6 @@ import {
   typeName,
   Undefined,
   type Value,
-  View,
   wholeOf,
 } from './values.ts';
 
@@ -63,9 +62,7 @@ export class Interpreter {
     return {
       raise_exception: (given) => {
         const [message] = bind(given, ['message'], 'raise_exception()');
-        const error = new TemplateError(`refused the messages: ${text(message ?? '', meter)}`);
-        error.isRefusal = true;
-        throw error;
+        throw new TemplateError(`refused the messages: ${text(message ?? '', meter)}`);
       },
       strftime_now: (given) => {
         const [format] = bind(given, ['format'], 'strftime_now()');
@@ -83,18 +80,18 @@ export class Interpreter {
         meter.count(count);
         return Array.from({ length: count }, (_, i) => start + i * step);
       },
-      dict: ({ positional: [given], named }) => {
-        const entries = given instanceof Map ? [...given] : given === undefined ? [] : this.#pairs(given);
-        return new Map<Value, Value>([...entries, ...named]);
-      },
+      dict: ({ positional: [given], named }) => new Map<Value, Value>([...this.#pairs(given), ...named]),
       namespace: ({ positional: [given], named }) => {
-        const entries = given instanceof Map ? [...given] : given === undefined ? [] : this.#pairs(given);
-        return new Namespace(new Map([...entries.map(([key, value]) => [String(key), value] as const), ...named]));
+        const entries = this.#pairs(given).map(([key, value]) => [String(key), value] as const);
+        return new Namespace(new Map([...entries, ...named]));
       },
     };
   }
 
-  #pairs(value: Value): [Value, Value][] {
+  /** What a dictionary is made of: another, pairs, or nothing. */
+  #pairs(value: Value | undefined): [Value, Value][] {
+    if (value === undefined) return [];
+    if (value instanceof Map) return [...value];
     return itemsOf(value, this.#meter).map((pair) => {
       const [key, item, ...rest] = itemsOf(pair, this.#meter);
       if (item === undefined || rest.length > 0) fail('a dict is made of pairs');
@@ -326,8 +323,8 @@ export class Interpreter {
       const value = object.get(keyOf(key));
       if (value !== undefined || typeof key !== 'string') return present(value, () => new Undefined(String(key)));
     }
-    const isList = Array.isArray(object) && !(object instanceof Generator) && !(object instanceof View);
-    if (typeof key === 'number' && isList) return present(object.at(key), () => new Undefined(`item ${key}`));
+    if (typeof key === 'number' && isIndexed(object))
+      return present(object.at(key), () => new Undefined(`item ${key}`));
     if (typeof key === 'number' && typeof object === 'string') {
       const character = (isPlain(object) ? object : characters(object, this.#meter)).at(key);
       return character ?? new Undefined(`item ${key}`);
@@ -345,8 +342,7 @@ export class Interpreter {
       if (step === 1 && isPlain(object)) return object.slice(from, to);
       return pick(characters(object, this.#meter), from, to, step).join('');
     }
-    if (!Array.isArray(object) || object instanceof Generator || object instanceof View)
-      return new Undefined('the slice');
+    if (!isIndexed(object)) return new Undefined('the slice');
     this.#meter.count(object.length);
     return pick(object, from, to, step);
   }

@@ -1,10 +1,7 @@
 /** Bounds on what a template may do, and the one kind of error that it ends with. */
 
 /** Of a template, or of what it does. Its message goes on from "the chat template". */
-export class TemplateError extends Error {
-  /** The template itself said so, with raise_exception. */
-  isRefusal = false;
-}
+export class TemplateError extends Error {}
 
 /** @param verb What the template does, in front of the reason. */
 export function fail(reason: string, verb = 'fails'): never {

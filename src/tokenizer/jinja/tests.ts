@@ -1,20 +1,18 @@
 /** The tests of Jinja: what may follow `is`. */
 import { fail, lacks } from './limits.ts';
+import { compared } from './operators.ts';
 import {
   type Arguments,
   bind,
   type Context,
   contains,
-  equals,
   Float,
-  Generator,
+  isIndexed,
   numberOf,
-  order,
   text,
   typeName,
   Undefined,
   type Value,
-  View,
   wholeOf,
 } from './values.ts';
 
@@ -27,16 +25,13 @@ export function applyTest(name: string, value: Value, given: Arguments, context:
   return holds(value, bind(given, names === '' ? [] : names.split(' '), `the test "${name}"`), context);
 }
 
-const comparing = (holds: (difference: number) => boolean): Test => [
-  'b',
-  (a, [b], { meter }) => holds(order(a, b ?? null, meter)),
-];
-const equal: Test = ['b', (a, [b], { meter }) => equals(a, b ?? null, meter)];
-const unequal: Test = ['b', (a, [b], { meter }) => !equals(a, b ?? null, meter)];
-const less = comparing((difference) => difference < 0);
-const greater = comparing((difference) => difference > 0);
-const atMost = comparing((difference) => difference <= 0);
-const atLeast = comparing((difference) => difference >= 0);
+const comparing = (operator: string): Test => ['b', (a, [b], { meter }) => compared(operator, a, b ?? null, meter)];
+const equal = comparing('==');
+const unequal = comparing('!=');
+const less = comparing('<');
+const greater = comparing('>');
+const atMost = comparing('<=');
+const atLeast = comparing('>=');
 const modulo = (value: Value, by: number): number => {
   const number = numberOf(value) ?? fail(`a test of divisibility wants a number, not ${typeName(value)}`);
   return by === 0 ? fail('division by zero') : number % by;
@@ -79,11 +74,7 @@ const TESTS: Record<string, Test> = {
   sameas: ['other', (value, [other]) => value === other],
   sequence: [
     '',
-    (value) =>
-      typeof value === 'string' ||
-      (Array.isArray(value) && !(value instanceof Generator) && !(value instanceof View)) ||
-      value instanceof Map ||
-      value instanceof Undefined,
+    (value) => typeof value === 'string' || isIndexed(value) || value instanceof Map || value instanceof Undefined,
   ],
   string: ['', (value) => typeof value === 'string'],
   true: ['', (value) => value === true],

@@ -25,6 +25,9 @@ export class Generator extends Array<Value> {}
 export class View extends Array<Value> {
   kind = '';
 }
+/** Whether it is a list or tuple, whose items have numbers. */
+export const isIndexed = (value: Value): value is Value[] =>
+  Array.isArray(value) && !(value instanceof Generator) && !(value instanceof View);
 /** `namespace()`, and `loop`. */
 export class Namespace {
   readonly entries: Map<string, Value>;
