@@ -25,6 +25,9 @@ export interface PrefillOptions {
   onProgress?: (done: number, total: number) => void;
 }
 
+/** Tokens that are generated unless told. */
+export const DEFAULT_MAX_TOKENS = 256;
+
 export interface GenerateOptions extends SamplingOptions, PrefillOptions {
   /** Most tokens to generate; the context's end may come first. Default 256. */
   maxTokens?: number;
@@ -147,7 +150,7 @@ export class Engine {
     options: GenerateOptions,
     sampler: Sampler,
   ): AsyncGenerator<GeneratedToken> {
-    const { maxTokens = 256, stopTokens } = options;
+    const { maxTokens = DEFAULT_MAX_TOKENS, stopTokens } = options;
     const { transformer, cache } = this.#parts;
     const text = [...prompt];
     const { pick, drawn } = this.#picker(options, sampler, text);

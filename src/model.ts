@@ -12,7 +12,13 @@ import { openCheckpoint } from './checkpoint/open.ts';
 import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
 import { PLAIN } from './dualChunk.ts';
-import { Engine, type GeneratedToken, type GenerateOptions, type PrefillOptions } from './engine.ts';
+import {
+  DEFAULT_MAX_TOKENS,
+  Engine,
+  type GeneratedToken,
+  type GenerateOptions,
+  type PrefillOptions,
+} from './engine.ts';
 import { UnsupportedError } from './errors.ts';
 import { allocKvCache } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
@@ -269,7 +275,9 @@ export class Model {
     }
     if (prompt.length === 0) throw new UnsupportedError('the prompt is empty; give a text, messages or token ids');
     if (typeof prompt[0] === 'object') {
-      return this.tokenizer.encodeChat((prompt as readonly Message[]).map(asMessage), { variables });
+      const messages = prompt as readonly Message[];
+      messages.forEach(checkMessage);
+      return this.tokenizer.encodeChat(messages, { variables });
     }
     if (variables) throw new UnsupportedError('templateVariables has no effect on a prompt that is not of messages');
     return isText ? this.tokenizer.encode(prompt) : [...(prompt as readonly number[])];
@@ -283,7 +291,7 @@ export class Model {
    */
   async *generate(prompt: Prompt, options: TextOptions = {}): AsyncGenerator<Piece> {
     checkOptions('generate', options);
-    const { maxTokens = 256, seed = drawSeed(), templateVariables } = options;
+    const { maxTokens = DEFAULT_MAX_TOKENS, seed = drawSeed(), templateVariables } = options;
     const stop = [options.stop ?? []].flat();
     const stopTokens = options.stopTokens ? idSet(options.stopTokens) : this.tokenizer.eosTokens;
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
@@ -332,8 +340,8 @@ export class Model {
 
 const ROLES: readonly unknown[] = ['system', 'user', 'assistant', 'tool'] satisfies Message['role'][];
 
-/** A message whose content is one text. @throws UnsupportedError when it is no message. */
-function asMessage(message: Message, at: number): Message {
+/** @throws UnsupportedError when it is no message. */
+function checkMessage(message: Message, at: number): void {
   const { role, content }: { role?: unknown; content?: unknown } = message ?? {};
   if (!ROLES.includes(role)) {
     throw new UnsupportedError(
@@ -341,14 +349,13 @@ function asMessage(message: Message, at: number): Message {
     );
   }
   const parts: unknown[] = Array.isArray(content) ? content : [{ type: 'text', text: content }];
-  const texts = parts.map((part) => {
+  for (const part of parts) {
     const { type, text }: { type?: unknown; text?: unknown } = Object(part);
-    if (type === 'text' && typeof text === 'string') return text;
+    if (type === 'text' && typeof text === 'string') continue;
     throw new UnsupportedError(
       `messages[${at}].content is ${shown(content)}; wanted a text, or a list of { type: 'text', text } and nothing else`,
     );
-  });
-  return { ...message, content: texts.join('\n') };
+  }
 }
 
 /** The part of `text` that can be shown: up to a stop string, or up to an end that may begin one. */

@@ -1,6 +1,7 @@
 /** The options of the public calls: what each may be, checked before anything is done with them. */
 import { UnsupportedError } from './errors.ts';
 import { KV_TYPES } from './kvTypes.ts';
+import { SAMPLING_RANGES } from './sampler.ts';
 
 interface Kind {
   /** In words, as it ends "wanted …". */
@@ -8,7 +9,7 @@ interface Kind {
   fits(value: unknown): boolean;
 }
 
-const numberFrom = (min: number, max: number): Kind => ({
+const numberFrom = ([min, max]: readonly [min: number, max: number]): Kind => ({
   wanted: `a number from ${min} to ${max}`,
   fits: (value) => typeof value === 'number' && value >= min && value <= max,
 });
@@ -35,13 +36,16 @@ const READING: Record<string, Kind> = {
 const TEMPLATE: Record<string, Kind> = {
   templateVariables: { wanted: 'an object, such as { enable_thinking: false }', fits: isRecord },
 };
+/** Threads that the wasm backend may have. */
+export const MAX_THREADS = 256;
+
 const OPTIONS = {
   load: {
     context: wholeFrom(1),
     method: text('dca'),
     scale: oneOf('none', 'yarn', 'logn'),
     backend: oneOf('wasm', 'webgpu', 'reference'),
-    threads: wholeFrom(1, 256),
+    threads: wholeFrom(1, MAX_THREADS),
     precision: oneOf('int8', 'int16', 'f32'),
     kvType: oneOf(...Object.keys(KV_TYPES)),
     ...READING,
@@ -57,11 +61,11 @@ const OPTIONS = {
       fits: (value) => typeof value === 'object' && value !== null && Symbol.iterator in value,
     },
     logprobs: wholeFrom(0),
-    temperature: numberFrom(0, 100),
+    temperature: numberFrom(SAMPLING_RANGES.temperature),
     topK: wholeFrom(0),
-    topP: numberFrom(0, 1),
-    minP: numberFrom(0, 1),
-    repetitionPenalty: numberFrom(0.01, 100),
+    topP: numberFrom(SAMPLING_RANGES.topP),
+    minP: numberFrom(SAMPLING_RANGES.minP),
+    repetitionPenalty: numberFrom(SAMPLING_RANGES.repetitionPenalty),
     seed: wholeFrom(-Number.MAX_SAFE_INTEGER),
     ...TEMPLATE,
     ...READING,

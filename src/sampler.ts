@@ -38,6 +38,14 @@ export interface Sampler {
 /** What a token is drawn by, all settled but for the seed. */
 export type Sampling = Required<Omit<SamplingOptions, 'seed'>>;
 
+/** Least and largest value of each option that is not a whole number. */
+export const SAMPLING_RANGES = {
+  temperature: [0, 100],
+  topP: [0, 1],
+  minP: [0, 1],
+  repetitionPenalty: [0.01, 100],
+} as const satisfies Partial<Record<keyof Sampling, readonly [min: number, max: number]>>;
+
 /** llama.cpp's, for models that say nothing of how they want to be sampled. */
 const USUAL: Sampling = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05, repetitionPenalty: 1 };
 /** Hugging Face's, which a model that says its temperature counts upon for what it does not say. */

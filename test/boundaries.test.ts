@@ -22,7 +22,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['bundled', [NODE]],
   ['config', ['errors']],
   ['turns', []],
-  ['options', ['errors', 'kvTypes']],
+  ['options', ['errors', 'kvTypes', 'sampler']],
   ['sampler', ['errors', 'kernels/draw']],
   ['rope', [], ['config']],
   ['method', ['config', 'distanceBands', 'dualChunk', 'errors', 'placement']],
@@ -42,14 +42,15 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers']],
   ['checkpoint/source', ['errors', NODE]],
   ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer', NODE]],
+  ['checkpoint/sampling', ['checkpoint/record', 'sampler']],
   [
     'checkpoint/*',
     ['checkpoint/*', 'config', 'errors', 'kernels/dequantize', 'tensorTypes'],
-    ['backends/backend', 'transformer'],
+    ['backends/backend', 'sampler', 'transformer'],
   ],
 
   ['eval/results', [], ['eval/records']],
-  ['eval/report*', ['eval/chartLibrary', 'eval/report/*', 'eval/results', 'node:crypto'], ['eval/records']],
+  ['eval/report*', ['errors', 'eval/chartLibrary', 'eval/report/*', 'eval/results', 'node:crypto'], ['eval/records']],
 
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['model', LIBRARY],

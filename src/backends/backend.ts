@@ -1,12 +1,12 @@
 /**
  * Where the arithmetic happens. A backend owns memory and ten kernels; the model code above it is the same on all.
  * Kernel calls only record: they run, in order, at the next `submit` or `read`. What a kernel computes is its definition
- * in `kernels/<name>.ts`; `gatherRows`, `append` and `copy` only move numbers and have none. Shapes are checked by the backends only where a mistake would corrupt memory.
+ * in `kernels/<name>.ts`; `gatherRows`, `append` and `copy` only move numbers and have none. Shapes are checked by the
+ * backends only where a mistake would corrupt memory.
  *
  * Where one memory is too small for a model, it is spread over stages: memories counted from 0, made when first used.
  * All operands of a kernel lie in one stage; `copy` is the only way from one to another.
  */
-
 import { UnsupportedError } from '../errors.ts';
 import type { Choice } from '../kernels/draw.ts';
 import type { Bands, Piece } from '../placement.ts';
@@ -98,4 +98,5 @@ export const notFinite = (where: string) =>
     `a number in ${where} is not finite or too large to compute with; the model's weights are damaged, or the text takes it beyond what floats hold`,
   );
 
+/** The message of all that is asked of a backend after `dispose`. */
 export const DISPOSED = 'the backend was disposed; open the model again';

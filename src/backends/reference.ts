@@ -9,7 +9,6 @@ import { add, swiglu } from '../kernels/elementwise.ts';
 import { matmul } from '../kernels/matmul.ts';
 import { rmsNorm } from '../kernels/rmsNorm.ts';
 import { rotate } from '../kernels/rotate.ts';
-import type { Bands } from '../placement.ts';
 import { rowBytes } from '../tensorTypes.ts';
 import { type Backend, DISPOSED, type KvLayer, notFinite, type Tensor } from './backend.ts';
 
@@ -146,16 +145,14 @@ export function openEager(): Backend {
       keys.set(numbersOf(k), start * k.cols);
       values.set(numbersOf(v), start * v.cols);
     },
-    attend(out, { inter, succ, intra }, kv, pieces) {
+    attend(out, q, kv, pieces) {
       const { nKvHeads, headDim, keys, interKeys, values } = kv as ReferenceKv;
-      for (const [band, tensor] of Object.entries({ inter, succ, intra })) {
+      for (const band of ['inter', 'succ', 'intra'] as const) {
         // queries against a band that nobody sees are anywhere
-        const isSeen = pieces.some(
-          ({ bands }) => bands[band as keyof Bands<unknown>].to > bands[band as keyof Bands<unknown>].from,
-        );
-        if (isSeen) checkFinite(tensor, 'the queries of attention');
+        const isSeen = pieces.some(({ bands }) => bands[band].to > bands[band].from);
+        if (isSeen) checkFinite(q[band], 'the queries of attention');
       }
-      const queries = { inter: numbersOf(inter), succ: numbersOf(succ), intra: numbersOf(intra) };
+      const queries = { inter: numbersOf(q.inter), succ: numbersOf(q.succ), intra: numbersOf(q.intra) };
       const keysOf = { inter: interKeys, succ: keys, intra: keys };
       attend(numbersOf(out), queries, keysOf, values, pieces, { nHeads: out.cols / headDim, nKvHeads, headDim });
     },

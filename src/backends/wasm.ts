@@ -35,7 +35,10 @@ function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelax
   return { module: new WebAssembly.Module(Buffer.from(PLAIN_SIMD, 'base64')), isRelaxed: false };
 }
 
-/** Opens the WASM backend. @throws UnsupportedError for threads other than 1 to 256, an unknown precision or KV type, and without shared memory. */
+/**
+ * Opens the WASM backend.
+ * @throws UnsupportedError for threads other than 1 to 256, an unknown precision or KV type, and without shared memory.
+ */
 export function openWasm({
   threads = availableParallelism(),
   relaxed = true,

@@ -53,7 +53,7 @@ const SPLIT_KEYS = 256; // fewest keys worth a split of their own
 const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
 
 const FAULT_AT = 16; // see kernels/fault.wasm.ts
-/** Where kernels met a number that is not finite, or too large to attend to; as kernels/fault.wasm.ts numbers them. */
+/** Kernels leave these numbers where they met what is not finite, or too large to attend to; see kernels/fault.wasm.ts. */
 const FAULTS = ['', 'what a matrix multiplies', 'the queries of attention', 'the keys or values of attention'];
 
 const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0 };

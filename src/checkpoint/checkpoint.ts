@@ -3,8 +3,8 @@
  * files of its tokenizer. `open.ts` makes one from a GGUF file or a Hugging Face folder.
  */
 import type { ModelConfig } from '../config.ts';
+import type { Sampling } from '../sampler.ts';
 import type { TensorType } from '../tensorTypes.ts';
-import type { Sampling } from './sampling.ts';
 import type { Source } from './source.ts';
 
 /** A tensor on disk. Offsets and sizes have been checked against the source before one of these exists. */
@@ -35,8 +35,8 @@ export interface Checkpoint {
   /** `tokenizer.json` and `tokenizer_config.json`, read or rebuilt from a GGUF's vocabulary. */
   readonly tokenizerJson: Record<string, unknown>;
   readonly tokenizerConfig: Record<string, unknown>;
-  /** What the model's makers recommend, empty where they do not say. */
-  readonly sampling: Sampling;
+  /** The model's makers recommend it; it is empty where they do not say. */
+  readonly sampling: Partial<Sampling>;
   /** Closes the files. */
   close(): Promise<void>;
 }

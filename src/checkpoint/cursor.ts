@@ -32,7 +32,7 @@ export class Cursor {
     return this.#start + this.#at;
   }
 
-  /** Whether the next `n` bytes can be read at once; where not, await `fill(n)` first. */
+  /** Tells whether the next `n` bytes can be read at once; where it is false, `fill(n)` makes them available. */
   has(n: number): boolean {
     return n <= this.#bytes.length - this.#at;
   }

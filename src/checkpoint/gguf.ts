@@ -13,9 +13,8 @@ import { checkRanges, type StoredTensor, storedTensor } from './storedTensor.ts'
 export interface Gguf {
   readonly version: number;
   /**
-   * Key-value pairs of the file. Lists of numbers are typed arrays, lists of flags are
-   * bytes 0 and 1. 64-bit integers
-   * have become numbers, single ones above 2^53 are bigint.
+   * Key-value pairs of the file. Lists of numbers are typed arrays, lists of flags are bytes 0 and 1. 64-bit integers have
+   * become numbers, single ones above 2^53 are bigint.
    */
   readonly metadata: Record<string, unknown>;
   readonly tensors: readonly GgufTensor[];

@@ -8,7 +8,7 @@ import { folderTokenizer } from './folderTokenizer.ts';
 import { readGguf } from './gguf.ts';
 import { ggufConfig, ggufTensors } from './ggufConfig.ts';
 import { hfConfig } from './hfConfig.ts';
-import { decodeText, describe, isRecord, type JsonRecord, parseRecord } from './record.ts';
+import { decodeFile, describe, isRecord, type JsonRecord, parseRecord } from './record.ts';
 import { readSafetensors } from './safetensors.ts';
 import { ggufSampling, hfSampling } from './sampling.ts';
 import { openFile, type Source } from './source.ts';
@@ -155,7 +155,7 @@ const readJson = async (path: string, maxBytes = MAX_JSON_BYTES): Promise<JsonRe
 
 async function readText(path: string): Promise<string> {
   try {
-    return decodeText(await readSmall(path));
+    return decodeFile(await readSmall(path));
   } catch (error) {
     if (error instanceof FormatError) throw error;
     throw new FormatError(`${path}: not valid UTF-8; download it again`, { cause: error });

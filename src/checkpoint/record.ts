@@ -14,7 +14,7 @@ export const isList = (value: unknown): value is ArrayLike<unknown> =>
 const MAX_QUOTED = 60;
 
 /** The text of a file: UTF-8, or UTF-16 with a byte order mark, as some editors write it. @throws TypeError */
-export function decodeText(bytes: Uint8Array): string {
+export function decodeFile(bytes: Uint8Array): string {
   const [first, second] = bytes;
   const encoding =
     first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : 'utf-8';
@@ -25,7 +25,7 @@ export function decodeText(bytes: Uint8Array): string {
 export function parseRecord(bytes: Uint8Array, origin: string): JsonRecord {
   let value: unknown;
   try {
-    const text = decodeText(bytes);
+    const text = decodeFile(bytes);
     refuseCostly(text, origin);
     value = JSON.parse(text);
   } catch (error) {

@@ -1,9 +1,9 @@
-/** What people have on disk in place of a file they meant to download, told from its first bytes. */
+/** People may have something else on disk than the file they meant to download: its first bytes tell. */
 
 /** Bytes that suffice to tell. */
 export const STAND_IN_BYTES = 200;
 
-/** What stands in the file's place and what to do, for a message; undefined when it may be the file itself. */
+/** Says what stands in the file's place and what to do; undefined when it may be the file itself. */
 export function standIn(start: Uint8Array): string | undefined {
   const text = new TextDecoder().decode(start.subarray(0, STAND_IN_BYTES)).trimStart();
   if (text.startsWith('version https://git-lfs')) {

@@ -4,14 +4,13 @@ import { createInterface } from 'node:readline/promises';
 import type { Readable } from 'node:stream';
 import { ReadStream } from 'node:tty';
 import { Command } from 'commander';
-import { FormatError, type Model, openModel, trainedWindow, UnsupportedError } from '../index.ts';
+import { DEFAULT_MAX_TOKENS, FormatError, type Model, openModel, trainedWindow, UnsupportedError } from '../index.ts';
 import { Conversation } from './conversation.ts';
 import {
   addModelFlags,
   addSamplingFlags,
   addTemplateFlags,
   addTextFlags,
-  DEFAULT_MAX_TOKENS,
   loadOptionsOf,
   MODEL_ARGUMENT,
   type ModelFlags,
@@ -73,7 +72,7 @@ async function chat(path: string, flags: ChatFlags): Promise<void> {
   await model.dispose();
 }
 
-/** Where standard input is the text, questions are typed. @throws UnsupportedError where nobody can type. */
+/** Questions are typed where standard input is the text. @throws UnsupportedError where nobody can type. */
 function openTerminal(): Readable {
   try {
     return new ReadStream(openSync('/dev/tty', 'r'));

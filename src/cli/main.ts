@@ -75,6 +75,6 @@ function report(error: unknown): number {
     return 130;
   }
   const isExpected = error instanceof FormatError || error instanceof UnsupportedError;
-  note(`dualchunk: ${isExpected ? message.replaceAll('\n', '\\n') : `unexpected fault\n${stack}`}`);
+  note(`dualchunk: ${isExpected ? message : `unexpected fault\n${stack}`}`);
   return 1;
 }

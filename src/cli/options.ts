@@ -1,7 +1,15 @@
 /** What the commands share on their command line: the flags that load a model, and how sizes are read. */
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { BUNDLED_MODEL } from '../bundled.ts';
-import { type LoadOptions, METHOD_HELP, type Scale } from '../index.ts';
+import {
+  DEFAULT_MAX_TOKENS,
+  type LoadOptions,
+  MAX_THREADS,
+  METHOD_HELP,
+  SAMPLING_RANGES,
+  type SamplingOptions,
+  type Scale,
+} from '../index.ts';
 
 /** Whole number of tokens; `16k` is 16,384. */
 export function parseSize(text: string): number {
@@ -21,11 +29,13 @@ export function parseNumber(text: string): number {
 }
 
 /** Parses a number of a range, both ends within it. */
-const numberFrom = (min: number, max: number) => (text: string) => {
-  const value = parseNumber(text);
-  if (value < min || value > max) throw new InvalidArgumentError(`Wanted a number from ${min} to ${max}.`);
-  return value;
-};
+const numberFrom =
+  ([min, max]: readonly [min: number, max: number]) =>
+  (text: string) => {
+    const value = parseNumber(text);
+    if (value < min || value > max) throw new InvalidArgumentError(`Wanted a number from ${min} to ${max}.`);
+    return value;
+  };
 
 /** Parses a whole number of a range, both ends within it. */
 export const wholeFrom = (min: number, max: number) => (text: string) => {
@@ -35,8 +45,6 @@ export const wholeFrom = (min: number, max: number) => (text: string) => {
   }
   return value;
 };
-
-export const MAX_THREADS = 256;
 
 /** Text as it is typed in a shell: `\n`, `\t` and `\\` stand for a line break, a tab and a backslash. */
 function parseEscapes(text: string): string {
@@ -154,25 +162,33 @@ const UNSET = "default: what the model's files say, else";
 export const addSamplingFlags = (command: Command): Command =>
   command
     .option('-n, --max-tokens <n>', `most tokens to generate (default: ${DEFAULT_MAX_TOKENS})`, parseSize)
-    .option('--temperature <t>', `0 always takes the likeliest token (${UNSET} 0.8)`, numberFrom(0, 100))
+    .option(
+      '--temperature <t>',
+      `0 always takes the likeliest token (${UNSET} 0.8)`,
+      numberFrom(SAMPLING_RANGES.temperature),
+    )
     .option('--top-k <k>', `keep the k likeliest tokens; 0 keeps all (${UNSET} 40)`, wholeFrom(0, 2 ** 31))
-    .option('--top-p <p>', `keep the likeliest tokens that together reach p (${UNSET} 0.95)`, numberFrom(0, 1))
-    .option('--min-p <p>', `drop tokens less likely than this share of the likeliest (${UNSET} 0.05)`, numberFrom(0, 1))
-    .option('--repetition-penalty <r>', `above 1 avoids repeats (${UNSET} 1)`, numberFrom(0.01, 100))
+    .option(
+      '--top-p <p>',
+      `keep the likeliest tokens that together reach p (${UNSET} 0.95)`,
+      numberFrom(SAMPLING_RANGES.topP),
+    )
+    .option(
+      '--min-p <p>',
+      `drop tokens less likely than this share of the likeliest (${UNSET} 0.05)`,
+      numberFrom(SAMPLING_RANGES.minP),
+    )
+    .option(
+      '--repetition-penalty <r>',
+      `above 1 avoids repeats (${UNSET} 1)`,
+      numberFrom(SAMPLING_RANGES.repetitionPenalty),
+    )
     .option('--seed <n>', 'same seed, same text (default: drawn, and told)', wholeFrom(-MAX_SEED, MAX_SEED));
 
-/** Of `run`, which sizes its context by it. */
-export const DEFAULT_MAX_TOKENS = 256;
 const MAX_SEED = Number.MAX_SAFE_INTEGER;
 
-export interface SamplingFlags {
+export interface SamplingFlags extends SamplingOptions {
   maxTokens?: number;
-  temperature?: number;
-  topK?: number;
-  topP?: number;
-  minP?: number;
-  repetitionPenalty?: number;
-  seed?: number;
 }
 
 /** Only what was given. */

@@ -1,13 +1,12 @@
 /** `dualchunk run`: reads texts and a question, streams the answer. */
 import { Command } from 'commander';
-import { openModel, type Piece } from '../index.ts';
+import { DEFAULT_MAX_TOKENS, openModel, type Piece } from '../index.ts';
 import {
   addModelFlags,
   addSamplingFlags,
   addTemplateFlags,
   addTextFlags,
   collectStop,
-  DEFAULT_MAX_TOKENS,
   loadOptionsOf,
   type ModelFlags,
   OPTIONAL_MODEL_ARGUMENT,

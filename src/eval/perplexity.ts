@@ -1,7 +1,7 @@
 /**
  * Perplexity: how well a model foresees books. Windows of one length tile the same stretch of every text at every length,
- * so that figures compare the same tokens, and lengths that cannot are refused; or they slide, a stride apart, as the paper's do (arXiv 2402.17463, appendix).
- * Either way a window counts whole, its early tokens too.
+ * so that figures compare the same tokens, and lengths that cannot are refused; or they slide, a stride apart, as the
+ * paper's do (arXiv 2402.17463, appendix). Either way a window counts whole, its early tokens too.
  */
 import { UnsupportedError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
