@@ -24,3 +24,11 @@ export class FormatError extends SafeError {
 export class UnsupportedError extends SafeError {
   override name = 'UnsupportedError';
 }
+
+/** A value in a message: short, and on one line. */
+export function shown(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === 'function') return 'a function';
+  if (typeof value !== 'object' || value === null) return String(value);
+  return Array.isArray(value) ? 'a list' : `an object (${value.constructor?.name ?? 'no class'})`;
+}

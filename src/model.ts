@@ -19,12 +19,12 @@ import {
   type GenerateOptions,
   type PrefillOptions,
 } from './engine.ts';
-import { UnsupportedError } from './errors.ts';
+import { shown, UnsupportedError } from './errors.ts';
 import { allocKvCache } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
 import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
 import { type Method, resolveMethod } from './method.ts';
-import { checkOptions, idSet, shown } from './options.ts';
+import { checkOptions, idSet } from './options.ts';
 import type { Placement, Scale } from './placement.ts';
 import { ropeFrequencies } from './rope.ts';
 import { drawSeed, type Sampling, samplingOf } from './sampler.ts';
@@ -260,8 +260,7 @@ export class Model {
   }
 
   /**
-   * Token ids of a prompt, as `generate` reads it. Special tokens written out in messages stay text,
-   * unless the template itself changes or completes them.
+   * Token ids of a prompt, as `generate` reads it. Special tokens written out in messages stay text.
    * @throws UnsupportedError when it is empty or not a prompt, or the chat template cannot be used.
    */
   encode(prompt: Prompt, options: Pick<TextOptions, 'templateVariables'> = {}): number[] {
@@ -275,9 +274,7 @@ export class Model {
     }
     if (prompt.length === 0) throw new UnsupportedError('the prompt is empty; give a text, messages or token ids');
     if (typeof prompt[0] === 'object') {
-      const messages = prompt as readonly Message[];
-      messages.forEach(checkMessage);
-      return this.tokenizer.encodeChat(messages, { variables });
+      return this.tokenizer.encodeChat(prompt as readonly Message[], { variables });
     }
     if (variables) throw new UnsupportedError('templateVariables has no effect on a prompt that is not of messages');
     return isText ? this.tokenizer.encode(prompt) : [...(prompt as readonly number[])];
@@ -335,26 +332,6 @@ export class Model {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
-  }
-}
-
-const ROLES: readonly unknown[] = ['system', 'user', 'assistant', 'tool'] satisfies Message['role'][];
-
-/** @throws UnsupportedError when it is no message. */
-function checkMessage(message: Message, at: number): void {
-  const { role, content }: { role?: unknown; content?: unknown } = message ?? {};
-  if (!ROLES.includes(role)) {
-    throw new UnsupportedError(
-      `messages[${at}].role is ${shown(role)}; wanted "system", "user", "assistant" or "tool"`,
-    );
-  }
-  const parts: unknown[] = Array.isArray(content) ? content : [{ type: 'text', text: content }];
-  for (const part of parts) {
-    const { type, text }: { type?: unknown; text?: unknown } = Object(part);
-    if (type === 'text' && typeof text === 'string') continue;
-    throw new UnsupportedError(
-      `messages[${at}].content is ${shown(content)}; wanted a text, or a list of { type: 'text', text } and nothing else`,
-    );
   }
 }
 

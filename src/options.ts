@@ -1,5 +1,5 @@
 /** The options of the public calls: what each may be, checked before anything is done with them. */
-import { UnsupportedError } from './errors.ts';
+import { shown, UnsupportedError } from './errors.ts';
 import { KV_TYPES } from './kvTypes.ts';
 import { SAMPLING_RANGES } from './sampler.ts';
 
@@ -138,14 +138,6 @@ export function idSet(ids: Iterable<unknown>): Set<number> {
     if (!wholeFrom(0).fits(id)) throw new UnsupportedError(`stopTokens has ${shown(id)}; wanted token ids`);
   }
   return set as Set<number>;
-}
-
-/** A value in a message: short, and on one line. */
-export function shown(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
-  if (typeof value === 'function') return 'a function';
-  if (typeof value !== 'object' || value === null) return String(value);
-  return Array.isArray(value) ? 'a list' : `an object (${value.constructor?.name ?? 'no class'})`;
 }
 
 // --- internal ---

@@ -263,11 +263,59 @@ describe('Tokenizer.encodeChat', () => {
     expect(count(tokenizer.encodeChat(posing, { allowSpecial: true }), start)).toBe(2);
   });
 
-  it('takes roles and variables as text', () => {
-    const posing = [{ role: '<|im_start|>' as 'user', content: 'a' }];
-    expect(count(tokenizer.encodeChat(posing), start)).toBe(1);
+  it('takes variables as text, and only roles that there are', () => {
     const withVariable = open('{{ level }}');
     expect(count(withVariable.encodeChat([], { variables: { level: '<|im_start|>' } }), start)).toBe(0);
+    const posing = [{ role: '<|im_start|>' as 'user', content: 'a' }];
+    expect(() => tokenizer.encodeChat(posing)).toThrow('messages[0].role is "<|im_start|>"; wanted "system", "user"');
+    const named = { variables: { level: { '<|IM_START|>': 1 } } };
+    expect(() => withVariable.encodeChat([], named)).toThrow('the name "<|IM_START|>" holds a control token');
+  });
+
+  it.each([
+    ['{{ c }}', '<|im_start|>'],
+    ['{{ c | lower }}', 'x<|IM_START|>y'],
+    ['{{ c | upper | lower }}', 'x<|iM_sTART|>y'],
+    ["{{ c | replace(' ', '') }}", '< | i m _ s t a r t | >'],
+    ["{{ c.replace('!', '|') }}", 'a <!im_start!> b'],
+    ["{{ c.split('~') | join }}", 'a <|~im_~start|> b'],
+    ['{{ c[:3] }}{{ c[6:] }}', 'a <XXX|im_start|>'],
+    ["{{ c[0:9:2] ~ 'im_start|>' }}", 'a.b.c.<.|'],
+    ['{{ c | reverse }}', 'x >|trats_mi|< y'],
+    ["{{ '%s' % c }}{{ '{}|im_start|>'.format(c) }}", 'a <'],
+    ["{{ '<|' ~ c ~ '|>' }}", 'im_start'],
+    ["{{ '<|' ~ c }}", 'im_start|> then'],
+    ["{{ '<|im_' ~ c | trim }}", '  start|> then'],
+    ["{{ c ~ 'start|>' }}", 'so <|im_'],
+    ["{{ c | trim ~ 'start|>' }}", 'so <|im_  '],
+    ["{{ (c ~ ' ') | trim ~ c }}", 'start|> or <|im_'],
+    ["{{ c | list | join('') }}", 'x<|im_start|>y'],
+    ['{{ c.title() | lower }}{{ c.swapcase() }}', 'x<|IM_START|>y'],
+    ['{{ c | tojson }}', '<|im_start|>'],
+    ['{{ c | e }}{{ c | string | safe }}', '<|im_start|>'],
+    ['{% for k in [c] | sort %}{{ k | truncate(99) }}{% endfor %}', '<|im_start|>'],
+  ])('makes no control token of a message, whatever the template does: %s', (template, content) => {
+    const rewriting = open(`{% set c = messages[0].content %}${template}`);
+    const ids = rewriting.encodeChat(ask(content));
+    expect(count(ids, start)).toBe(0);
+    expect(rewriting.decode(ids)).toBe(rewriting.applyChatTemplate(ask(content)));
+  });
+
+  it('reads added tokens that control nothing, such as <think>, in messages too', () => {
+    const thought = tokenizer.encodeChat(ask('<think>a <think></think>'));
+    expect(count(thought, 9001)).toBe(2);
+    expect(count(thought, 9000)).toBe(0);
+  });
+
+  it('makes the control tokens that a template makes of a role', () => {
+    const users = [...added_tokens, { id: 9002, content: '<|user|>', special: true, normalized: false }];
+    const chat_template = "{% for m in messages %}{{ '<|' + m.role + '|>' }}{{ m.content }}{% endfor %}";
+    const phi = makeTokenizer(
+      { ...tokenizerJson, added_tokens: users },
+      { ...tokenizerConfig, chat_template },
+      'a model',
+    );
+    expect(count(phi.encodeChat(ask('<|user|>user')), 9002)).toBe(1);
   });
 
   it('joins no control token of two messages', () => {
@@ -299,7 +347,9 @@ describe('Tokenizer.encodeChat', () => {
     const advice = 'has no option "enable_thinking"; wanted addGenerationPrompt, variables';
     expect(() => tokenizer.encodeChat(ask('Hi'), strange)).toThrow(`encodeChat ${advice}`);
     expect(() => tokenizer.applyChatTemplate(ask('Hi'), strange)).toThrow(`applyChatTemplate ${advice}`);
-    expect(() => tokenizer.encodeChat(ask(null as unknown as string))).toThrow('messages[0].content is no text');
+    expect(() => tokenizer.encodeChat(ask(null as unknown as string))).toThrow(
+      'messages[0].content is null; wanted a text',
+    );
   });
 
   it('joins the parts of a message', () => {

@@ -6,7 +6,7 @@ import { parse } from './jinja/parser.ts';
 import { fromJson, type Value } from './jinja/values.ts';
 import { namedToken } from './tokenizerJson.ts';
 
-interface Turn {
+export interface Turn {
   role: string;
   content: string;
 }

@@ -6,6 +6,7 @@
 import type { Tokenizer as Library } from '@huggingface/tokenizers';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { bounded } from './bounded.ts';
+import { anyOf, MARK, makeLiteral } from './literal.ts';
 import { tokensBefore } from './postProcessor.ts';
 import type { AddedToken, Component, TokenizerJson } from './tokenizerJson.ts';
 
@@ -31,11 +32,6 @@ export interface Encoder {
   asLiteral(text: string): string;
 }
 
-/**
- * Breaks up a special token that is meant as text, until added tokens have been cut out. A character that Unicode
- * reserves for use inside a program, so no text loses anything with it.
- */
-export const MARK = '\ufdd0';
 /** In SentencePiece text, which has `▁` for a space. */
 const WORD_START = /(?<=\p{L})(?=▁)/u;
 /** English prose has 4 to 5. Where 6 are too few, the prefix is tried again at twice the length. */
@@ -80,13 +76,17 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
   };
   const normalize = makeNormalizer(library, origin);
   const added = json.added_tokens;
-  const splitGiven = makeSplitter(added.filter((token) => !token.normalized));
-  const normalized = added.filter((token) => token.normalized);
-  const splitNormalized = inTime(
-    normalized.reduce((sum, { content }) => sum + content.length, 0),
-    () => makeSplitter(normalized.map((token) => ({ ...token, content: normalize(token.content) }))),
-  );
-  const special = anyOf(added.filter((token) => token.special).map((token) => token.content));
+  /** Splitters for before the normaliser and behind it. */
+  const splitters = (isEarly: (token: AddedToken) => boolean) => {
+    const late = added.filter((token) => !isEarly(token));
+    const nCharacters = late.reduce((sum, { content }) => sum + content.length, 0);
+    const asNormalized = () => late.map((token) => ({ ...token, content: normalize(token.content) }));
+    return { early: makeSplitter(added.filter(isEarly)), late: makeSplitter(inTime(nCharacters, asNormalized)) };
+  };
+  const plain = splitters((token) => !token.normalized);
+  // Behind the normaliser nothing is marked, so no special token may be found there.
+  const literal = splitters((token) => !token.normalized || token.special);
+  const asLiteral = makeLiteral(added);
   const canCut = !joinsWords(json, bytesOf);
   const before = tokensBefore(json.post_processor, origin).map((token) => {
     const id = model?.tokens_to_ids.get(token);
@@ -106,18 +106,17 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
     return tokens?.flatMap(idOf) ?? [];
   }
 
-  function encodePlain(text: string, isFirst: boolean): number[] {
-    if (text === '') return [];
-    return splitNormalized(normalize(text)).flatMap((part, i) =>
-      typeof part === 'string' ? encodeWords(part.replaceAll(MARK, ''), isFirst && i === 0) : [part.id],
-    );
-  }
-
   function encode(text: string, { addSpecialTokens = true, allowSpecial = true }: EncodeOptions = {}): number[] {
+    const given = allowSpecial ? text.toWellFormed() : asLiteral(text);
+    const { early, late } = given.includes(MARK) ? literal : plain;
+    const encodeRest = (rest: string, isStart: boolean) =>
+      rest === ''
+        ? []
+        : late(normalize(rest.replaceAll(MARK, ''))).flatMap((part, i) =>
+            typeof part === 'string' ? encodeWords(part, isStart && i === 0) : [part.id],
+          );
     const ids = inTime(text.length, () =>
-      splitGiven(allowSpecial ? text.toWellFormed() : asLiteral(text)).flatMap((part, i) =>
-        typeof part === 'string' ? encodePlain(part, i === 0) : [part.id],
-      ),
+      early(given).flatMap((part, i) => (typeof part === 'string' ? encodeRest(part, i === 0) : [part.id])),
     );
     return addSpecialTokens ? [...before, ...ids] : ids;
   }
@@ -132,10 +131,6 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
     }
     const ids = encode(text, options);
     return { ids: ids.slice(0, nTokens), complete: ids.length <= nTokens };
-  }
-
-  function asLiteral(text: string): string {
-    return text.toWellFormed().replace(special, (token) => token.replace(/^./su, `$&${MARK}`));
   }
 
   return { encode, encodePrefix, asLiteral };
@@ -168,7 +163,7 @@ function makeNormalizer({ normalizer }: Library, origin: string): (text: string)
 /** Cuts a text into the added tokens in it, longest first where two begin alike, and the strings between. */
 function makeSplitter(tokens: readonly AddedToken[]): (text: string) => (string | AddedToken)[] {
   const byContent = new Map(tokens.map((token) => [token.content, token]));
-  const pattern = anyOf([...byContent.keys()]);
+  const pattern = new RegExp(`(?:${anyOf([...byContent.keys()])})(?!${MARK})`, 'g');
   return (text) => {
     const parts: (string | AddedToken)[] = [];
     let end = 0;
@@ -181,12 +176,6 @@ function makeSplitter(tokens: readonly AddedToken[]): (text: string) => (string 
     }
     return [...parts, text.slice(end)];
   };
-}
-
-function anyOf(strings: readonly string[]): RegExp {
-  const longestFirst = [...strings].sort((a, b) => b.length - a.length);
-  const escaped = longestFirst.map((string) => string.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'));
-  return new RegExp(escaped.join('|') || '(?!)', 'g');
 }
 
 /** Whether some token reaches over the space after a letter, so that words cannot be encoded one by one. */

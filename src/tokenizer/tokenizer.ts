@@ -1,11 +1,17 @@
 /** Text to token ids and back. Wraps `@huggingface/tokenizers`; ids are those of the model's `tokenizer.json`. */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
-import { UnsupportedError } from '../errors.ts';
-import { chatTemplateOf, checkVariables, renderConversation, type TemplateVariables } from './chatTemplate.ts';
+import { shown, UnsupportedError } from '../errors.ts';
+import {
+  chatTemplateOf,
+  checkVariables,
+  renderConversation,
+  type TemplateVariables,
+  type Turn,
+} from './chatTemplate.ts';
 import { type DecodeOptions, makeDecoder, type StreamDecoder } from './decoder.ts';
 import { type EncodeOptions, makeEncoder, type Prefix } from './encoder.ts';
 import { PUBLISHED_WORDS } from './ggufTokenizer.ts';
-import { literalText, mapTexts } from './literal.ts';
+import { anyOf, mapTexts } from './literal.ts';
 import { END_TOKENS, namedToken, readTokenizerJson, type TokenizerJson } from './tokenizerJson.ts';
 
 export type { DecodeOptions, EncodeOptions, Prefix, StreamDecoder };
@@ -80,11 +86,9 @@ export function makeTokenizer(
   const bosToken = idOf(namedToken(tokenizerConfig, 'bos_token'));
 
   const special = json.added_tokens.filter((token) => token.special).map(({ content }) => content);
-  const asLiteral = literalText(encoder.asLiteral, special);
-  function render(messages: readonly Message[], options: TemplateOptions = {}): string {
-    const { addGenerationPrompt = true, variables = {} } = options;
+  const anySpecial = new RegExp(anyOf(special), 'i');
+  function render(turns: readonly Turn[], { addGenerationPrompt = true, variables }: TemplateOptions): string {
     if (chatTemplate === undefined) throw new UnsupportedError(`${origin}: the model has no chat template`);
-    const turns = messages.map((message, i) => ({ ...message, content: textOf(message.content, i) }));
     return renderConversation(chatTemplate, tokenizerConfig, turns, addGenerationPrompt, origin, variables);
   }
 
@@ -101,17 +105,16 @@ export function makeTokenizer(
     streamDecoder: decoder.stream,
     applyChatTemplate(messages, options = {}) {
       checkNames('applyChatTemplate', options, ['addGenerationPrompt', 'variables']);
-      return render(messages, options);
+      return render(turnsOf(messages), options);
     },
     encodeChat(messages, given = {}) {
       checkNames('encodeChat', given, ['addGenerationPrompt', 'variables', 'allowSpecial']);
-      const { allowSpecial = false, ...options } = given;
-      if (allowSpecial) return encoder.encode(render(messages, options), { addSpecialTokens: false });
-      checkVariables(options.variables ?? {});
-      const text = render(mapTexts(messages, asLiteral), {
-        ...options,
-        variables: mapTexts(options.variables, asLiteral),
-      });
+      const { allowSpecial = false, variables = {}, ...options } = given;
+      checkVariables(variables);
+      const read = <T>(value: T) => (allowSpecial ? value : mapTexts(value, encoder.asLiteral, anySpecial));
+      // Of a role some templates make a control token.
+      const turns = turnsOf(messages).map((turn) => ({ ...read(turn), role: turn.role }));
+      const text = render(turns, { ...options, variables: read(variables) });
       return encoder.encode(text, { addSpecialTokens: false });
     },
   };
@@ -127,12 +130,33 @@ function checkNames(call: string, options: object, known: readonly string[]): vo
   );
 }
 
-/** @throws UnsupportedError when it is neither a text nor a list of them. */
-function textOf(content: Message['content'], at: number): string {
-  if (typeof content === 'string') return content;
-  const texts = Array.isArray(content) ? content.map((part) => part?.text) : [undefined];
-  if (texts.every((text) => typeof text === 'string')) return texts.join('\n');
-  throw new UnsupportedError(`messages[${at}].content is no text; wanted one, or a list of { type: 'text', text }`);
+const ROLES: readonly unknown[] = ['system', 'user', 'assistant', 'tool'] satisfies Message['role'][];
+
+/** @throws UnsupportedError when it is no message. */
+function checkMessage(message: Message, at: number): void {
+  const { role, content }: { role?: unknown; content?: unknown } = message ?? {};
+  if (!ROLES.includes(role)) {
+    throw new UnsupportedError(
+      `messages[${at}].role is ${shown(role)}; wanted "system", "user", "assistant" or "tool"`,
+    );
+  }
+  const parts: unknown[] = Array.isArray(content) ? content : [{ type: 'text', text: content }];
+  for (const part of parts) {
+    const { type, text }: { type?: unknown; text?: unknown } = Object(part);
+    if (type === 'text' && typeof text === 'string') continue;
+    throw new UnsupportedError(
+      `messages[${at}].content is ${shown(content)}; wanted a text, or a list of { type: 'text', text } and nothing else`,
+    );
+  }
+}
+
+/** Messages whose content is one text. @throws UnsupportedError as `checkMessage`. */
+function turnsOf(messages: readonly Message[]): Turn[] {
+  messages.forEach(checkMessage);
+  return messages.map(({ content, ...rest }) => ({
+    ...rest,
+    content: typeof content === 'string' ? content : content.map(({ text }) => text).join('\n'),
+  }));
 }
 
 function openLibrary(json: TokenizerJson, origin: string): Library {

@@ -318,7 +318,7 @@ const FILTERS: Record<string, Filter> = {
       return numbers.some((item) => item instanceof Float) ? new Float(total) : whole(total);
     },
   ],
-  title: ['', (value, _, context) => str(value, context).replace(/[^-\s({[<]+/gu, capitalized)],
+  title: ['', (value, _, context) => str(value, context).replace(/[^-\s({[<\ufdd0][^-\s({[<]*/gu, capitalized)],
   tojson: [
     'ensure_ascii indent separators sort_keys',
     (value, [ascii, width, separators, sortKeys], { meter }) => {

@@ -1,5 +1,5 @@
 /** Methods of Python's strings, dictionaries and lists that change nothing: others the sandbox of transformers forbids. */
-import { MARK } from '../encoder.ts';
+import { MARK } from '../literal.ts';
 import { braceFormat } from './format.ts';
 import { fail, type Meter } from './limits.ts';
 import {
@@ -208,7 +208,7 @@ const STRING: Record<string, Method<string>> = {
   upper: plainMethod((self) => self.toUpperCase()),
   lower: plainMethod((self) => self.toLowerCase()),
   casefold: plainMethod((self) => self.toLowerCase()),
-  title: plainMethod((self) => self.replace(/\p{L}+/gu, capitalized)),
+  title: plainMethod((self) => self.replace(/(?:\p{L}\ufdd0?)+/gu, capitalized)),
   capitalize: plainMethod(capitalized),
   swapcase: plainMethod((self) =>
     self.replace(/\p{L}/gu, (c) => (c === c.toUpperCase() ? c.toLowerCase() : c.toUpperCase())),
@@ -257,8 +257,9 @@ const STRING: Record<string, Method<string>> = {
     center(self, wholeOf(width ?? null, 'width'), textOf(fill ?? ' ', 'center'), meter),
   ),
   zfill: withArguments('width', (self, [width], meter) => {
-    const sign = /^[-+]/.test(self) ? self[0] : '';
-    return sign + repeated('0', wholeOf(width ?? null, 'width') - self.length, meter) + self.slice(sign.length);
+    const [sign] = /^(?:[-+]\ufdd0?)?/.exec(self)!;
+    const missing = wholeOf(width ?? null, 'width') - lengthOf(self, meter);
+    return sign + repeated('0', missing, meter) + self.slice(sign.length);
   }),
   isdigit: matches(/^[\p{Nd}\u00b2\u00b3\u00b9\u2070-\u2089]+$/u),
   isdecimal: matches(/^\p{Nd}+$/u),

@@ -1,5 +1,5 @@
 /** Values of a chat template: those of Python, as far as templates can tell. */
-import { MARK } from '../encoder.ts';
+import { MARK } from '../literal.ts';
 import { fail, lacks, type Meter } from './limits.ts';
 
 /** Whole numbers are numbers, lists are arrays, dictionaries are maps, None is null. */
