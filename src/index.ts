@@ -1,4 +1,5 @@
 /** Public API. */
+export { MAX_THREADS } from './backends/wasmScratch.ts';
 export type { ModelConfig, RopeScaling } from './config.ts';
 export { trainedWindow } from './config.ts';
 export type { DualChunk, Parts } from './dualChunk.ts';
@@ -10,7 +11,6 @@ export type { Method } from './method.ts';
 export { METHOD_HELP, resolveMethod } from './method.ts';
 export type { LoadOptions, Model, ModelFile, Piece, Prompt, TextOptions } from './model.ts';
 export { backendName, loadModel, openModel } from './model.ts';
-export { MAX_THREADS } from './options.ts';
 export type { Scale } from './placement.ts';
 export type { LogProb, Sampling, SamplingOptions } from './sampler.ts';
 export { SAMPLING_RANGES } from './sampler.ts';

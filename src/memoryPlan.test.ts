@@ -32,7 +32,7 @@ describe('memoryPlan', () => {
     const kvCache = 32 * 2 * 256 * 4096 * 2; // 128 MiB
     const scratch = SCRATCH / 2 + LOGITS;
     const total = 32 * LAYER + OTHERS + kvCache + scratch; // 3.70 GiB
-    expect(memoryPlan(LLAMA, WEIGHTS, 256, 'bf16')).toEqual({
+    expect(memoryPlan(LLAMA, WEIGHTS, 256, { kvType: 'bf16' })).toEqual({
       weights: 32 * LAYER + OTHERS,
       kvCache,
       scratch,
@@ -44,7 +44,7 @@ describe('memoryPlan', () => {
 
   it('spreads 7B with 32k tokens over six memories', () => {
     const layer = LAYER + 2 * 32768 * 4096 * 2; // 109 + 512 MiB
-    const plan = memoryPlan(LLAMA, WEIGHTS, 32768, 'bf16');
+    const plan = memoryPlan(LLAMA, WEIGHTS, 32768, { kvType: 'bf16', stageLimit: 3840 * 2 ** 20 });
     // of 3840 MiB, 261 are taken in the first and 116 in the others
     expect(plan.stageOf).toEqual(runs(5, 6, 6, 6, 6, 3));
     const full = 6 * layer + SCRATCH;
@@ -70,21 +70,21 @@ describe('memoryPlan', () => {
     const weights = { layers: [LAYER, LAYER, LAYER], others: OTHERS };
     const kvLayer = 2 * 512 * 4096 * 2;
     const limit = OTHERS + LOGITS + SCRATCH + nLayers * (LAYER + kvLayer) - missing;
-    expect(memoryPlan(LLAMA, weights, 512, 'bf16', limit).stageOf).toEqual(stageOf);
+    expect(memoryPlan(LLAMA, weights, 512, { kvType: 'bf16', stageLimit: limit }).stageOf).toEqual(stageOf);
   });
 
   it('goes by the size of each layer', () => {
     const weights = { layers: [LAYER, 3 * LAYER, 2 * LAYER, LAYER], others: OTHERS };
     const kvLayer = 2 * 512 * 4096 * 2;
     const limit = SCRATCH + 3 * LAYER + 2 * kvLayer + OTHERS + LOGITS;
-    expect(memoryPlan(LLAMA, weights, 512, 'bf16', limit).stageOf).toEqual([0, 1, 2, 2]);
+    expect(memoryPlan(LLAMA, weights, 512, { kvType: 'bf16', stageLimit: limit }).stageOf).toEqual([0, 1, 2, 2]);
   });
 });
 
 describe('checkFits', () => {
   afterEach(() => vi.restoreAllMocks());
   const withFree = (bytes: number) => vi.spyOn(process, 'availableMemory').mockReturnValue(bytes);
-  const planOf = (context: number) => memoryPlan(LLAMA, WEIGHTS, context, 'bf16');
+  const planOf = (context: number) => memoryPlan(LLAMA, WEIGHTS, context, { kvType: 'bf16' });
   const check = (context: number, backend: 'wasm' | 'reference' = 'wasm') => checkFits(planOf, context, backend);
   const fittingOf = (context: number): number => {
     try {
@@ -115,12 +115,12 @@ describe('checkFits', () => {
 
   it('refuses a layer with a cache that one memory cannot hold', () => {
     withFree(2 ** 50);
-    // a layer takes 16 KiB a token; 3840 MiB less scratch and weights are as much as 230,000
+    // a layer takes 16 KiB a token; 4095 MiB less scratch and weights are as much as 247,000
     expect(() => check(2 ** 18)).toThrow(
-      /^a context of 262144 tokens needs 4\.22 GiB in one piece, .* one WebAssembly memory holds 3\.75 GiB; a context of up to/,
+      /^a context of 262144 tokens needs 4\.22 GiB in one piece, .* one WebAssembly memory holds 4\.00 GiB; a context of up to/,
     );
     const fitting = fittingOf(2 ** 18);
-    expect(fitting).toBe(64 * Math.floor((3840 * 2 ** 20 - SCRATCH - LAYER) / 2 ** 14 / 64));
+    expect(fitting).toBe(64 * Math.floor((4095 * 2 ** 20 - SCRATCH - LAYER) / 2 ** 14 / 64));
     expect(() => check(2 ** 18, 'reference')).not.toThrow();
   });
 

@@ -21,8 +21,8 @@ export interface MemoryPlan {
 const BLOCK_LEN = 512;
 /** Rows of logits computed at once when a text is scored. */
 export const MAX_LOGIT_ROWS = 32;
-/** A wasm32 memory, less a sixteenth for what kernels take: quantised activations, and a few MiB for every thread. */
-const STAGE_BYTES = (15 / 16) * 2 ** 32;
+/** A wasm32 memory, less a MiB for the ends of cache lines. */
+const STAGE_BYTES = 2 ** 32 - 2 ** 20;
 
 /** By backend: bytes that a stage holds at most, and tokens read at a time, of which a GPU wants more to be busy. */
 export const MEMORY = {
@@ -31,25 +31,31 @@ export const MEMORY = {
   reference: { stageLimit: STAGE_BYTES, blockLen: BLOCK_LEN },
 } as const;
 
+export interface PlanOptions {
+  kvType: KvType;
+  /** 2 where keys are kept at two positions. Default 1. */
+  keyForms?: 1 | 2;
+  /** Bytes. Default: a wasm memory. */
+  stageLimit?: number;
+  /** Tokens read at a time. Default 512. */
+  blockLen?: number;
+  /** What kernels take in a stage besides their operands, in bytes. Default 0. */
+  kernels?: number;
+}
+
 /**
  * Fills one stage after the other.
  *
  * @param context Tokens.
- * @param stageLimit Bytes.
- * @param keyForms 2 where keys are kept at two positions.
- * @param blockLen Tokens read at a time.
  */
 export function memoryPlan(
   config: ModelConfig,
   weights: WeightBytes,
   context: number,
-  kvType: KvType,
-  stageLimit: number = STAGE_BYTES,
-  keyForms: 1 | 2 = 1,
-  blockLen: number = BLOCK_LEN,
+  { kvType, keyForms = 1, stageLimit = STAGE_BYTES, blockLen = BLOCK_LEN, kernels = 0 }: PlanOptions,
 ): MemoryPlan {
   const kvLayer = kvLayerBytes(config, context, kvType, keyForms);
-  const scratch = scratchBytes(config, Math.min(blockLen, context));
+  const scratch = scratchBytes(config, Math.min(blockLen, context)) + kernels;
   const logits = logitBytes(config, MAX_LOGIT_ROWS);
   const stageBytes = [weights.others + logits + scratch];
   const stageOf = weights.layers.map((layer) => {

@@ -4,7 +4,8 @@
  */
 import type { Backend } from './backends/backend.ts';
 import { openReference } from './backends/reference.ts';
-import { openWasm } from './backends/wasm.ts';
+import { defaultThreads, openWasm } from './backends/wasm.ts';
+import { kernelBytes } from './backends/wasmScratch.ts';
 import type { Precision } from './backends/wasmStage.ts';
 import { openWebGpu } from './backends/webgpu.ts';
 import type { Checkpoint } from './checkpoint/checkpoint.ts';
@@ -29,7 +30,7 @@ import type { Placement, Scale } from './placement.ts';
 import { ropeFrequencies } from './rope.ts';
 import { drawSeed, type Sampling, samplingOf } from './sampler.ts';
 import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
-import { makeTransformer } from './transformer.ts';
+import { callSizes, makeTransformer } from './transformer.ts';
 
 export type BackendKind = 'wasm' | 'webgpu' | 'reference';
 
@@ -68,9 +69,10 @@ export interface ModelFile {
   readonly tensorTypes: ReadonlyMap<string, { count: number; bytes: number }>;
   /**
    * Bytes the model takes with a context of so many tokens. `kvType` is the wasm backend's, `bf16` by default; others have
-   * their own. Some methods keep keys twice.
+   * their own. Some methods keep keys twice. `threads` is the wasm backend's too, each of which takes scratch memory: by
+   * default as many as the machine has cores.
    */
-  memoryPlan(context: number, kvType?: KvType, method?: Method, backend?: BackendKind): MemoryPlan;
+  memoryPlan(context: number, kvType?: KvType, method?: Method, backend?: BackendKind, threads?: number): MemoryPlan;
   /** @throws FormatError, UnsupportedError when the weights or the options do not work out. */
   load(options?: LoadOptions): Promise<Model>;
   close(): Promise<void>;
@@ -145,11 +147,17 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
     const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
     tensorTypes.set(type, { count: count + 1, bytes: bytes + nBytes });
   }
-  const plan: ModelFile['memoryPlan'] = (context, kvType = DEFAULT_KV_TYPE, method, kind = 'wasm') => {
-    const forms = method && keyForms(method.placement);
+  const plan: ModelFile['memoryPlan'] = (context, kvType = DEFAULT_KV_TYPE, method, kind = 'wasm', threads) => {
     const { stageLimit, blockLen } = MEMORY[kind];
     const kept = { wasm: kvType, webgpu: 'bf16', reference: 'f32' } as const; // a GPU's halves take what bf16 takes
-    return memoryPlan(config, weightBytes(checkpoint), context, kept[kind], stageLimit, forms, blockLen);
+    const sizes = callSizes(config, Math.min(blockLen, context));
+    return memoryPlan(config, weightBytes(checkpoint), context, {
+      kvType: kept[kind],
+      keyForms: method && keyForms(method.placement),
+      stageLimit,
+      blockLen,
+      kernels: kind === 'wasm' ? kernelBytes(sizes, threads ?? defaultThreads()) : 0,
+    });
   };
   let closing: Promise<void> | undefined;
 
@@ -164,7 +172,7 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
     }
     const backend = await openBackend(kind, options);
     try {
-      const planOf = (tokens: number) => plan(tokens, options.kvType, method, kind);
+      const planOf = (tokens: number) => plan(tokens, options.kvType, method, kind, options.threads);
       checkFits(planOf, context, kind);
       const { stageOf } = planOf(context);
       const blockLen = Math.min(MEMORY[kind].blockLen, context);

@@ -1,4 +1,5 @@
 /** The options of the public calls: what each may be, checked before anything is done with them. */
+import { MAX_THREADS } from './backends/wasmScratch.ts';
 import { shown, UnsupportedError } from './errors.ts';
 import { KV_TYPES } from './kvTypes.ts';
 import { SAMPLING_RANGES } from './sampler.ts';
@@ -36,8 +37,6 @@ const READING: Record<string, Kind> = {
 const TEMPLATE: Record<string, Kind> = {
   templateVariables: { wanted: 'an object, such as { enable_thinking: false }', fits: isRecord },
 };
-/** Threads that the wasm backend may have. */
-export const MAX_THREADS = 256;
 
 const OPTIONS = {
   load: {

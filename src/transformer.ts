@@ -2,7 +2,7 @@
  * The forward pass of Llama, Mistral, Qwen2 and Qwen3, top to bottom. They differ by config numbers and by weights that
  * may be absent, not by code. The same function reads a prompt and decodes: one is many tokens, the other is one.
  */
-import type { Backend, Queries, Tensor } from './backends/backend.ts';
+import type { Backend, CallSizes, Queries, Tensor } from './backends/backend.ts';
 import type { ModelConfig } from './config.ts';
 import type { KvCache } from './kvCache.ts';
 import { type Placement, piecesOf } from './placement.ts';
@@ -88,6 +88,15 @@ export function scratchBytes(config: ModelConfig, blockLen: number): number {
 export const logitBytes = ({ hiddenSize, vocabSize }: ModelConfig, maxLogitRows: number): number =>
   4 * maxLogitRows * (hiddenSize + vocabSize);
 
+/** The largest calls that `makeTransformer` makes. */
+export const callSizes = (config: ModelConfig, blockLen: number): CallSizes => ({
+  rows: blockLen,
+  cols: Math.max(config.hiddenSize, config.intermediateSize, config.numAttentionHeads * config.headDim),
+  nHeads: config.numAttentionHeads,
+  nKvHeads: config.numKeyValueHeads,
+  headDim: config.headDim,
+});
+
 /**
  * Binds weights, positions and scratch memory for blocks of `blockLen` tokens. The layers of a stage follow each other;
  * embedding, last norm and head are in stage 0.
@@ -111,6 +120,7 @@ export function makeTransformer(
       const table = () => b.alloc('F32', forms * blockLen, headDim / 2, stage);
       return { cos: table(), sin: table() };
     };
+    b.reserve?.(callSizes(config, blockLen), stage);
     const turn: Turn = { key: angles(), interKey: angles(), query: angles(VARIANTS.length) };
     return { buffers: mapBuffers(scratchColumns(config), scratch), turn };
   });

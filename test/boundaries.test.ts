@@ -22,7 +22,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['bundled', [NODE]],
   ['config', ['errors']],
   ['turns', []],
-  ['options', ['errors', 'kvTypes', 'sampler']],
+  ['options', ['backends/wasmScratch', 'errors', 'kvTypes', 'sampler']],
   ['sampler', ['errors', 'kernels/draw']],
   ['rope', [], ['config']],
   ['method', ['config', 'distanceBands', 'dualChunk', 'errors', 'placement']],

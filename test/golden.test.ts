@@ -86,7 +86,7 @@ interface Opened {
 
 async function openFile(path: string, open: () => Backend, stageLimit?: number): Promise<Opened> {
   const [checkpoint, backend] = [await openCheckpoint(pathOf(path)), open()];
-  const { stageOf } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, 'f32', stageLimit);
+  const { stageOf } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, { kvType: 'f32', stageLimit });
   return { checkpoint, backend, stageOf, weights: await loadWeights(checkpoint, backend, stageOf) };
 }
 
@@ -231,7 +231,7 @@ describe.each(MODELS)('$model over several memories', ({ model, expected }) => {
     it('computes the very same', async () => {
       const whole = await allLogits(open);
       const checkpoint = await openCheckpoint(pathOf(path));
-      const { total } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, 'f32');
+      const { total } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, { kvType: 'f32' });
       await checkpoint.close();
       const [two, most] = [await allLogits(open, total - 1), await allLogits(open, 0)];
       expect([whole, two, most].map(({ nStages }) => nStages)).toEqual([1, 2, 1 + checkpoint.config.numHiddenLayers]);

@@ -31,6 +31,15 @@ export interface KvLayer {
 /** The same queries at their position against each band of keys, rotated and scaled; `[n, nHeads * headDim]`. */
 export type Queries = Bands<Tensor>;
 
+/** The largest calls of kernels: rows of activations, columns of what a product multiplies, heads of attention. */
+export interface CallSizes {
+  readonly rows: number;
+  readonly cols: number;
+  readonly nHeads: number;
+  readonly nKvHeads: number;
+  readonly headDim: number;
+}
+
 export interface Backend {
   readonly name: string;
   /** Bytes allocated so far. */
@@ -43,6 +52,11 @@ export interface Backend {
    * arrive. @throws UnsupportedError as `alloc`.
    */
   allocKv(capacity: number, nKvHeads: number, headDim: number, stage?: number, keyForms?: 1 | 2): KvLayer;
+  /**
+   * Takes what calls of up to these sizes need besides their operands, so that nothing more is taken later. Without it, and
+   * for larger ones, memory grows with the calls. @throws UnsupportedError as `alloc`.
+   */
+  reserve?(sizes: CallSizes, stage?: number): void;
   /** The same numbers seen as `[rows, cols]`, beginning at number `offset` of an F32 tensor. */
   view(tensor: Tensor, rows: number, cols: number, offset?: number): Tensor;
   /** Writes numbers into an F32 tensor from its beginning, at once. */

@@ -8,6 +8,7 @@ import { UnsupportedError } from '../errors.ts';
 import { PLAIN_SIMD, RELAXED_SIMD } from '../kernels/wasmBinary.ts';
 import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
+import { MAX_THREADS } from './wasmScratch.ts';
 import { openStage, type Precision, type WasmStage, type WasmTensor } from './wasmStage.ts';
 import { type Command, startWorkers } from './wasmWorkers.ts';
 
@@ -25,6 +26,9 @@ export interface WasmOptions {
   kvType?: KvType;
 }
 
+/** As many as the machine has cores. */
+export const defaultThreads = (): number => Math.min(availableParallelism(), MAX_THREADS);
+
 const PRECISIONS: readonly Precision[] = ['f32', 'int16', 'int8'];
 /** The build this engine can run, relaxed if it may and can. */
 function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelaxed: boolean } {
@@ -40,13 +44,13 @@ function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelax
  * @throws UnsupportedError for threads other than 1 to 256, an unknown precision or KV type, and without shared memory.
  */
 export function openWasm({
-  threads = availableParallelism(),
+  threads = defaultThreads(),
   relaxed = true,
   precision: wanted = 'int8',
   kvType = DEFAULT_KV_TYPE,
 }: WasmOptions = {}): Backend {
-  if (!Number.isInteger(threads) || threads < 1 || threads > 256) {
-    throw new UnsupportedError(`threads is ${threads}; wanted a whole number from 1 to 256`);
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
+    throw new UnsupportedError(`threads is ${threads}; wanted a whole number from 1 to ${MAX_THREADS}`);
   }
   if (!PRECISIONS.includes(wanted)) {
     throw new UnsupportedError(`unknown precision "${wanted}"; wanted ${PRECISIONS.join(', ')}`);
@@ -102,6 +106,7 @@ export function openWasm({
     alloc: (type, rows, cols, stage = 0) => stageAt(stage).alloc(type, rows, cols),
     allocKv: (tokens, nKvHeads, headDim, stage = 0, keyForms = 1) =>
       stageAt(stage).allocKv(tokens, nKvHeads, headDim, stage, keyForms),
+    reserve: (sizes, stage = 0) => stageAt(stage).reserve(sizes),
     view: (tensor, rows, cols, offset = 0) =>
       ({ ...tensor, rows, cols, at: (tensor as WasmTensor).at + 4 * offset }) as WasmTensor,
     write: (tensor, values) => stageOf(tensor).write(tensor, values),

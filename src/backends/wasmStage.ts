@@ -6,7 +6,20 @@
 import { UnsupportedError } from '../errors.ts';
 import { KV_TYPES, type KvType } from '../kvTypes.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
-import { type Backend, type KvLayer, notFinite, type Tensor } from './backend.ts';
+import { type Backend, type CallSizes, type KvLayer, notFinite, type Tensor } from './backend.ts';
+import {
+  attendScratch,
+  COLUMN_GROUP,
+  INT_TILE_ROWS,
+  keySplits,
+  LINE,
+  largestScratch,
+  matmulScratch,
+  partBytes,
+  quantizedBytes,
+  queryTiles,
+  roundUp,
+} from './wasmScratch.ts';
 import { type Call, type Command, MAX_CALLS, type Scratch } from './wasmWorkers.ts';
 
 export type Precision = 'int8' | 'int16' | 'f32';
@@ -40,17 +53,7 @@ interface WasmKv extends KvLayer {
 
 const PAGE = 65536;
 const MAX_PAGES = 65536;
-const LINE = 64; // bytes; every allocation begins at a cache line
 const KEY_TILE = 64; // keys; see kernels/attend.wasm.ts
-const QUERY_ROWS = 384; // rows of a query tile: enough to reuse a tile of keys, few enough to stay in L2
-const COLUMN_GROUP = 32; // see kernels/matmul.wasm.ts
-const INT_TILE_ROWS = 4; // in a product, fewer are multiplied row by row
-const MANY_ROWS = 48; // of queries, to be worth packing keys for
-const TILE_SEGMENT = 128; // numbers that share a scale, see kernels/quantize.wasm.ts
-const DOT_SEGMENT = 32;
-const DOT_BLOCK_BYTES = 80;
-const SPLIT_KEYS = 256; // fewest keys worth a split of their own
-const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
 
 const FAULT_AT = 16; // see kernels/fault.wasm.ts
 /** Kernels leave these numbers where they met what is not finite, or too large to attend to; see kernels/fault.wasm.ts. */
@@ -61,7 +64,6 @@ const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0 };
 const at = (tensor: Tensor) => (tensor as WasmTensor).at;
 const typeNumber = (type: TensorType) => Object.keys(TENSOR_TYPES).indexOf(type);
 const areApart = (a: Range, b: Range) => a.end <= b.at || b.end <= a.at;
-const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple;
 
 /** A memory that may grow to 4 GiB; only what is touched takes room. @throws UnsupportedError where addresses run out. */
 function reserveMemory(): WebAssembly.Memory {
@@ -75,8 +77,9 @@ function reserveMemory(): WebAssembly.Memory {
 }
 
 /** One memory, and the kernels whose operands lie in it. */
-export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'submit' | 'read' | 'dispose'> {
+export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'reserve' | 'submit' | 'read' | 'dispose'> {
   readonly memory: WebAssembly.Memory;
+  reserve(sizes: CallSizes): void;
   /** Makes ready to run what was recorded, and to record the next program. */
   prepare(): Scratch;
   /** @throws UnsupportedError once when kernels met numbers that nothing can be computed from since it was asked last. */
@@ -178,22 +181,24 @@ export function openStage(
 
   /** Room for the ids of recorded calls, which may be many in one program. */
   const ids = { at: 0, length: 0, used: 0 };
+  const roomForIds = (length: number) => Object.assign(ids, { at: allocBytes(4 * length), length, used: 0 });
   function keepIds(values: ArrayLike<number>): number {
-    if (ids.used + values.length > ids.length) {
-      const length = 2 * ids.length + values.length; // what was recorded keeps the old room
-      Object.assign(ids, { at: allocBytes(4 * length), length, used: 0 });
-    }
+    // What was recorded keeps the old room.
+    if (ids.used + values.length > ids.length) roomForIds(2 * ids.length + values.length);
     const address = ids.at + 4 * ids.used;
     new Float32Array(memory.buffer, address, values.length).set(values);
     ids.used += values.length;
     return address;
   }
 
-  /** Memory that one command fills and the next ones read; grows with what is asked of it. */
+  /** Memory that one command fills and the next ones read. Where more is asked than was reserved, it doubles at least. */
   function makeRoom() {
     let [address, length] = [0, 0];
     return (nBytes: number): number => {
-      if (nBytes > length) [address, length] = [allocBytes(nBytes), nBytes];
+      if (nBytes > length) {
+        length = Math.max(nBytes, 2 * length);
+        address = allocBytes(length);
+      }
       return address;
     };
   }
@@ -204,11 +209,7 @@ export function openStage(
   function quantize(x: Tensor): Quantized {
     const { rows, cols } = x;
     const forTiles = rows >= INT_TILE_ROWS;
-    const numberBytes = roundUp(
-      rows * (forTiles ? 2 * roundUp(cols, 2) : DOT_BLOCK_BYTES * (cols / DOT_SEGMENT)),
-      LINE,
-    );
-    const nBytes = numberBytes + (forTiles ? 4 * rows * Math.ceil(cols / TILE_SEGMENT) : 0);
+    const { numberBytes, nBytes } = quantizedBytes(rows, cols);
     const xq = roomForQuantized(nBytes);
     const xScales = xq + numberBytes;
     const args = forTiles ? [xq, xScales, at(x), cols] : [xq, at(x), cols];
@@ -243,6 +244,13 @@ export function openStage(
       const places = { keys, keyScales, interKeys, interKeyScales, values, valueScales };
       return { capacity, nKvHeads, headDim, stage, ...places } as WasmKv;
     },
+    reserve(sizes) {
+      const { thread, quantized, parts } = largestScratch(sizes, threads);
+      scratchWanted = Math.max(scratchWanted, thread);
+      roomForQuantized(quantized);
+      roomForSplits(parts);
+      roomForIds(sizes.rows);
+    },
     write: (tensor, values) => new Float32Array(memory.buffer, at(tensor), values.length).set(values),
     load: (tensor, bytes, byteOffset) =>
       new Uint8Array(memory.buffer, at(tensor) + byteOffset, bytes.length).set(bytes),
@@ -274,8 +282,7 @@ export function openStage(
       const { xq, xScales } = product.quantized;
       const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];
       const args = [at(out), at(x), xq, xScales, ...stored, x.rows, N, K];
-      // a decoded row, 8 rows and 32 columns of words, their scales, an edge tile
-      const scratchNeed = 4 * (41 * roundUp(K, 16) + 32 * Math.ceil(K / TILE_SEGMENT) + 48) + LINE;
+      const scratchNeed = matmulScratch(K);
       const groups = Math.ceil(N / COLUMN_GROUP);
       const grain = x.rows < INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
       record({ kernel: 'matmul', args }, groups, grain, { scratchNeed, waits: !goesOn });
@@ -311,27 +318,18 @@ export function openStage(
         const moves = each.flatMap(({ fromMoves, toMoves }) => [fromMoves, toMoves]);
         const movesBits = moves.reduce((bits, isMoving, e) => bits | (Number(isMoving) << e), 0);
         const nSeen = each.reduce((sum, { from, to, toMoves }) => sum + to - from + (toMoves ? n - 1 : 0), 0);
-        const tileLen = Math.max(1, Math.min(n, Math.floor(QUERY_ROWS / group)));
-        const nTiles = Math.ceil(n / tileLen);
-        // Quantising a tile of keys pays where enough rows share it; few rows take the keys as they lie.
-        const isInt = precision !== 'f32' && headDim <= MAX_INT_HEAD_DIM && tileLen * group >= MANY_ROWS;
-        const tileRows = isInt ? INT_TILE_ROWS : tileLen * group >= MANY_ROWS ? 6 : 3;
-        const T = roundUp(tileLen * group, tileRows);
-        const few = nTiles === 1 && nKvHeads < 4 * threads;
-        const nSplits = few
-          ? Math.max(1, Math.min(Math.ceil((4 * threads) / nKvHeads), Math.floor(nSeen / SPLIT_KEYS)))
-          : 1;
-        const partBytes = 4 * T * (headDim + 2);
-        const parts = nSplits > 1 ? roomForSplits(nKvHeads * nSplits * partBytes) : 0;
+        const tiles = queryTiles(n, group, headDim, precision !== 'f32');
+        const nSplits = keySplits(tiles.nTiles, nKvHeads, nSeen, threads);
+        const parts = nSplits > 1 ? roomForSplits(nKvHeads * nSplits * partBytes(tiles.rows, headDim)) : 0;
         const rows = [out, intra, succ, inter].map((tensor) => at(tensor) + row * out.cols * 4);
         const cache = [kvTypeNumber, keys, keyScales, interKeys, interKeyScales, values, valueScales];
         const shape = [n, nHeads, nKvHeads, headDim, capacity];
-        const tiles = [tileLen, tileRows, isInt ? attentionFormat : 0, nSplits, parts];
-        const args = [...rows, ...cache, ...shape, ...ends, movesBits, ...tiles];
-        const scratchNeed = 4 * (T * (3 * headDim + 5) + 195 * headDim + 1024);
-        record({ kernel: 'attend', args }, nTiles * nSplits * nKvHeads, 1, { scratchNeed });
+        const work = [tiles.tileLen, tiles.step, tiles.isInt ? attentionFormat : 0, nSplits, parts];
+        const args = [...rows, ...cache, ...shape, ...ends, movesBits, ...work];
+        const scratchNeed = attendScratch(tiles.rows, headDim);
+        record({ kernel: 'attend', args }, tiles.nTiles * nSplits * nKvHeads, 1, { scratchNeed });
         if (nSplits > 1) {
-          const mergeArgs = [rows[0], parts, T, nHeads, nKvHeads, headDim, nSplits];
+          const mergeArgs = [rows[0], parts, tiles.rows, nHeads, nKvHeads, headDim, nSplits];
           record({ kernel: 'mergeSplits', args: mergeArgs }, n * nHeads, rowsEach(n * nHeads));
         }
       }
