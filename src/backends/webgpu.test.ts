@@ -182,6 +182,16 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
     lost.add(x, x);
     await expect(lost.read(x)).rejects.toThrow('the GPU was lost');
     await expect(lost.submit()).rejects.toThrow('open the model again');
+    await lost.dispose();
+
+    const busy = await openWebGpu();
+    const y = busy.alloc('F32', 300, 1000);
+    for (let i = 0; i < 50; i++) busy.add(y, y);
+    const reading = busy.read(y);
+    device?.destroy();
+    await expect(reading).rejects.toThrow('the GPU was lost');
+    await busy.dispose();
+
     const again = await openWebGpu();
     expect(Array.from(await again.read(again.alloc('F32', 1, 2)))).toEqual([0, 0]);
     await again.dispose();
