@@ -120,6 +120,7 @@ describe('a model here', { timeout: 60_000 }, () => {
 
 describe('a server', { timeout: 60_000 }, () => {
   const asked: { model: string; messages: { content: string }[] }[] = [];
+  let failsAt = 0;
   /** Finds what it is asked for, as a model that reads everything would. */
   const server = createServer((request, response) => {
     const send = (body: unknown) => response.setHeader('content-type', 'application/json').end(JSON.stringify(body));
@@ -131,6 +132,7 @@ describe('a server', { timeout: 60_000 }, () => {
     request.on('end', () => {
       const body = JSON.parse(text);
       asked.push(body);
+      if (asked.length === failsAt) return void response.writeHead(400).end('<h1>Bad Request</h1>');
       const [{ content }] = body.messages;
       const key = /pass key is (\d+)/i.exec(content)?.[1];
       const answer = key ? `It is ${key}.` : 'Jonathan Harker';
@@ -153,6 +155,20 @@ describe('a server', { timeout: 60_000 }, () => {
     expect(asked[0]).toMatchObject({ model: 'reader', temperature: 0 });
     await evaluate(...args);
     expect(asked).toHaveLength(4); // finished before
+  });
+
+  it('that fails in between is told in a line, and what it answered is kept', async () => {
+    const args = ['passkey', ...endpoint(), '--lengths', '512', '--depths', '3', ...out('failing'), '--json'];
+    const before = asked.length;
+    failsAt = before + 3;
+    const { status, stdout, stderr } = await evaluate(...args);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(stderr).toMatch(/^dualchunk: http.* did not answer \(status 400, <h1>Bad Request.*goes on from it\n$/m);
+    const kept = read('failing', 'samples.jsonl');
+    expect(kept.match(/\n/g)).toHaveLength(2);
+    expect(lastLine(await evaluate(...args)).results).toHaveLength(3);
+    expect(asked).toHaveLength(before + 4);
+    expect(read('failing', 'samples.jsonl').startsWith(kept)).toBe(true);
   });
 
   it("answers a user's questions about a user's file", async () => {

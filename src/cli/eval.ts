@@ -28,7 +28,7 @@ import { openServer } from './endpoint.ts';
 import { type EvalFolder, fileNameOf, openFolder } from './evalFolder.ts';
 import { addSpeedFlags, collect, parseNumber, parseSize, type SpeedFlags } from './options.ts';
 import { readText } from './prompt.ts';
-import { count, evaluatingBar, note, size } from './terminal.ts';
+import { count, evaluatingBar, note, size, visible } from './terminal.ts';
 
 interface EvalFlags extends SpeedFlags {
   model: string;
@@ -364,7 +364,7 @@ async function finish(
   );
   const { models, methods } = facts;
   folder.finish({ ...machine(), models, methods, tasks, seed: making.seed });
-  if (flags.json) process.stdout.write(`${JSON.stringify({ task: command, model, results })}\n`);
+  if (flags.json) process.stdout.write(`${visible(JSON.stringify({ task: command, model, results }))}\n`);
   else process.stdout.write(table(results));
 }
 
