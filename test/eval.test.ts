@@ -184,6 +184,22 @@ describe('a server', { timeout: 60_000 }, () => {
     expect(accuracy).toBeCloseTo((1 + 2 / 3) / 2, 6); // F1 of one word of two: 2 * 1/2 * 1 / (1/2 + 1)
   });
 
+  it('is put to all tasks that can be made, and the others are told', async () => {
+    const args = ['all', ...endpoint(), '--lengths', '256', '--depths', '1', ...out('all'), '--json'];
+    const ended = await evaluate(...args);
+    expect(ended.status).toBe(1);
+    expect(ended.stderr).toContain('perplexity is left out: a server gives answers, not losses\n');
+    expect(ended.stderr).toMatch(/^vt at 256 tokens is left out: vt does not fit into 256 tokens; wanted/m);
+    const tasks = lastLine(ended).results.map(({ task }: { task: string }) => task);
+    expect(tasks).toEqual(expect.arrayContaining(['passkey', 'needle', 'kv']));
+    expect(tasks).not.toContain('cwe');
+    expect(Object.keys(JSON.parse(read('all', 'facts.json')).tasks)).toEqual(tasks);
+
+    const { status, stdout, stderr } = await evaluate(...args, '--lengths', '16', ...out('none'));
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(stderr).toMatch(/dualchunk: no task can be made; give other --lengths or a longer --text\n$/);
+  });
+
   it('that is not there is said', async () => {
     const { status, stderr } = await evaluate('passkey', '--endpoint', 'http://127.0.0.1:9/v1', ...out('nobody'));
     expect(status).toBe(1);

@@ -61,6 +61,23 @@ describe.each(Object.keys(TASKS))('%s', (name) => {
     }
   });
 
+  it('asks for something in a text without English words, or refuses it', () => {
+    const of = making({ texts: [{ name: 'zh.txt', text: '从前有一座山，山上有一座庙。'.repeat(500) }] });
+    let samples: Sample[] = [];
+    try {
+      samples = [...task.makeSamples(of)];
+    } catch (error) {
+      expect(error).toBeInstanceOf(UnsupportedError);
+      expect((error as Error).message).toMatch(
+        /^zh.txt: 0 different words .*give a longer text in English with --text$/,
+      );
+    }
+    for (const sample of samples) {
+      expect(sample.answers.length).toBeGreaterThan(0);
+      expect(textOf(sample, of)).not.toContain('undefined');
+    }
+  });
+
   it('is the same for the same seed, and another for another', () => {
     const of = (seed: number) => JSON.stringify([...task.makeSamples(making({ seed }))]);
     expect(of(5)).toBe(of(5));
