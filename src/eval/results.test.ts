@@ -147,3 +147,12 @@ it('writes CSV, quoted where it must be', () => {
       'vt,"a ""b"", c","line\nbreak",1024,0.25,,0.5,0,1,1\r\n',
   );
 });
+
+it.each(['=HYPERLINK("http://x")', '+1', '-2+3', '@SUM(A1)', '\t=1', '\r=1'])(
+  'writes no formula into CSV: %j',
+  (model) => {
+    const [, row] = csvOf([result(-1, 0.5, { model })]).split(/\r\n(?!$)/);
+    expect(row).toMatch(/^vt,"?'/);
+    expect(row).toContain(',dca,-1,,,0.5,'); // numbers stay
+  },
+);

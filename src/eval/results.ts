@@ -168,11 +168,16 @@ const COLUMNS = [
   ...(['samples', 'seconds'] as const),
 ] satisfies (keyof Result)[];
 
-/** RFC 4180, with a line of names; what a row lacks stays empty. */
+/**
+ * RFC 4180, with a line of names; what a row lacks stays empty. A name, which may be a server's, that a spreadsheet would run
+ * as a formula stands behind an apostrophe.
+ */
 export function csvOf(results: readonly Result[]): string {
   const lines = [COLUMNS, ...results.map((result) => COLUMNS.map((column) => result[column] ?? ''))];
   return lines.map((cells) => `${cells.map(quote).join(',')}\r\n`).join('');
 }
 
-const quote = (cell: string | number) =>
-  /[",\r\n]/.test(`${cell}`) ? `"${`${cell}`.replaceAll('"', '""')}"` : `${cell}`;
+function quote(cell: string | number): string {
+  const text = typeof cell === 'string' && /^[=+\-@\t\r\n]/.test(cell) ? `'${cell}` : `${cell}`;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
