@@ -95,7 +95,10 @@ const answering = (name: string): Command =>
         'a text to continue, or a message in a chat (default: raw; chat for a server)',
       ).choices(['raw', 'chat']),
     )
-    .option('--endpoint <url>', 'ask an OpenAI-compatible server instead, such as http://127.0.0.1:8080/v1')
+    .option(
+      '--endpoint <url>',
+      'ask an OpenAI-compatible server instead, such as http://127.0.0.1:8080/v1; its key is taken from DUALCHUNK_API_KEY',
+    )
     .option('--endpoint-model <name>', "the server's model (default: the first it lists)");
 
 export const evalCommand = (): Command =>

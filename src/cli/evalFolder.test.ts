@@ -1,4 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -211,8 +212,10 @@ describe('a folder', () => {
         expect(answers.filter((answer) => answer === 'in')).toHaveLength(1);
         expect(answers.filter((answer) => /writes there|begins there now/.test(answer))).toHaveLength(2);
       }
+      expect(() => openFolder(join(folder, '0'))).toThrow('writes there');
     } finally {
-      for (const child of children) child.kill();
+      await Promise.all(children.map((child) => child.kill('SIGKILL') && once(child, 'close')));
     }
+    expect(openFolder(join(folder, '0')).records).toEqual([]);
   });
 });

@@ -145,10 +145,10 @@ function writing<T>(path: string, write: () => T): T {
   }
 }
 
-/** Writes all files beside those they replace, and only then puts them in their places. */
+/** Writes all files beside those they replace, under names that the next run takes again, and only then in their places. */
 function replaceFiles(folder: string, texts: Record<string, string>): void {
   const names = Object.keys(texts);
-  const made = (name: string) => join(folder, `${name}.${process.pid}.tmp`);
+  const made = (name: string) => join(folder, `${name}.tmp`);
   try {
     for (const name of names) {
       writing(join(folder, name), () => {

@@ -101,6 +101,11 @@ describe('perplexity', () => {
   });
 });
 
+it('takes any number of windows', () => {
+  const buckets: SampleRecord['buckets'] = Array.from({ length: 200_000 }, () => [0, 2, 4, 1]);
+  expect(lossByPosition([read(400_000, 200_000, { buckets })])).toMatchObject([{ from: 0, to: 1, nll: 2 }]);
+});
+
 describe('RULER', () => {
   it('knows its tasks', () => {
     expect(['niah_single_1', 'vt', 'cwe', 'fwe', 'qa_2', 'ruler vt'].filter(isRuler)).toHaveLength(6);

@@ -112,7 +112,8 @@ export function lossByPosition(records: readonly SampleRecord[]): Position[] {
     return stretches.map((stretch, at) => {
       const [nats, tokens] = [1, 3].map((column) => sum(stretch.map((bucket) => bucket[column])));
       const from = stretch[0][0];
-      const to = stretches[at + 1]?.[0][0] ?? from + Math.max(...stretch.map((bucket) => bucket[3]));
+      const longest = stretch.reduce((most, bucket) => Math.max(most, bucket[3]), 0);
+      const to = stretches[at + 1]?.[0][0] ?? from + longest;
       const figures = { nll: nats / tokens, standardError: tokenError(stretch), tokens };
       return { ...{ task, model, method, length, from, to }, ...figures };
     });

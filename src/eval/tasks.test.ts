@@ -299,10 +299,12 @@ describe('questions', () => {
     { file: 'book.txt', question: 'Who is the count?', answers: 'Dracula' },
     { context: 'Lucy sleeps.', question: 'Who sleeps?', answers: ['Lucy', 'Miss Lucy'] },
   ];
+  const opened: string[] = [];
   const read = (text: string) =>
     readQuestions(
       'qa.jsonl',
       async (path) => {
+        opened.push(path);
         if (path === 'qa.jsonl') return text;
         if (path === '/texts/book.txt') return 'The count is Dracula. '.repeat(400);
         throw new Error(`no such file: ${path}`);
@@ -319,6 +321,12 @@ describe('questions', () => {
       ['qa.jsonl:3', ['Lucy', 'Miss Lucy']],
     ]);
     expect(questions[1].context).toContain('The count is Dracula. The count');
+  });
+
+  it('about one text have one copy of it', async () => {
+    opened.length = 0;
+    expect(await read(lines(Array(1000).fill(LINES[1])))).toHaveLength(1000);
+    expect(opened).toEqual(['qa.jsonl', '/texts/book.txt']);
   });
 
   it.each([
