@@ -73,7 +73,7 @@ describe('a key', () => {
   };
 
   it('goes to the server it is named for', async () => {
-    for (const { authorization } of await sentTo({ DUALCHUNK_API_KEY: 'mine' }))
+    for (const { authorization } of await sentTo({ DUALCHUNK_API_KEY: 'mine\n' }))
       expect(authorization).toBe('Bearer mine');
   });
 
@@ -83,6 +83,14 @@ describe('a key', () => {
       ...{ OPENAI_PROJECT_ID: 'secret', OPENAI_CUSTOM_HEADERS: 'api-key: secret\nauthorization: Bearer secret' },
     });
     expect(JSON.stringify(sent)).not.toMatch(/secret|authorization/);
+  });
+
+  it('that no header takes is told without being shown', async () => {
+    vi.stubEnv('DUALCHUNK_API_KEY', 'sec\nret');
+    await expectRefusals(
+      'http://127.0.0.1:9/v1',
+      /^(?!.*(sec|ret)\b).*Invalid character in header content \["authorization"\]/,
+    );
   });
 
   it.each([301, 302, 303, 307, 308])('follows no redirect, status %i, and neither does the text', async (status) => {
@@ -97,15 +105,17 @@ describe('a key', () => {
     expect(isReached).toBe(false);
   });
 
-  it.each(['http://user:secret@127.0.0.1:9/v1', 'http://127.0.0.1:9/v1?key=secret', 'http://127.0.0.1:9/v1#secret'])(
-    'is not taken from an address, which reports show: %s',
-    async (address) => {
-      const failure = await list(address).catch((error) => error);
-      expect(failure).toBeInstanceOf(UnsupportedError);
-      expect(failure.message).toMatch(/^--endpoint: .*DUALCHUNK_API_KEY$/);
-      expect(failure.message).not.toContain('secret');
-    },
-  );
+  it.each([
+    'http://user:secret@127.0.0.1:9/v1',
+    'http://127.0.0.1:9/v1?key=secret',
+    'http://127.0.0.1:9/v1?',
+    'http://127.0.0.1:9/v1#secret',
+  ])('is not taken from an address, which reports show: %s', async (address) => {
+    const failure = await list(address).catch((error) => error);
+    expect(failure).toBeInstanceOf(UnsupportedError);
+    expect(failure.message).toMatch(/^--endpoint: .*DUALCHUNK_API_KEY$/);
+    expect(failure.message).not.toContain('secret');
+  });
 
   it.each(['', 'localhost:8080', 'file:///v1', 'x'])('goes nowhere for "%s", which is no address', async (address) => {
     await expect(list(address)).rejects.toThrow('no address; wanted one such as http://127.0.0.1:8080/v1');
@@ -137,6 +147,7 @@ describe.concurrent('a server that', () => {
     ['is at another path', (_, response) => sendPage(response, 404), /status 404, <!doctype .*such as \/v1/],
     ['is full', (_, response) => sendPage(response, 429), /status 429, <!doctype .*; wait a while/],
     ['fails', (_, response) => sendPage(response, 500), /status 500, <!doctype html> <html><title>Bad Gateway/],
+    ['sends nowhere', (_, response) => void response.writeHead(302).end(), /status 302, nothing/],
     ['makes up a status', (_, response) => void response.writeHead(999).end(), /status 999, nothing/],
     ['explains', (_, response) => send(response, { error: { message: 'no such model' } }, 400), /400, no such model/],
     ['explains oddly', (_, response) => send(response, { error: { message: [[1]] } }, 400), /400, \{"error":/],

@@ -52,7 +52,7 @@ function checkAddress(baseURL: string): void {
   if (!url || !/^https?:$/.test(url.protocol)) {
     throw new UnsupportedError(`--endpoint ${baseURL}: no address; wanted one such as http://127.0.0.1:8080/v1`);
   }
-  if (url.username || url.password || url.search || url.hash) {
+  if (url.username || url.password || /[?#]/.test(baseURL)) {
     throw new UnsupportedError(
       '--endpoint: more than an address; leave out user and password and what begins with ? or #, ' +
         'and put a key into the environment variable DUALCHUNK_API_KEY',
@@ -63,7 +63,8 @@ function checkAddress(baseURL: string): void {
 /** The key that the user has named for this server: OpenAI's own goes to nobody else. */
 function apiKeyFor(baseURL: string): string | undefined {
   const isOpenAi = new URL(baseURL).origin === 'https://api.openai.com';
-  return process.env.DUALCHUNK_API_KEY || (isOpenAi ? process.env.OPENAI_API_KEY : undefined);
+  const named = process.env.DUALCHUNK_API_KEY || (isOpenAi ? process.env.OPENAI_API_KEY : undefined);
+  return named?.trim(); // out of a file it often ends a line
 }
 
 /**
@@ -124,7 +125,9 @@ async function responseOf(response: IncomingMessage, maxBytes: number): Promise<
   const told = json?.error?.message;
   const said = (typeof told === 'string' ? told : text).trim().slice(0, QUOTED).replace(/\s+/g, ' ') || 'nothing';
   if (isOk) return refusal(`no JSON, but ${said}`);
-  if (status < 400) return refusal(`status ${status}, to ${headers.location}; give that address if you trust it`);
+  if (status < 400 && headers.location) {
+    return refusal(`status ${status}, to ${headers.location}; give that address if you trust it`);
+  }
   const message = `status ${status}, ${said}${REMEDIES[status] ?? ''}`;
   const wait = headers['retry-after'];
   const isBusy = status === 429 || (status >= 500 && status < 600);
