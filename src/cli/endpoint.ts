@@ -5,7 +5,7 @@ import { reasonOf } from '../eval/readers.ts';
 import { UnsupportedError } from '../index.ts';
 import { size } from './terminal.ts';
 
-export interface ServerLimits {
+interface ServerLimits {
   /** Bytes: a server that sends more for an answer of some hundred tokens is broken. */
   answer: number;
   /** Milliseconds for a list of models. */
@@ -73,7 +73,8 @@ function apiKeyFor(baseURL: string): string | undefined {
  */
 function exchange(url: string, { method, body, signal }: RequestInit, key: string | undefined, maxBytes: number) {
   const headers = {
-    ...{ accept: 'application/json', 'content-type': 'application/json', 'user-agent': 'dualchunk' },
+    ...{ accept: 'application/json', 'accept-encoding': 'identity', 'content-type': 'application/json' },
+    'user-agent': 'dualchunk',
     ...(key && { authorization: `Bearer ${key}` }),
   };
   return new Promise<Response>((resolve, reject) => {
