@@ -120,6 +120,7 @@ describe('a model here', { timeout: 60_000 }, () => {
 
 describe('a server', { timeout: 60_000 }, () => {
   const asked: { model: string; messages: { content: string }[] }[] = [];
+  let failsAt = 0;
   /** Finds what it is asked for, as a model that reads everything would. */
   const server = createServer((request, response) => {
     const send = (body: unknown) => response.setHeader('content-type', 'application/json').end(JSON.stringify(body));
@@ -131,6 +132,7 @@ describe('a server', { timeout: 60_000 }, () => {
     request.on('end', () => {
       const body = JSON.parse(text);
       asked.push(body);
+      if (asked.length === failsAt) return void response.writeHead(400).end('<h1>Bad Request</h1>');
       const [{ content }] = body.messages;
       const key = /pass key is (\d+)/i.exec(content)?.[1];
       const answer = key ? `It is ${key}.` : 'Jonathan Harker';
@@ -155,6 +157,20 @@ describe('a server', { timeout: 60_000 }, () => {
     expect(asked).toHaveLength(4); // finished before
   });
 
+  it('that fails in between is told in a line, and what it answered is kept', async () => {
+    const args = ['passkey', ...endpoint(), '--lengths', '512', '--depths', '3', ...out('failing'), '--json'];
+    const before = asked.length;
+    failsAt = before + 3;
+    const { status, stdout, stderr } = await evaluate(...args);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(stderr).toMatch(/^dualchunk: http.* did not answer \(status 400, <h1>Bad Request.*goes on from it\n$/m);
+    const kept = read('failing', 'samples.jsonl');
+    expect(kept.match(/\n/g)).toHaveLength(2);
+    expect(lastLine(await evaluate(...args)).results).toHaveLength(3);
+    expect(asked).toHaveLength(before + 4);
+    expect(read('failing', 'samples.jsonl').startsWith(kept)).toBe(true);
+  });
+
   it("answers a user's questions about a user's file", async () => {
     file('book.txt', readFileSync('test/golden/text.txt', 'utf8'));
     const questions = [
@@ -166,6 +182,22 @@ describe('a server', { timeout: 60_000 }, () => {
     const [{ accuracy, samples }] = lastLine(ended).results;
     expect(samples).toBe(2);
     expect(accuracy).toBeCloseTo((1 + 2 / 3) / 2, 6); // F1 of one word of two: 2 * 1/2 * 1 / (1/2 + 1)
+  });
+
+  it('is put to all tasks that can be made, and the others are told', async () => {
+    const args = ['all', ...endpoint(), '--lengths', '256', '--depths', '1', ...out('all'), '--json'];
+    const ended = await evaluate(...args);
+    expect(ended.status).toBe(1);
+    expect(ended.stderr).toContain('perplexity is left out: a server gives answers, not losses\n');
+    expect(ended.stderr).toMatch(/^vt at 256 tokens is left out: vt does not fit into 256 tokens; wanted/m);
+    const tasks = lastLine(ended).results.map(({ task }: { task: string }) => task);
+    expect(tasks).toEqual(expect.arrayContaining(['passkey', 'needle', 'kv']));
+    expect(tasks).not.toContain('cwe');
+    expect(Object.keys(JSON.parse(read('all', 'facts.json')).tasks)).toEqual(tasks);
+
+    const { status, stdout, stderr } = await evaluate(...args, '--lengths', '16', ...out('none'));
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(stderr).toMatch(/dualchunk: no task can be made; give other --lengths or a longer --text\n$/);
   });
 
   it('that is not there is said', async () => {

@@ -12,7 +12,7 @@ import { METRICS, type Metric, questionsTask, readQuestions } from '../eval/ques
 import { modelReader, serverReader } from '../eval/readers.ts';
 import type { Result, RunFacts } from '../eval/records.ts';
 import { resultsOf } from '../eval/results.ts';
-import { type Job, keyOf, type MethodRun, runEvaluation } from '../eval/run.ts';
+import { type EvalRun, type Job, keyOf, type MethodRun, runEvaluation } from '../eval/run.ts';
 import type { Frame, Making, NamedText } from '../eval/task.ts';
 import { RULER, TASKS, taskNamed } from '../eval/tasks.ts';
 import {
@@ -28,7 +28,7 @@ import { openServer } from './endpoint.ts';
 import { type EvalFolder, fileNameOf, openFolder } from './evalFolder.ts';
 import { addSpeedFlags, collect, parseNumber, parseSize, type SpeedFlags } from './options.ts';
 import { readText } from './prompt.ts';
-import { count, evaluatingBar, note, size } from './terminal.ts';
+import { count, evaluatingBar, note, size, visible } from './terminal.ts';
 
 interface EvalFlags extends SpeedFlags {
   model: string;
@@ -95,7 +95,10 @@ const answering = (name: string): Command =>
         'a text to continue, or a message in a chat (default: raw; chat for a server)',
       ).choices(['raw', 'chat']),
     )
-    .option('--endpoint <url>', 'ask an OpenAI-compatible server instead, such as http://127.0.0.1:8080/v1')
+    .option(
+      '--endpoint <url>',
+      'ask an OpenAI-compatible server instead, such as http://127.0.0.1:8080/v1; its key is taken from DUALCHUNK_API_KEY',
+    )
     .option('--endpoint-model <name>', "the server's model (default: the first it lists)");
 
 export const evalCommand = (): Command =>
@@ -221,13 +224,12 @@ const planOf =
   (tasks: readonly string[], samples: number, depths: number): Planner =>
   (window, flags) => ({ jobs: tasks.map((name) => jobOf(taskNamed(name), flags, windows(window))), samples, depths });
 
-const allPlan: Planner = (window, flags) => ({
-  jobs: [
-    perplexityJob(flags, windows(window)),
-    ...Object.values(TASKS).map((task) => jobOf(task, flags, windows(window))),
-  ],
-  ...{ samples: 1, depths: 5 },
-});
+const allPlan: Planner = (window, flags) => {
+  const jobs = Object.values(TASKS).map((task) => jobOf(task, flags, windows(window)));
+  if (flags.endpoint === undefined) jobs.unshift(perplexityJob(flags, windows(window)));
+  else note('perplexity is left out: a server gives answers, not losses');
+  return { jobs, samples: 1, depths: 5 };
+};
 
 /** Either of the two tasks that a sweep or a limit is measured by, under a name of its own. */
 function measuredBy(prefix: string, flags: EvalFlags, usual: number[]): Job[] {
@@ -268,12 +270,27 @@ async function evaluate(command: string, flags: EvalFlags, planner: Planner): Pr
   const opened = await openAll(flags);
   const plan = planner(opened.window, flags);
   const specs = plan.methods ?? flags.methods;
-  const results = await put(opened, flags, plan, specs);
+  // of several tasks those that can be made are worth having
+  const results = await put(opened, flags, plan, specs, plan.jobs.length > 1 ? leaveOut : undefined);
   await finish(command, opened, flags, plan.jobs, results);
 }
 
-/** Puts jobs to methods, and returns what came of them, with what was finished before. */
-async function put(opened: Opened, flags: EvalFlags, plan: Plan, specs: readonly string[]): Promise<Result[]> {
+const leaveOut: EvalRun['onLeftOut'] = (task, length, { message }) => {
+  note(`${task} at ${count(length)} tokens is left out: ${message}`);
+  process.exitCode = 1;
+};
+
+/**
+ * Puts jobs to methods, and returns what came of them, with what was finished before.
+ * @throws UnsupportedError when nothing can be asked, or what cannot may not be left out.
+ */
+async function put(
+  opened: Opened,
+  flags: EvalFlags,
+  plan: Plan,
+  specs: readonly string[],
+  onLeftOut?: EvalRun['onLeftOut'],
+): Promise<Result[]> {
   const { making, folder, modelName: model } = opened;
   const jobs = plan.jobs.map((job) => ({ ...job, setup: `${opened.setup}; ${job.setup}` }));
   for (const { task, setup } of jobs) {
@@ -293,8 +310,9 @@ async function put(opened: Opened, flags: EvalFlags, plan: Plan, specs: readonly
     making: { ...making, samples: flags.samples ?? plan.samples, depths: flags.depths ?? plan.depths },
     finished: new Set(folder.records.map(keyOf)),
     onRecord: folder.append,
-    onProgress: bar,
+    ...{ onProgress: bar, onLeftOut },
   });
+  if (asked.size === 0) throw new UnsupportedError('no task can be made; give other --lengths or a longer --text');
   return resultsOf(folder.records.filter((record) => asked.has(keyOf(record))));
 }
 
@@ -357,14 +375,14 @@ async function finish(
   const { file, folder, modelName: model, making, setup, facts } = opened;
   await file.close();
   const tasks = Object.fromEntries(
-    jobs.map(({ task, ...job }) => [
-      task,
-      { setup: `${setup}; ${job.setup}`, samples: results.find((one) => one.task === task)?.samples ?? 0 },
-    ]),
+    jobs.flatMap(({ task, ...job }) => {
+      const measured = results.find((one) => one.task === task);
+      return measured ? [[task, { setup: `${setup}; ${job.setup}`, samples: measured.samples }]] : [];
+    }),
   );
   const { models, methods } = facts;
   folder.finish({ ...machine(), models, methods, tasks, seed: making.seed });
-  if (flags.json) process.stdout.write(`${JSON.stringify({ task: command, model, results })}\n`);
+  if (flags.json) process.stdout.write(`${visible(JSON.stringify({ task: command, model, results }))}\n`);
   else process.stdout.write(table(results));
 }
 

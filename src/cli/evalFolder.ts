@@ -7,17 +7,18 @@ import { createHash } from 'node:crypto';
 import {
   appendFileSync,
   closeSync,
-  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import type { RunFacts, SampleRecord } from '../eval/records.ts';
@@ -51,33 +52,42 @@ export function fileNameOf(name: string): string {
   return `_${safe}-${createHash('sha256').update(name).digest('hex').slice(0, 8)}`;
 }
 
+const FILES = {
+  samples: 'samples.jsonl',
+  facts: 'facts.json',
+  results: 'results.json',
+  table: 'results.csv',
+  report: 'report.html',
+} as const;
+
 /**
  * @throws FormatError when a line is not a finished sample.
  * @throws UnsupportedError when the folder cannot be used, or another run uses it.
  */
 export function openFolder(path: string): EvalFolder {
   writing(path, () => mkdirSync(path, { recursive: true }));
+  // before hours go into what could not be written then
+  for (const name of Object.values(FILES)) sizeOf(join(path, name));
   lock(path);
-  const file = join(path, 'samples.jsonl');
-  const records = existsSync(file) ? readRecords(file) : [];
+  const file = join(path, FILES.samples);
+  const records = readRecords(file);
+  const before = readFacts(join(path, FILES.facts));
   return {
     path,
     records,
     append(record) {
-      const size = existsSync(file) ? statSync(file).size : 0;
       writing(file, () => {
+        const size = sizeOf(file);
         try {
           appendFileSync(file, `${JSON.stringify(record)}\n`);
         } catch (error) {
-          if (existsSync(file)) truncateSync(file, size); // half a line is none
+          if (sizeOf(file) !== undefined) truncateSync(file, size); // half a line is none
           throw error;
         }
       });
       records.push(record);
     },
     finish(facts) {
-      const factsFile = join(path, 'facts.json');
-      const before = existsSync(factsFile) ? readFacts(factsFile) : undefined;
       const all: RunFacts = {
         ...facts,
         models: { ...before?.models, ...facts.models },
@@ -86,14 +96,37 @@ export function openFolder(path: string): EvalFolder {
       };
       const results = resultsOf(records);
       replaceFiles(path, {
-        'facts.json': `${JSON.stringify(all, undefined, 1)}\n`,
-        'results.json': `${JSON.stringify(results, undefined, 1)}\n`,
-        'results.csv': csvOf(results),
-        'report.html': reportHtml(records, all),
+        [FILES.facts]: `${JSON.stringify(all, undefined, 1)}\n`,
+        [FILES.results]: `${JSON.stringify(results, undefined, 1)}\n`,
+        [FILES.table]: csvOf(results),
+        [FILES.report]: reportHtml(records, all),
       });
-      note(`${join(path, 'report.html')}, results.csv, results.json; every sample is in samples.jsonl`);
+      note(`${join(path, FILES.report)}, ${FILES.table}, ${FILES.results}; every sample is in ${FILES.samples}`);
     },
   };
+}
+
+/** Bytes of a file; undefined where there is none. @throws UnsupportedError where that cannot be told, or it is no file. */
+function sizeOf(path: string): number | undefined {
+  const info = reading(path, () => statSync(path, { throwIfNoEntry: false }));
+  if (info && !info.isFile()) {
+    throw new UnsupportedError(
+      `${path}: ${info.isDirectory() ? 'a folder' : 'no plain file'}; move it elsewhere, or give another --out`,
+    );
+  }
+  return info?.size;
+}
+
+/** The system's refusal to read as an error of ours. */
+function reading<T>(path: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const { message } = error as Error;
+    throw new UnsupportedError(`${path}: cannot be read (${message}); mend that, or give another --out`, {
+      cause: error,
+    });
+  }
 }
 
 /** The system's refusal to write as an error of ours. */
@@ -105,16 +138,17 @@ function writing<T>(path: string, write: () => T): T {
     if (code === undefined) throw error;
     const fault = code === 'ENOSPC' ? 'the disk is full' : message;
     throw new UnsupportedError(
-      `${path}: cannot be written (${fault}); what was there before is kept, and the same command goes on from it`,
+      `${path}: cannot be written (${fault}); what was there before is kept: mend that, and the same command goes on from ` +
+        'it, or give another --out',
       { cause: error },
     );
   }
 }
 
-/** Writes all files beside those they replace, and only then puts them in their places. */
+/** Writes all files beside those they replace, under names that the next run takes again, and only then in their places. */
 function replaceFiles(folder: string, texts: Record<string, string>): void {
   const names = Object.keys(texts);
-  const made = (name: string) => join(folder, `${name}.${process.pid}.tmp`);
+  const made = (name: string) => join(folder, `${name}.tmp`);
   try {
     for (const name of names) {
       writing(join(folder, name), () => {
@@ -136,42 +170,99 @@ function replaceFiles(folder: string, texts: Record<string, string>): void {
 /** Locks that this process holds, until it ends. */
 const locks = new Set<string>();
 process.on('exit', () => {
-  for (const file of locks) rmSync(file, { force: true });
+  for (const file of locks) {
+    try {
+      if (readFileSync(file, 'utf8') === OWN_LOCK) rmSync(file);
+    } catch {} // whoever comes next finds that its process has ended
+  }
 });
+
+/**
+ * When a process began, in the system's own count: its number may be another's by now. Empty where nothing but its life is
+ * known, undefined where it has ended.
+ */
+function beginOf(pid: number): string | undefined {
+  try {
+    process.kill(pid, 0); // signal 0 only asks
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return undefined;
+  }
+  try {
+    const [, fields] = /^.*\) (.*)$/s.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? [];
+    return fields.split(' ')[19]; // `starttime`, of proc_pid_stat(5) the 22nd, after the name in parentheses
+  } catch {
+    return '';
+  }
+}
+
+const OWN_LOCK = `${process.pid}\n${hostname()}\n${beginOf(process.pid)}\n`;
+/** Number, machine and begin of a process; of a process of earlier versions the number. */
+const LOCK = /^([1-9]\d*)\n(?:(.*)\n(\d*)\n)?$/;
 
 /** Keeps other processes out of the folder as long as this one lives. */
 function lock(folder: string): void {
   const file = join(folder, 'lock');
-  if (existsSync(file)) {
-    const holder = Number.parseInt(readFileSync(file, 'utf8'), 10);
-    if (holder === process.pid) return;
-    if (isAlive(holder)) {
+  const door = join(folder, 'lock.door'); // only who made it looks at the lock and takes it, one at a time
+  writing(folder, () => {
+    try {
+      mkdirSync(door);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       throw new UnsupportedError(
-        `${folder}: process ${holder} writes there; wait for it, give another --out, or delete ${file} if that is no evaluation`,
+        `${folder}: another run begins there now; give the command again, or delete ${door} if there is none`,
       );
     }
-    rmSync(file, { force: true });
-  }
-  writing(folder, () => writeFileSync(file, `${process.pid}\n`, { flag: 'wx' }));
-  locks.add(file);
+    try {
+      checkLock(folder, file);
+      writeFileSync(file, OWN_LOCK);
+      locks.add(file);
+    } finally {
+      rmdirSync(door);
+    }
+  });
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    return pid > 0 && process.kill(pid, 0); // signal 0 only asks
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+/** @throws UnsupportedError unless the lock is nobody's, this process's, or that of one that has ended. */
+function checkLock(folder: string, file: string): void {
+  const text = sizeOf(file) ? reading(file, () => readFileSync(file, 'utf8')) : '';
+  if (text === '' || text === OWN_LOCK) return;
+  const [, pid, host = hostname(), begin = ''] = LOCK.exec(text) ?? [];
+  if (pid === undefined) {
+    throw new UnsupportedError(`${file}: not the lock of an evaluation; move it elsewhere, or give another --out`);
   }
+  const isHere = host === hostname();
+  const found = beginOf(Number(pid));
+  if (isHere && (found === undefined || (found !== '' && begin !== '' && found !== begin))) return;
+  throw new UnsupportedError(
+    `${folder}: process ${pid}${isHere ? '' : ` on ${host}`} writes there; wait for it, give another --out, ` +
+      `or delete ${file} if that is no evaluation`,
+  );
 }
 
+/** What a line begins with. */
+const BEGIN = '{"task":';
+
+/** All samples of a file, which is made where there is none. A line whose writing was interrupted is taken off. */
 function readRecords(file: string): SampleRecord[] {
-  const text = readFileSync(file, 'utf8');
-  const end = text.lastIndexOf('\n') + 1;
-  if (end < text.length) truncateSync(file, Buffer.byteLength(text.slice(0, end))); // its writing was interrupted
-  return text
-    .slice(0, end)
-    .split('\n')
-    .flatMap((line, at) => (line === '' ? [] : [readRecord(line, `${file}:${at + 1}`)]));
+  writing(file, () => appendFileSync(file, ''));
+  const bytes = reading(file, () => readFileSync(file));
+  const lines = reading(file, () => bytes.toString()).split('\n');
+  const rest = lines.pop() as string;
+  const isTorn = !isJson(rest) && (rest.startsWith(BEGIN) || BEGIN.startsWith(rest));
+  if (!isTorn) lines.push(rest); // a whole line, or one that is not ours to delete
+  const records = lines.flatMap((line, at) => (line.trim() === '' ? [] : [readRecord(line, `${file}:${at + 1}`)]));
+  if (!isTorn) writing(file, () => appendFileSync(file, '\n'));
+  else if (rest !== '') writing(file, () => truncateSync(file, bytes.lastIndexOf('\n') + 1));
+  return records;
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 type Check = (value: unknown) => boolean;
@@ -234,13 +325,11 @@ const FACTS: Record<'models' | 'methods' | 'tasks', Check> = {
 
 /** What earlier runs said of themselves; nothing where that was torn, as every figure comes from the samples. */
 function readFacts(file: string): Pick<RunFacts, keyof typeof FACTS> | undefined {
-  try {
-    const facts: unknown = JSON.parse(readFileSync(file, 'utf8'));
-    if (isRecord(facts) && Object.entries(FACTS).every(([field, check]) => check(facts[field]))) {
-      return facts as unknown as RunFacts;
-    }
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
+  if (sizeOf(file) === undefined) return undefined;
+  const text = reading(file, () => readFileSync(file, 'utf8'));
+  const facts: unknown = isJson(text) && JSON.parse(text);
+  if (isRecord(facts) && Object.entries(FACTS).every(([field, check]) => check(facts[field]))) {
+    return facts as unknown as RunFacts;
   }
   note(`${file}: not the facts of an evaluation; written anew, without what it said of earlier runs`);
   return undefined;

@@ -100,13 +100,23 @@ export function* bookSentences({ tokenizer, texts }: Making, random: Random, roo
   }
 }
 
-/** Lower-case words of four to nine letters that the texts use, each once, in alphabetical order. */
+/** Of fewer, a list would have no rare words, and keys would be each other's. */
+const FEWEST_WORDS = 100;
+
+/**
+ * Lower-case words of four to nine letters that the texts use, each once, in alphabetical order.
+ * @throws UnsupportedError when there are few, as in other scripts than Latin.
+ */
 export function wordsOf(texts: readonly NamedText[]): readonly string[] {
   const known = vocabularies.get(texts);
-  if (known) return known;
-  const words = [...new Set(texts.flatMap(({ text }) => text.match(/\b[a-z]{4,9}\b/g) ?? []))].sort();
+  const words = known ?? [...new Set(texts.flatMap(({ text }) => text.match(/\b[a-z]{4,9}\b/g) ?? []))].sort();
   vocabularies.set(texts, words);
-  return words;
+  if (words.length >= FEWEST_WORDS) return words;
+  const names = texts.map(({ name }) => name).join(', ');
+  throw new UnsupportedError(
+    `${names}: ${words.length} different words of four to nine letters from a to z, but RULER's keys and lists take at ` +
+      `least ${FEWEST_WORDS}; give a longer text in English with --text`,
+  );
 }
 
 // --- internal ---

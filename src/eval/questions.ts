@@ -33,6 +33,7 @@ export async function readQuestions(
   pathOf: (file: string) => string,
 ): Promise<Question[]> {
   const questions: Question[] = [];
+  const texts = new Map<string, string>(); // many lines may ask about one book
   const lines = (await readText(path)).split('\n');
   for (const [at, line] of lines.entries()) {
     if (line.trim() === '') continue;
@@ -55,7 +56,9 @@ export async function readQuestions(
     if ((typeof context === 'string') === (typeof file === 'string')) refuse('neither context nor file, or both');
     let text = context as string;
     if (typeof file === 'string') {
-      text = await readText(pathOf(file)).catch((error: Error) => refuse(error.message));
+      const target = pathOf(file);
+      text = texts.get(target) ?? (await readText(target).catch((error: Error) => refuse(error.message)));
+      texts.set(target, text);
     }
     questions.push({ origin, context: text, question: question as string, answers: answers as string[] });
   }

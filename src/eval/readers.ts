@@ -37,17 +37,41 @@ export function serverReader(client: OpenAI, model: string, tokenizer: Tokenizer
       const text = tokenizer.decode(ids, { skipSpecialTokens: true });
       const settings = { model, max_tokens: maxTokens, temperature: 0 };
       const messages = [{ role: 'user' as const, content: text }];
-      let answer: unknown;
+      let reply: unknown;
       try {
-        if (form === 'raw') answer = (await client.completions.create({ ...settings, prompt: text })).choices[0]?.text;
-        else answer = (await client.chat.completions.create({ ...settings, messages })).choices[0]?.message.content;
+        reply =
+          form === 'raw'
+            ? await client.completions.create({ ...settings, prompt: text })
+            : await client.chat.completions.create({ ...settings, messages });
       } catch (error) {
-        throw new UnsupportedError(`the server did not answer (${(error as Error).message}); the same command goes on`);
+        throw new UnsupportedError(`${client.baseURL} did not answer (${reasonOf(error)}); ${GOES_ON}`);
       }
-      if (typeof (answer ?? '') !== 'string') throw new UnsupportedError('the server gave an answer that is no text');
-      return (answer as string | null | undefined) ?? '';
+      const [wanted, answer] = answerIn(reply as Reply, form);
+      if (typeof answer === 'string') return answer;
+      throw new UnsupportedError(
+        `${client.baseURL} answered with ${answer === null ? 'null' : typeof answer} in ${wanted}, where a text is wanted; ` +
+          `let the server run a model that does not think first; ${GOES_ON}`,
+      );
     },
     losses: () => Promise.reject(new Error('a server gives answers, not losses')),
     close: async () => {},
   };
+}
+
+/** What the client of a server threw, in the words of whoever knows most of it. */
+export function reasonOf(error: unknown): string {
+  const { error: told, cause, message } = error as { error?: Error; cause?: NodeJS.ErrnoException; message: string };
+  return told?.message || cause?.message || cause?.code || message;
+}
+
+// --- internal ---
+
+const GOES_ON = 'what is finished is kept, and the same command goes on from it';
+
+type Reply = { choices?: { text?: unknown; message?: { content?: unknown } | null }[] } | null;
+
+/** Where an answer should be, and what is there. */
+function answerIn(reply: Reply, form: 'raw' | 'chat'): [where: string, answer: unknown] {
+  const choice = reply?.choices?.[0];
+  return form === 'raw' ? ['choices[0].text', choice?.text] : ['choices[0].message.content', choice?.message?.content];
 }

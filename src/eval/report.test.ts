@@ -5,9 +5,11 @@ import type * as VegaLite from 'vega-lite';
 import type { TopLevelSpec } from 'vega-lite';
 import { describe, expect, it, vi } from 'vitest';
 import { CHART_LIBRARY } from './chartLibrary.ts';
-import type { RunFacts, SampleRecord } from './records.ts';
+import type { Result, RunFacts, SampleRecord } from './records.ts';
+import { SCRIPT } from './report/page.ts';
 import { formatLength, formatPerplexity } from './report/tables.ts';
 import { reportHtml } from './report.ts';
+import { csvOf } from './results.ts';
 
 const FACTS: RunFacts = {
   ...{ dualchunk: '0.1.0', date: '2026-11-24', hardware: 'two cores', runtime: 'Node 20', seed: 7 },
@@ -238,4 +240,14 @@ it.each([
   [12345, '12,300'],
 ])('perplexity %f is %s', (value, text) => {
   expect(formatPerplexity(value)).toBe(text);
+});
+
+it('hands out the CSV that the table beside it has, with no formula in it either', () => {
+  const [part] = /^const quote = .*?^}$/ms.exec(`${SCRIPT}`) ?? [];
+  const csvOfPage = runInContext(`${part}; csvOf`, createContext({}));
+  const row: Result = {
+    ...{ task: '=1+1', model: '@x, "y"', method: '-m', length: -1, depth: 0.5, perplexity: 2, accuracy: 0.5 },
+    ...{ standardError: 0, samples: 1, seconds: 1 },
+  };
+  expect(csvOfPage([row])).toBe(csvOf([row]));
 });

@@ -101,6 +101,11 @@ describe('perplexity', () => {
   });
 });
 
+it('takes any number of windows', () => {
+  const buckets: SampleRecord['buckets'] = Array.from({ length: 200_000 }, () => [0, 2, 4, 1]);
+  expect(lossByPosition([read(400_000, 200_000, { buckets })])).toMatchObject([{ from: 0, to: 1, nll: 2 }]);
+});
+
 describe('RULER', () => {
   it('knows its tasks', () => {
     expect(['niah_single_1', 'vt', 'cwe', 'fwe', 'qa_2', 'ruler vt'].filter(isRuler)).toHaveLength(6);
@@ -147,3 +152,12 @@ it('writes CSV, quoted where it must be', () => {
       'vt,"a ""b"", c","line\nbreak",1024,0.25,,0.5,0,1,1\r\n',
   );
 });
+
+it.each(['=HYPERLINK("http://x")', '+1', '-2+3', '@SUM(A1)', '\t=1', '\r=1'])(
+  'writes no formula into CSV: %j',
+  (model) => {
+    const [, row] = csvOf([result(-1, 0.5, { model })]).split(/\r\n(?!$)/);
+    expect(row).toMatch(/^vt,"?'/);
+    expect(row).toContain(',dca,-1,,,0.5,'); // numbers stay
+  },
+);

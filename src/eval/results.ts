@@ -112,7 +112,8 @@ export function lossByPosition(records: readonly SampleRecord[]): Position[] {
     return stretches.map((stretch, at) => {
       const [nats, tokens] = [1, 3].map((column) => sum(stretch.map((bucket) => bucket[column])));
       const from = stretch[0][0];
-      const to = stretches[at + 1]?.[0][0] ?? from + Math.max(...stretch.map((bucket) => bucket[3]));
+      const longest = stretch.reduce((most, bucket) => Math.max(most, bucket[3]), 0);
+      const to = stretches[at + 1]?.[0][0] ?? from + longest;
       const figures = { nll: nats / tokens, standardError: tokenError(stretch), tokens };
       return { ...{ task, model, method, length, from, to }, ...figures };
     });
@@ -168,11 +169,16 @@ const COLUMNS = [
   ...(['samples', 'seconds'] as const),
 ] satisfies (keyof Result)[];
 
-/** RFC 4180, with a line of names; what a row lacks stays empty. */
+/**
+ * RFC 4180, with a line of names; what a row lacks stays empty. A name, which may be a server's, that a spreadsheet would run
+ * as a formula stands behind an apostrophe.
+ */
 export function csvOf(results: readonly Result[]): string {
   const lines = [COLUMNS, ...results.map((result) => COLUMNS.map((column) => result[column] ?? ''))];
   return lines.map((cells) => `${cells.map(quote).join(',')}\r\n`).join('');
 }
 
-const quote = (cell: string | number) =>
-  /[",\r\n]/.test(`${cell}`) ? `"${`${cell}`.replaceAll('"', '""')}"` : `${cell}`;
+function quote(cell: string | number): string {
+  const text = typeof cell === 'string' && /^[=+\-@\t\r\n]/.test(cell) ? `'${cell}` : `${cell}`;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { UnsupportedError } from '../errors.ts';
 import type { SampleRecord } from './records.ts';
 import { type EvalRun, type Job, keyOf, type Reader, runEvaluation } from './run.ts';
 import type { Sample, Scores } from './task.ts';
@@ -126,5 +127,25 @@ describe('runEvaluation', () => {
     await expect(runEvaluation(run)).rejects.toThrow('cut off');
     expect(records.map(({ sample }) => sample)).toEqual(['s0']);
     expect(isOpen()).toBe(0);
+  });
+
+  it('leaves out a task at a length where its samples cannot be made, if it may', async () => {
+    const short: Job = {
+      ...{ ...answering, task: 'short' },
+      makeSamples: (making) => {
+        if (making.length > 16) throw new UnsupportedError('too long');
+        return answering.makeSamples(making);
+      },
+    };
+    const methods = ['none', 'dca'].map((method) => ({ method, lengths: [16, 32], open: recorder().open }));
+    const strict = evaluation([answering, short], methods);
+    await expect(runEvaluation(strict.run)).rejects.toThrow('too long');
+    expect(strict.records).toEqual([]);
+    const { run, records } = evaluation([answering, short], methods);
+    const leftOut: unknown[] = [];
+    await runEvaluation({ ...run, onLeftOut: (task, length, { message }) => leftOut.push([task, length, message]) });
+    expect(leftOut).toEqual([['short', 32, 'too long']]);
+    const seen = (method: string) => records.filter((record) => record.method === method).map((one) => one.task);
+    for (const method of ['none', 'dca']) expect(seen(method)).toEqual([...Array(4).fill('asking'), 'short', 'short']);
   });
 });

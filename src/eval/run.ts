@@ -3,6 +3,7 @@
  * `Reader`; whatever is finished is handed out at once, and what was finished before is not asked again.
  */
 
+import { UnsupportedError } from '../errors.ts';
 import { byPosition } from './perplexity.ts';
 import type { SampleRecord } from './records.ts';
 import type { Making, Sample, Task } from './task.ts';
@@ -46,6 +47,8 @@ export interface EvalRun {
   onRecord(record: SampleRecord): void;
   /** Tokens of all samples, and of those done; a sample's method, task and length. */
   onProgress(done: number, total: number, what: string): void;
+  /** A task whose samples cannot be made at a length is left out there; without this it stops the evaluation. */
+  onLeftOut?(task: string, length: number, reason: UnsupportedError): void;
 }
 
 /** What a finished sample is known by. */
@@ -56,18 +59,26 @@ type SampleName = Pick<SampleRecord, 'task' | 'model' | 'method' | 'length' | 's
 
 /**
  * Returns the keys of all samples asked for, those finished before among them.
- * @throws UnsupportedError before anything is read, when samples cannot be made.
+ * @throws UnsupportedError before anything is read, when samples cannot be made and may not be left out.
  */
 export async function runEvaluation(run: EvalRun): Promise<Set<string>> {
-  const { model, jobs, methods, making, finished, onRecord, onProgress } = run;
+  const { model, jobs, methods, making, finished, onRecord, onProgress, onLeftOut } = run;
   const { seed } = making;
   const asked = new Set<string>();
   const samplesOf = new Map<string, Sample[]>();
   const samples = (job: Job, length: number): Sample[] => {
     const key = `${job.task} ${length}`;
-    const known = samplesOf.get(key) ?? [...job.makeSamples({ ...making, length })];
-    samplesOf.set(key, known);
-    return known;
+    const known = samplesOf.get(key);
+    if (known) return known;
+    let made: Sample[] = [];
+    try {
+      made = [...job.makeSamples({ ...making, length })];
+    } catch (error) {
+      if (!onLeftOut || !(error instanceof UnsupportedError)) throw error;
+      onLeftOut(job.task, length, error);
+    }
+    samplesOf.set(key, made);
+    return made;
   };
   // the longest first: a window that begins like one read before needs no reading
   const plan = methods.map(({ method, lengths, open }) => {

@@ -61,6 +61,23 @@ describe.each(Object.keys(TASKS))('%s', (name) => {
     }
   });
 
+  it('asks for something in a text without English words, or refuses it', () => {
+    const of = making({ texts: [{ name: 'zh.txt', text: '从前有一座山，山上有一座庙。'.repeat(500) }] });
+    let samples: Sample[] = [];
+    try {
+      samples = [...task.makeSamples(of)];
+    } catch (error) {
+      expect(error).toBeInstanceOf(UnsupportedError);
+      expect((error as Error).message).toMatch(
+        /^zh.txt: 0 different words .*give a longer text in English with --text$/,
+      );
+    }
+    for (const sample of samples) {
+      expect(sample.answers.length).toBeGreaterThan(0);
+      expect(textOf(sample, of)).not.toContain('undefined');
+    }
+  });
+
   it('is the same for the same seed, and another for another', () => {
     const of = (seed: number) => JSON.stringify([...task.makeSamples(making({ seed }))]);
     expect(of(5)).toBe(of(5));
@@ -282,10 +299,12 @@ describe('questions', () => {
     { file: 'book.txt', question: 'Who is the count?', answers: 'Dracula' },
     { context: 'Lucy sleeps.', question: 'Who sleeps?', answers: ['Lucy', 'Miss Lucy'] },
   ];
+  const opened: string[] = [];
   const read = (text: string) =>
     readQuestions(
       'qa.jsonl',
       async (path) => {
+        opened.push(path);
         if (path === 'qa.jsonl') return text;
         if (path === '/texts/book.txt') return 'The count is Dracula. '.repeat(400);
         throw new Error(`no such file: ${path}`);
@@ -302,6 +321,12 @@ describe('questions', () => {
       ['qa.jsonl:3', ['Lucy', 'Miss Lucy']],
     ]);
     expect(questions[1].context).toContain('The count is Dracula. The count');
+  });
+
+  it('about one text have one copy of it', async () => {
+    opened.length = 0;
+    expect(await read(lines(Array(1000).fill(LINES[1])))).toHaveLength(1000);
+    expect(opened).toEqual(['qa.jsonl', '/texts/book.txt']);
   });
 
   it.each([

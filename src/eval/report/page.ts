@@ -185,10 +185,14 @@ for (const button of document.querySelectorAll('.legend button')) {
   });
 }
 
-const quote = (cell) => (/[",\r\n]/.test(cell) ? '"' + cell.replaceAll('"', '""') + '"' : cell);
+const quote = (cell) => {
+  // A spreadsheet would run such a name as a formula.
+  const text = typeof cell === 'string' && /^[=+\-@\t\r\n]/.test(cell) ? "'" + cell : String(cell);
+  return /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+};
 function csvOf(rows) {
   const columns = [...new Set(rows.flatMap(Object.keys))];
-  const lines = [columns, ...rows.map((row) => columns.map((column) => String(row[column] ?? '')))];
+  const lines = [columns, ...rows.map((row) => columns.map((column) => row[column] ?? ''))];
   return lines.map((cells) => cells.map(quote).join(',') + '\r\n').join('');
 }
 for (const link of document.querySelectorAll('.data a')) {
