@@ -66,7 +66,7 @@ function strange(value: unknown, random: Random): unknown {
     return random.pick([-value, value + 1, value * 1000, 1 / value]);
   if (typeof value === 'string' && random.uniform() < 0.5)
     return value + random.pick([' ', '\u0000', '+', value, '\ufeff']);
-  return random.pick(STRANGE);
+  return structuredClone(random.pick(STRANGE)); // what is made of it may be changed further
 }
 
 /** Text of many scripts, with what is no text between. */
