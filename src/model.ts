@@ -84,7 +84,11 @@ export interface TextOptions extends Omit<GenerateOptions, 'stopTokens'> {
   stop?: string | readonly string[];
   /** Ids that end the answer. Default: the tokenizer's end-of-turn and end-of-text tokens. */
   stopTokens?: Iterable<number>;
-  /** Whole number. The same seed, prompt and options give the same text. Default: drawn, and told with the last piece. */
+  /**
+   * Whole number. The same seed, prompt and options give the same text; now and then another, where the model has read part
+   * of the prompt before, since what is read in other blocks is rounded differently. Default: drawn, and told with the last
+   * piece.
+   */
   seed?: number;
   /** What the chat template may ask for besides the messages, such as `{ enable_thinking: false }`. */
   templateVariables?: Record<string, unknown>;
