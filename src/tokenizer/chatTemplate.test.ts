@@ -77,6 +77,15 @@ describe('renderChat', () => {
     ['a\n{{ 1 +', 'a model: the chat template cannot be read: line 2: a tag has no end'],
     ['{{ 1 | urlize }}', 'a model: the chat template uses the filter "urlize", which is not supported here'],
     ['{{ 1 is odder }}', 'a model: the chat template uses the test "odder", which is not supported here'],
+    [
+      "{{ ('<' | e) + 'x' }}",
+      'a model: the chat template uses the filter "safe" or "escape" within an expression, which is not supported here',
+    ],
+    ['{{ range(9)[1:] }}', 'a model: the chat template uses a slice of a range, which is not supported here'],
+    ['{{ {1.5: 2} }}', 'a model: the chat template uses a key of type float, which is not supported here'],
+    ["{{ 'ß'.title() }}", 'a model: the chat template uses the title case of "ß", which is not supported here'],
+    ['{{ 2 ** 1.5 }}', 'a model: the chat template uses a power that is no whole number, which is not supported here'],
+    ['{{ 1e999 }}', 'a model: the chat template uses a number that is not finite, which is not supported here'],
     ["{% include 'x' %}", 'a model: the chat template uses the tag "include", which is not supported here'],
     [
       '{{ messages.pop() }}',

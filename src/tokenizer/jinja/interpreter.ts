@@ -2,7 +2,7 @@
 import { applyFilter } from './filters.ts';
 import { dateText } from './format.ts';
 import { fail, lacks, type Meter, TemplateError } from './limits.ts';
-import { methodOf } from './methods.ts';
+import { methodOf, unknownAttribute } from './methods.ts';
 import { binary, compared, pick, unary } from './operators.ts';
 import { Loop, type LoopState, Scope } from './scope.ts';
 import { applyTest } from './tests.ts';
@@ -289,7 +289,7 @@ export class Interpreter {
       case 'tuple':
         return Tuple.from<Value>(node.items.map((item) => this.#value(item, scope))) as Tuple;
       case 'concat': {
-        const parts = node.items.map((item) => text(this.#value(item, scope), meter));
+        const parts = node.items.map((item) => text(this.#result(item, scope), meter));
         meter.count(parts.reduce((sum, part) => sum + part.length, 0));
         return parts.join('');
       }
@@ -316,19 +316,11 @@ export class Interpreter {
         if (isTrue(this.#value(node.test, scope))) return this.#result(node.then, scope);
         return node.otherwise ? this.#result(node.otherwise, scope) : new Undefined('the other choice');
       case 'filter':
-        return applyFilter(
-          node.name,
-          this.#value(node.operand, scope),
-          this.#arguments(node.parameters, scope),
-          this.#context,
-        );
-      case 'test':
-        return applyTest(
-          node.name,
-          this.#value(node.operand, scope),
-          this.#arguments(node.parameters, scope),
-          this.#context,
-        );
+      case 'test': {
+        const apply = node.type === 'filter' ? applyFilter : applyTest;
+        const operand = this.#value(node.operand, scope);
+        return apply(node.name, operand, this.#arguments(node.parameters, scope), this.#context);
+      }
     }
   }
 
@@ -339,12 +331,7 @@ export class Interpreter {
     const method = methodOf(object, name, this.#meter);
     if (method) return method;
     if (object instanceof Group && GROUP.includes(name)) return object[GROUP.indexOf(name)];
-    const lacking = () => {
-      const type = typeName(object);
-      const isLacking = typeof object === 'function' || (LACKING[type] ?? []).includes(name);
-      return isLacking ? lacks(`the attribute "${name}" of a ${type}`) : new Undefined(name);
-    };
-    return present(object instanceof Map ? object.get(name) : undefined, lacking);
+    return present(object instanceof Map ? object.get(name) : undefined, () => unknownAttribute(object, name));
   }
 
   #item(object: Value, index: Value): Value {
@@ -404,19 +391,3 @@ function unknownName(name: string): Value {
 }
 
 const GROUP = ['grouper', 'list'];
-
-const OF_NUMBERS =
-  'as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real to_bytes';
-/** What Python has and is lacking here, by type. */
-const LACKING: Record<string, string[]> = {
-  str: 'encode expandtabs format_map isidentifier isprintable istitle maketrans translate'.split(' '),
-  dict: 'clear fromkeys pop popitem setdefault update'.split(' '),
-  list: 'append clear extend insert pop remove reverse sort'.split(' '),
-  range: ['start', 'stop', 'step'],
-  int: OF_NUMBERS.split(' '),
-  bool: OF_NUMBERS.split(' '),
-  float: 'as_integer_ratio conjugate fromhex hex imag is_integer real'.split(' '),
-  dict_keys: ['isdisjoint', 'mapping'],
-  dict_values: ['mapping'],
-  dict_items: ['isdisjoint', 'mapping'],
-};

@@ -19,6 +19,7 @@ import {
   soughtKey,
   Tuple,
   typeName,
+  Undefined,
   unmarked,
   type Value,
   View,
@@ -352,3 +353,26 @@ const LIST: Record<string, Method<Value[]>> = {
   },
   copy: { names: '', call: (self) => [...self] },
 };
+
+const OF_NUMBERS =
+  'as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real to_bytes';
+/** What Python has and is lacking here, by type. */
+const LACKING: Record<string, string[]> = {
+  str: 'encode expandtabs format_map isidentifier isprintable istitle maketrans translate'.split(' '),
+  dict: 'clear fromkeys pop popitem setdefault update'.split(' '),
+  list: 'append clear extend insert pop remove reverse sort'.split(' '),
+  range: ['start', 'stop', 'step'],
+  int: OF_NUMBERS.split(' '),
+  bool: OF_NUMBERS.split(' '),
+  float: 'as_integer_ratio conjugate fromhex hex imag is_integer real'.split(' '),
+  dict_keys: ['isdisjoint', 'mapping'],
+  dict_values: ['mapping'],
+  dict_items: ['isdisjoint', 'mapping'],
+};
+
+/** An attribute that a value has not, or has in Python alone. */
+export function unknownAttribute(value: Value, name: string): Undefined {
+  const type = typeName(value);
+  const isLacking = typeof value === 'function' || LACKING[type]?.includes(name);
+  return isLacking ? lacks(`the attribute "${name}" of a ${type}`) : new Undefined(name);
+}

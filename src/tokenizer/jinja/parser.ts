@@ -1,5 +1,4 @@
 /** Tokens of a template to its tree, with the precedence of Jinja's own parser. */
-
 import { Cursor, MAX_DEPTH } from './cursor.ts';
 import { type Token, tokenize } from './lexer.ts';
 import { fail, lacks, type Meter } from './limits.ts';
@@ -46,13 +45,9 @@ class Parser extends Cursor {
   #bodyTo(end: string): Statement[] {
     this.take('operator', '%}');
     const body = this.#body([end]);
-    this.#endTag(end);
-    return body;
-  }
-
-  #endTag(name: string): void {
-    this.take('name', name);
+    this.take('name', end);
     this.take('operator', '%}');
+    return body;
   }
 
   #statement(): Statement[] {
@@ -67,7 +62,7 @@ class Parser extends Cursor {
       case 'with':
         return [this.#with()];
       case 'macro':
-        return [{ type: 'macro', routine: this.#routine(this.#newName(), 'endmacro') }];
+        return [{ type: 'macro', routine: this.#routine(this.#newName()) }];
       case 'call': {
         const parameters = this.isOperator('(') ? this.#signature() : [];
         const call = this.#expression();
@@ -121,14 +116,10 @@ class Parser extends Cursor {
     this.#loops++;
     const body = this.#body(['else', 'endfor']);
     this.#loops--;
-    const otherwise = this.skip('name', 'else') ? this.#otherwise() : [];
-    this.#endTag('endfor');
+    let otherwise: Statement[] = [];
+    if (this.take('name') === 'else') otherwise = this.#bodyTo('endfor');
+    else this.take('operator', '%}');
     return { type: 'for', target, items, ...(test && { test }), body, otherwise };
-  }
-
-  #otherwise(): Statement[] {
-    this.take('operator', '%}');
-    return this.#body(['endfor']);
   }
 
   #set(): Statement {
@@ -153,8 +144,8 @@ class Parser extends Cursor {
     return { type: 'with', bindings, body: this.#bodyTo('endwith') };
   }
 
-  #routine(name: string, end: string): Routine {
-    return { name, parameters: this.#signature(), body: this.#apart(() => this.#bodyTo(end)) };
+  #routine(name: string): Routine {
+    return { name, parameters: this.#signature(), body: this.#apart(() => this.#bodyTo('endmacro')) };
   }
 
   /** What is a function of its own to Jinja: a loop around is none that may be left from within. */
