@@ -180,6 +180,23 @@ describe('a template that would not end', () => {
     expect(render("{{ ('b' ~ 'a' * 10**5) in 'a' * 10**6 }} {{ ('a' * 10**5) in 'a' * 10**6 }}")).toBe('False True');
   });
 
+  it.each([
+    ["{{ ('1' * 10**6 ~ '_') | int }} {{ ('1' * 10**6 ~ 'x') | float }}", '0 0.0'],
+    ["{{ ('%(' * 10**6) % {'a': 1} }}", 'a parenthesis in a key of a % pattern, which is not supported here'],
+  ])('reads a long text once: %s', (template, end) => {
+    const startedAt = performance.now();
+    if (end.startsWith('0')) expect(render(template)).toBe(end);
+    else expect(() => render(template)).toThrow(end);
+    expect(performance.now() - startedAt).toBeLessThan(2000);
+  });
+
+  it('looks at the clock where single steps are long', () => {
+    const startedAt = performance.now();
+    const slow = "{% set s = 'ab ' * 10**6 %}{% for i in range(60) %}{% set q = s.swapcase() %}{% endfor %}";
+    expect(() => render(slow)).toThrow(/did not finish after/);
+    expect(performance.now() - startedAt).toBeLessThan(5000);
+  });
+
   it('says after how much', () => {
     expect(() => render("{{ 'x' * 10**9 }}")).toThrow(/a model: the chat template did not finish after \d+ characters/);
     expect(() => render(often(''))).toThrow(/did not finish after \d+ steps/);

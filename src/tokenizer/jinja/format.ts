@@ -31,7 +31,7 @@ interface Spec {
   kind: string;
 }
 
-const PERCENT = /%(?:\((?<key>[^)]*)\))?(?<flags>[-+ 0#]*)(?<width>\*|\d*)(?:\.(?<precision>\*|\d*))?(?<kind>.)?/gs;
+const PERCENT = /%(?:\((?<key>[^()]*)\))?(?<flags>[-+ 0#]*)(?<width>\*|\d*)(?:\.(?<precision>\*|\d*))?(?<kind>.)?/gs;
 
 /** `pattern % values`. */
 export function percentFormat(pattern: string, values: Value, meter: Meter): string {
@@ -41,6 +41,7 @@ export function percentFormat(pattern: string, values: Value, meter: Meter): str
   const result = pattern.replace(PERCENT, (...match) => {
     const { key, flags, width, precision, kind } = match.at(-1) as Record<string, string | undefined>;
     if (kind === '%') return match[0] === '%%' ? '%' : fail('a % pattern has a % between its signs');
+    if (kind === '(') lacks('a parenthesis in a key of a % pattern');
     if (width === '*' || precision === '*') lacks('a width of "*" in a % pattern');
     const value = key === undefined ? next() : entryOf(values, key);
     const isCharacter = kind === 'c' && typeof value === 'string' && lengthOf(value, meter) === 1;

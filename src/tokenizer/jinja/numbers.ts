@@ -2,6 +2,9 @@
 import { fail, lacks } from './limits.ts';
 import { Float, numberOf, real, typeName, Undefined, unmarked, type Value, whole } from './values.ts';
 
+/** It has one way to read a row of digits, however long. */
+const DECIMAL = /^[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?$/i;
+
 export function toWhole(value: Value, fallback: Value, base: Value): Value {
   if (value instanceof Undefined) return fail(`'${value.name}' is undefined`);
   const number = numberOf(value);
@@ -10,7 +13,7 @@ export function toWhole(value: Value, fallback: Value, base: Value): Value {
   const digits = digitsOf(value);
   if (base !== 10) return lacks('the filter "int" with a base');
   if (/^[-+]?\d+$/.test(digits)) return whole(Number(digits));
-  return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(digits) ? whole(Math.trunc(Number(digits))) : fallback;
+  return DECIMAL.test(digits) ? whole(Math.trunc(Number(digits))) : fallback;
 }
 
 /** What Python may read as a number, which it does in any script. */
@@ -26,7 +29,7 @@ export function toFloat(value: Value, fallback: Value): Value {
   if (number !== undefined) return new Float(number);
   const digits = typeof value === 'string' ? digitsOf(value) : '';
   if (/^[-+]?(inf(inity)?|nan)$/i.test(digits)) real(Number.NaN);
-  return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(digits) ? real(Number(digits)) : fallback;
+  return DECIMAL.test(digits) ? real(Number(digits)) : fallback;
 }
 
 export function round(value: Value, places: number, method: string): Value {
