@@ -58,6 +58,7 @@ export function percentFormat(pattern: string, values: Value, meter: Meter): str
       ...(precision !== undefined && { precision: Number(precision) }),
       kind: kind === 'i' || kind === 'u' ? 'd' : (kind ?? ''),
     };
+    if (kind === 'c' && !isCharacter && numberOf(value)! < 0) fail('a character has no number below 0');
     if (kind === 'r') return formatted(represented(value, meter), { ...spec, kind: 's' }, meter);
     if (kind === 's' || isCharacter) return formatted(text(value, meter), { ...spec, kind: 's' }, meter);
     if (spec.kind === 'd') return formatted(Math.trunc(numberOf(value)!), spec, meter);
@@ -160,7 +161,8 @@ function numeral(number: number, isFloat: boolean, spec: Spec): string {
     grouping === '' ? digits : digits.replace(/\d(?=(?:\d{3})+(?!\d))(?<!\..*)/g, `$&${grouping}`);
   const lower = kind.toLowerCase();
   if (!Number.isFinite(number)) return floatText(number);
-  if (isAlternate || (isFloat && 'dxobc'.includes(kind || ' '))) return lacks(`the pattern "${kind}" with that number`);
+  if (isAlternate || (isFloat && 'dxXobc'.includes(kind || ' ')))
+    return lacks(`the pattern "${kind}" with that number`);
   if (kind === '' && spec.precision !== undefined) lacks('a precision without a type');
   if (kind === '') return group(isFloat ? floatText(number) : String(number));
   if (kind === 'd') return group(String(number));
@@ -169,7 +171,8 @@ function numeral(number: number, isFloat: boolean, spec: Spec): string {
   if (lower === 'x') return kind === 'X' ? number.toString(16).toUpperCase() : number.toString(16);
   if (kind === 'o') return number.toString(8);
   if (kind === 'b') return number.toString(2);
-  if (kind === 'c') return String.fromCodePoint(number);
+  if (kind === 'c')
+    return number <= 0x10ffff ? String.fromCodePoint(number) : fail('a character is one up to 0x10ffff');
   if (lower === 'e') {
     const text = exponential(number, precision).replace(/e([+-])(\d)$/, 'e$10$2');
     return kind === 'E' ? text.toUpperCase() : text;

@@ -103,6 +103,7 @@ export class Interpreter {
   #pairs(value: Value | undefined): [Value, Value][] {
     if (value === undefined) return [];
     if (value instanceof Map) return [...value];
+    if (value instanceof Undefined) return fail(`'${value.name}' is undefined`);
     return itemsOf(value, this.#meter).map((pair) => {
       const [key, item, ...rest] = itemsOf(pair, this.#meter);
       if (item === undefined || rest.length > 0) fail('a dict is made of pairs');
@@ -226,6 +227,8 @@ export class Interpreter {
       if (++this.#calls > MAX_CALLS) fail(`macros call each other more than ${MAX_CALLS} deep`);
       const inner = new Scope(scope);
       const rest = new Map(named);
+      // A fallback sees no parameter that comes later, and none of that name outside.
+      for (const { name } of parameters) inner.names.set(name, new Undefined(name));
       for (const [i, parameter] of parameters.entries()) {
         const given = positional[i] === undefined ? rest.get(parameter.name) : positional[i];
         rest.delete(parameter.name);
