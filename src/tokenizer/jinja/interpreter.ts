@@ -237,7 +237,7 @@ export class Interpreter {
         inner.names.set(parameter.name, present(given, otherwise));
       }
       inner.names.set('caller', rest.get('caller') ?? new Undefined('caller'));
-      rest.delete('caller');
+      if (rest.delete('caller') && !uses('caller')) fail(`macro ${name} does not use its caller`);
       inner.names.set('varargs', Tuple.from<Value>(positional.slice(parameters.length)) as Tuple);
       inner.names.set('kwargs', new Map<Value, Value>(rest));
       if (positional.length > parameters.length && !uses('varargs'))
