@@ -14,7 +14,7 @@ export interface Turn {
 /** Of a template's own, such as `{ enable_thinking: false }`. */
 export type TemplateVariables = Readonly<Record<string, unknown>>;
 
-const TOKEN_NAMES = ['bos_token', 'eos_token', 'unk_token', 'pad_token'];
+const TOKEN_NAMES = ['bos_token', 'eos_token', 'unk_token', 'pad_token', 'sep_token', 'cls_token', 'mask_token'];
 /** Names that have a meaning already. */
 const TAKEN = new Set([
   ...[...TOKEN_NAMES, 'messages', 'add_generation_prompt', 'tools', 'documents', 'loop', 'caller', 'self'],
@@ -43,7 +43,7 @@ export function renderChat(
   variables: TemplateVariables = {},
 ): string {
   const given = {
-    ...Object.fromEntries(TOKEN_NAMES.map((name) => [name, namedToken(config, name) ?? ''])),
+    ...Object.fromEntries(TOKEN_NAMES.map((name) => [name, namedToken(config, name)])),
     ...variables,
     messages,
     add_generation_prompt: addGenerationPrompt,

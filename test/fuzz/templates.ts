@@ -11,6 +11,11 @@ const FILTERS = [
   'list',
   'first',
   'last',
+  'min',
+  'sum',
+  'groupby("role")',
+  'float',
+  'tojson(indent=2, sort_keys=true)',
   'items',
   'int',
   'default("d")',
@@ -35,6 +40,11 @@ const METHODS = [
   'items()',
   'startswith("a")',
   'title()',
+  'copy()',
+  'swapcase()',
+  'rsplit(none, 1)',
+  'center(40, "*")',
+  'format(1, role=2)',
   'nosuch()',
 ];
 const OPERATORS = ['+', '-', '*', '/', '//', '%', '**', '~', '==', '!=', '<', '>=', 'and', 'or', 'in', 'not in'];
@@ -52,6 +62,8 @@ function statements(random: Random, depth: number): string {
 
 function statement(random: Random, depth: number): string {
   const value = () => expression(random, 2);
+  const call = () =>
+    random.pick(['', value(), `y=${value()}`, `*${value()}`, `1, **{'k': ${value()}}`, `**${value()}`]);
   if (depth === 0 || random.uniform() < 0.4) return random.pick(['text\n', `{{ ${value()} }}`, `{{- ${value()} -}}`]);
   const body = statements(random, depth - 1);
   const kinds = [
@@ -62,6 +74,11 @@ function statement(random: Random, depth: number): string {
     `{% set x = ${value()} %}${body}`,
     `{% set ns = namespace(x='ab') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}`,
     `{% macro m(x) %}${body}{{ ${random.pick(['x', 'm(x)'])} }}{% endmacro %}{{ m(${value()}) }}`,
+    `{% macro m(x, y=${value()}) %}${body}{{ varargs }}{{ kwargs }}{{ caller(x) if caller }}{% endmacro %}{{ m(${call()}) }}`,
+    `{% macro m() %}{{ caller(${value()}) }}{% endmacro %}{% call(x) m(${call()}) %}${body}{{ x }}{% endcall %}`,
+    `{% set x = ${longText(random)} %}${body}{{ x | ${random.pick([...FILTERS, ...MORE_FILTERS])} | length }}`,
+    `{% generation %}${body}{% endgeneration %}`,
+    `{% for x in range(9) %}${body}{% ${random.pick(['break', 'continue'])} %}{% endfor %}`,
     `{% filter ${random.pick(FILTERS)} %}${body}{% endfilter %}`,
     `{{ raise_exception(${value()}) }}`,
   ];
@@ -82,8 +99,19 @@ function expression(random: Random, depth: number): string {
     `[${part()}, ${part()}]`,
     `{'role': ${part()}}`,
     `(${part()} if ${part()} else ${part()})`,
+    `dict(${part()}, k=${part()})`,
+    `dict(**{'k': ${part()}}).copy()`,
+    `${random.pick(['"%s %5.1f"', '"%(" * 9999', longText(random)])} % (${part()}, ${part()})`,
+    `${longText(random)}.${random.pick(METHODS)}`,
     `'x' * ${random.pick(['3', '10**9', part()])}`,
     `strftime_now(${part()})`,
   ];
   return random.pick(kinds);
+}
+
+/** Of tens of thousands of characters, which a search that goes back over them would take minutes for. */
+function longText(random: Random): string {
+  const pieces = ['1', 'a ', ' ', "'", '%(', '{0', '\\u4e00', '\\n', '<', '1_', '😀'];
+  const [piece, end] = [random.pick(pieces), random.pick(['', '_', 'x', '\\n'])];
+  return `("${piece}" * ${random.integer(1e4, 9e4)} ~ "${end}")`;
 }

@@ -3,6 +3,7 @@ import { json, percentFormat } from './format.ts';
 import { fail, lacks } from './limits.ts';
 import { capitalized, center, join, lines, replace, strip } from './methods.ts';
 import { round, toFloat, toWhole } from './numbers.ts';
+import { binary } from './operators.ts';
 import { applyTest } from './tests.ts';
 import {
   type Arguments,
@@ -11,10 +12,12 @@ import {
   equals,
   Float,
   Generator,
+  Group,
   isTrue,
   itemsOf,
   keyOf,
   lengthOf,
+  Markup,
   numberOf,
   order,
   present,
@@ -24,7 +27,6 @@ import {
   typeName,
   Undefined,
   type Value,
-  whole,
   wholeOf,
 } from './values.ts';
 
@@ -37,7 +39,7 @@ export function applyFilter(name: string, value: Value, given: Arguments, contex
   if (Object.hasOwn(OF_LISTS, name)) return OF_LISTS[name](value, given, context);
   if (!Object.hasOwn(FILTERS, name)) lacks(`the filter "${name}"`);
   const [names, apply] = FILTERS[name];
-  return apply(value, bind(given, names.split(' '), `the filter "${name}"`), context);
+  return apply(value, bind(given, names, `the filter "${name}"`), context);
 }
 
 function listOf(value: Value, { meter }: Context): Value[] {
@@ -46,15 +48,19 @@ function listOf(value: Value, { meter }: Context): Value[] {
   return [...items];
 }
 
+/** What is nothing to Python need be no list for `map` and its like. */
+const someOf = (value: Value, context: Context): Value[] => (isTrue(value) ? listOf(value, context) : []);
+
 const generated = (items: readonly Value[]): Generator => Generator.from<Value>(items) as Generator;
 const str = (value: Value | undefined, { meter }: Context): string => (value === undefined ? '' : text(value, meter));
 
-/** A value by a path of attributes such as `function.name`. */
-function reach(value: Value, path: Value, context: Context): Value {
+/** A value by a path of attributes such as `function.name`. @param fallback Stands for each that is undefined. */
+function reach(value: Value, path: Value, context: Context, fallback: Value = null): Value {
   const steps = typeof path === 'number' ? [path] : str(path, context).split('.');
   return steps.reduce<Value>((at, step) => {
     const isIndex = typeof step === 'number' || /^\d+$/.test(step);
-    return context.attribute(at, isIndex ? Number(step) : step);
+    const item = context.item(at, isIndex ? Number(step) : step);
+    return item instanceof Undefined && fallback !== null ? fallback : item;
   }, value);
 }
 
@@ -98,7 +104,7 @@ function selecting(wanted: boolean, byAttribute: boolean) {
       if (test === undefined) return isTrue(tested);
       return applyTest(str(test, context), tested, { positional, named: given.named }, context);
     };
-    return generated(listOf(value, context).filter((item) => holds(item) === wanted));
+    return generated(someOf(value, context).filter((item) => holds(item) === wanted));
   };
 }
 
@@ -109,12 +115,11 @@ const OF_LISTS: Record<string, (value: Value, given: Arguments, context: Context
   selectattr: selecting(true, true),
   rejectattr: selecting(false, true),
   map(value, { positional, named }, context) {
-    const items = listOf(value, context);
+    const items = someOf(value, context);
     const path = named.get('attribute');
     if (path !== undefined) {
       const fallback = named.get('default');
-      const reached = items.map((item) => reach(item, path, context));
-      return generated(reached.map((item) => (item instanceof Undefined && fallback !== undefined ? fallback : item)));
+      return generated(items.map((item) => reach(item, path, context, fallback)));
     }
     const [filter, ...rest] = positional;
     if (typeof filter !== 'string') return fail('map wants the name of a filter or an attribute');
@@ -155,13 +160,16 @@ function sliced(items: Value[], count: number, fill: Value | undefined, { meter 
   return Array.from({ length: count }, (_, i) => {
     const part = items.slice(at, at + size + Number(i < longer));
     at += size + Number(i < longer);
-    if (fill !== undefined && fill !== null && i >= longer && longer > 0) part.push(fill);
+    if (fill !== undefined && fill !== null && i >= longer) part.push(fill);
     return part;
   });
 }
 
 const HTML: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&#34;', "'": '&#39;' };
-const escapeHtml: Filter = ['', (value, _, context) => str(value, context).replace(/[&<>"']/g, (c) => HTML[c])];
+const escapeHtml: Filter = [
+  '',
+  (value, _, context) => new Markup(str(value, context).replace(/[&<>"']/g, (c) => HTML[c])),
+];
 const size: Filter = ['', (value, _, { meter }) => lengthOf(value, meter)];
 const orDefault: Filter = [
   'default_value boolean',
@@ -178,14 +186,16 @@ const FILTERS: Record<string, Filter> = {
     },
   ],
   attr: [
-    'name',
-    (value, [name], context) =>
-      value instanceof Map ? new Undefined(str(name, context)) : context.attribute(value, str(name, context)),
+    'name!',
+    (value, [name], context) => {
+      // The keys of a dictionary are no attributes of it.
+      const owner = value instanceof Map ? new Map() : value;
+      return context.attribute(owner, str(name, context));
+    },
   ],
   batch: [
-    'linecount fill_with',
-    (value, [n, fill], context) =>
-      generated(batched(listOf(value, context), wholeOf(n ?? null, 'linecount'), fill, context)),
+    'linecount! fill_with',
+    (value, [n, fill], context) => generated(batched(listOf(value, context), wholeOf(n!, 'linecount'), fill, context)),
   ],
   capitalize: ['', (value, _, context) => capitalized(str(value, context))],
   center: [
@@ -211,15 +221,12 @@ const FILTERS: Record<string, Filter> = {
     '',
     (value, _, context) => present(itemsOf(value, context.meter)[0], () => new Undefined('the first of nothing')),
   ],
-  float: ['default', (value, [fallback]) => toFloat(value, numberOf(fallback ?? 0) ?? 0)],
+  float: ['default', (value, [fallback = new Float(0)]) => toFloat(value, fallback)],
   groupby: [
-    'attribute default case_sensitive',
+    'attribute! default case_sensitive',
     (value, [attribute, fallback, isCaseSensitive], context) => {
-      const keyOfItem = (item: Value) => {
-        const key = reach(item, attribute ?? null, context);
-        return key instanceof Undefined && fallback !== undefined ? fallback : key;
-      };
-      const groups: Tuple[] = [];
+      const keyOfItem = (item: Value) => reach(item, attribute!, context, fallback);
+      const groups: Group[] = [];
       for (const item of sorted(
         listOf(value, context),
         (one) => folded(keyOfItem(one), isCaseSensitive),
@@ -230,16 +237,17 @@ const FILTERS: Record<string, Filter> = {
         const same =
           last && equals(folded(last[0], isCaseSensitive), folded(keyOfItem(item), isCaseSensitive), context.meter);
         if (same) (last[1] as Value[]).push(item);
-        else groups.push(Tuple.of<Value>(keyOfItem(item), [item]) as Tuple);
+        else groups.push(Group.of<Value>(keyOfItem(item), [item]) as Group);
       }
       return groups;
     },
   ],
-  indent: ['width first blank', (value, given, context) => indent(str(value, context), given, context)],
-  int: [
-    'default base',
-    (value, [fallback, base]) => toWhole(value, wholeOf(fallback ?? 0, 'default'), wholeOf(base ?? 10, 'base')),
+  indent: [
+    'width first blank',
+    (value, given, context) =>
+      typeof value === 'string' ? indent(value, given, context) : fail(`indent wants a str, not ${typeName(value)}`),
   ],
+  int: ['default base', (value, [fallback = 0, base = 10]) => toWhole(value, fallback, base)],
   items: [
     '',
     (value) => {
@@ -273,7 +281,7 @@ const FILTERS: Record<string, Filter> = {
   max: extreme(-1),
   min: extreme(1),
   replace: [
-    'old new count',
+    'old! new! count',
     (value, [old, by, count], context) =>
       replace(str(value, context), str(old, context), str(by, context), wholeOf(count ?? -1, 'count'), context.meter),
   ],
@@ -288,34 +296,31 @@ const FILTERS: Record<string, Filter> = {
     'precision method',
     (value, [precision, method]) => round(value, wholeOf(precision ?? 0, 'precision'), String(method ?? 'common')),
   ],
-  safe: ['', (value, _, context) => str(value, context)],
+  safe: ['', (value, _, context) => new Markup(str(value, context))],
   slice: [
-    'slices fill_with',
-    (value, [n, fill], context) =>
-      generated(sliced(listOf(value, context), wholeOf(n ?? null, 'slices'), fill, context)),
+    'slices! fill_with',
+    (value, [n, fill], context) => generated(sliced(listOf(value, context), wholeOf(n!, 'slices'), fill, context)),
   ],
   sort: [
     'reverse case_sensitive attribute',
     (value, [reverse, isCaseSensitive, attribute], context) => {
-      if (typeof attribute === 'string' && attribute.includes(',')) lacks('the filter "sort" by several attributes');
-      return sorted(listOf(value, context), keyBy(attribute, isCaseSensitive, context), reverse, context);
+      const paths = typeof attribute === 'string' ? attribute.split(',') : [attribute];
+      const keys = (item: Value) => paths.map((path) => keyBy(path, isCaseSensitive, context)(item));
+      return sorted(listOf(value, context), keys, reverse, context);
     },
   ],
   string: ['', (value, _, context) => str(value, context)],
   sum: [
     'attribute start',
     (value, [attribute, start], context) => {
-      const numbers = [
-        start ?? 0,
+      const numbers: Value[] = [
+        start === undefined ? 0 : start,
         ...listOf(value, context).map((item) =>
           attribute === undefined || attribute === null ? item : reach(item, attribute, context),
         ),
       ];
-      const total = numbers.reduce<number>(
-        (sum, item) => sum + (numberOf(item) ?? fail(`sum wants numbers, not ${typeName(item)}`)),
-        0,
-      );
-      return numbers.some((item) => item instanceof Float) ? new Float(total) : whole(total);
+      if (typeof start === 'string') fail('sum wants a start that is no str');
+      return numbers.reduce((sum, item) => binary('+', sum, item, context.meter));
     },
   ],
   title: ['', (value, _, context) => str(value, context).replace(/[^-\s({[<\ufdd0][^-\s({[<]*/gu, capitalized)],
@@ -343,7 +348,9 @@ const FILTERS: Record<string, Filter> = {
         str(end ?? '...', context),
       ];
       if (max < tail.length) return fail(`truncate wants a length of at least ${tail.length}`);
-      if (all.length <= max + wholeOf(leeway ?? 5, 'leeway')) return all.join('');
+      const slack = wholeOf(leeway ?? 5, 'leeway');
+      if (slack < 0) return fail('truncate wants a leeway of at least 0');
+      if (all.length <= max + slack) return all.join('');
       const kept = all.slice(0, max - tail.length).join('');
       return (kill !== undefined && isTrue(kill) ? kept : kept.replace(/ [^ ]*$/, '')) + tail;
     },
@@ -355,7 +362,7 @@ const FILTERS: Record<string, Filter> = {
       const key = keyBy(attribute, isCaseSensitive, context);
       const isNew = (item: Value) => {
         const before = seen.size;
-        return seen.add(keyOf(key(item))).size > before;
+        return seen.add(keyOf(numberOf(key(item)) ?? key(item))).size > before;
       };
       return generated(listOf(value, context).filter(isNew));
     },

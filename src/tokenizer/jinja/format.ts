@@ -1,12 +1,16 @@
 /** Texts that Python makes of values by a pattern: `%`, `str.format`, JSON and dates. */
 import { fail, lacks, type Meter } from './limits.ts';
+import { exponential, fixed } from './numbers.ts';
 import {
   type Arguments,
+  characters,
   Float,
   floatText,
   keyOf,
+  lengthOf,
   Namespace,
   numberOf,
+  order,
   repeated,
   represented,
   Tuple,
@@ -27,7 +31,7 @@ interface Spec {
   kind: string;
 }
 
-const PERCENT = /%(?:\((?<key>[^)]*)\))?(?<flags>[-+ 0#]*)(?<width>\*|\d*)(?:\.(?<precision>\*|\d*))?(?<kind>.)?/gs;
+const PERCENT = /%(?:\((?<key>[^()]*)\))?(?<flags>[-+ 0#]*)(?<width>\*|\d*)(?:\.(?<precision>\*|\d*))?(?<kind>.)?/gs;
 
 /** `pattern % values`. */
 export function percentFormat(pattern: string, values: Value, meter: Meter): string {
@@ -36,10 +40,12 @@ export function percentFormat(pattern: string, values: Value, meter: Meter): str
   const next = () => (used < list.length ? list[used++] : fail('not enough values for the % pattern'));
   const result = pattern.replace(PERCENT, (...match) => {
     const { key, flags, width, precision, kind } = match.at(-1) as Record<string, string | undefined>;
-    if (kind === '%') return '%';
+    if (kind === '%') return match[0] === '%%' ? '%' : fail('a % pattern has a % between its signs');
+    if (kind === '(') lacks('a parenthesis in a key of a % pattern');
     if (width === '*' || precision === '*') lacks('a width of "*" in a % pattern');
     const value = key === undefined ? next() : entryOf(values, key);
-    const isText = 'sra'.includes(kind ?? 'x');
+    const isCharacter = kind === 'c' && typeof value === 'string' && lengthOf(value, meter) === 1;
+    const isText = isCharacter || 'sra'.includes(kind ?? 'x');
     if (!isText && numberOf(value) === undefined) fail(`%${kind} wants a number, not ${typeName(value)}`);
     const isZero = flags!.includes('0') && !flags!.includes('-') && !isText;
     const spec: Spec = {
@@ -52,8 +58,9 @@ export function percentFormat(pattern: string, values: Value, meter: Meter): str
       ...(precision !== undefined && { precision: Number(precision) }),
       kind: kind === 'i' || kind === 'u' ? 'd' : (kind ?? ''),
     };
+    if (kind === 'c' && !isCharacter && numberOf(value)! < 0) fail('a character has no number below 0');
     if (kind === 'r') return formatted(represented(value, meter), { ...spec, kind: 's' }, meter);
-    if (kind === 's') return formatted(text(value, meter), spec, meter);
+    if (kind === 's' || isCharacter) return formatted(text(value, meter), { ...spec, kind: 's' }, meter);
     if (spec.kind === 'd') return formatted(Math.trunc(numberOf(value)!), spec, meter);
     return 'eEfFgGxXoc'.includes(spec.kind || ' ') ? formatted(value, spec, meter) : lacks(`%${kind} in a pattern`);
   });
@@ -80,8 +87,12 @@ export function braceFormat(pattern: string, given: Arguments, meter: Meter): st
     const [whole] = match as string[];
     if (whole === '{{' || whole === '}}') return whole[0];
     const { path, conversion, spec = '' } = match.at(-1) as Record<string, string | undefined>;
+    if (path === undefined && /\{[^{}]*:[^{}]*\{/.test(pattern)) lacks('a pattern within a pattern of format');
     if (path === undefined) return fail(`a single ${whole} in a pattern of format`);
     const [first] = /^[^.[]*/.exec(path)!;
+    if (first === '' ? used < 0 : used > 0 && /^\d+$/.test(first))
+      fail('format counts its values, or the pattern does');
+    if (/^\d+$/.test(first)) used = -1;
     const index = first === '' ? used++ : Number(first);
     let value = Number.isInteger(index) ? given.positional[index] : given.named.get(first);
     for (const [, name, item] of path.slice(first.length).matchAll(/\.([^.[]+)|\[([^\]]*)\]/g)) {
@@ -89,12 +100,13 @@ export function braceFormat(pattern: string, given: Arguments, meter: Meter): st
       else if (Array.isArray(value) && item !== undefined) value = value[Number(item)];
       else if (value instanceof Namespace && name !== undefined) value = value.entries.get(name);
       else value = undefined;
+      if (value === undefined) lacks(`{${path}} with that value in a pattern of format`);
     }
-    if (value === undefined) fail(`format has no value for {${path}}`);
+    if (value === undefined) return fail(`format has no value for {${path}}`);
     if (conversion === 'a') lacks('!a in a pattern of format');
     if (conversion === 'r') value = represented(value, meter);
     if (conversion === 's') value = text(value, meter);
-    return formatted(value, readSpec(spec, value), meter);
+    return spec === '' ? text(value, meter) : formatted(value, readSpec(spec, value), meter);
   });
 }
 
@@ -102,7 +114,10 @@ function readSpec(spec: string, value: Value): Spec {
   const groups = SPEC.exec(spec)?.groups;
   if (!groups) return fail(`format does not know the pattern "${spec}"`);
   const { fill, align, sign = '', alternate, zero, width, grouping = '', precision, kind = '' } = groups;
-  const isNumber = numberOf(value) !== undefined && typeof value !== 'boolean';
+  const isNumber = numberOf(value) !== undefined;
+  if (isNumber ? kind === 's' : typeof value !== 'string' || sign || alternate || grouping || align === '=') {
+    fail(`the pattern "${spec}" of format does not go with a ${typeName(value)}`);
+  }
   return {
     fill: fill ?? (zero ? '0' : ' '),
     align: align ?? (zero && isNumber ? '=' : isNumber ? '>' : '<'),
@@ -117,22 +132,19 @@ function readSpec(spec: string, value: Value): Spec {
 
 function formatted(value: Value, spec: Spec, meter: Meter): string {
   const { fill, align, sign, width, precision, kind } = spec;
-  const number = typeof value === 'boolean' && kind === '' ? undefined : numberOf(value);
+  const number = numberOf(value);
   let digits: string;
   let prefix = '';
   if (number === undefined || kind === 's') {
     if (kind !== '' && kind !== 's') fail(`the pattern "${kind}" wants a number, not ${typeName(value)}`);
     digits = text(value, meter);
-    if (precision !== undefined)
-      digits = Array.from(digits.slice(0, 2 * precision))
-        .slice(0, precision)
-        .join('');
+    if (precision !== undefined) digits = characters(digits, meter).slice(0, precision).join('');
   } else {
     prefix = number < 0 || Object.is(number, -0) ? '-' : sign;
     digits = numeral(Math.abs(number), value instanceof Float, spec);
   }
   meter.count(digits.length + 16);
-  const missing = width - digits.length - prefix.length;
+  const missing = width - lengthOf(digits, meter) - prefix.length;
   if (missing <= 0) return prefix + digits;
   const padding = repeated(fill, missing, meter);
   if (align === '<') return prefix + digits + padding;
@@ -149,18 +161,20 @@ function numeral(number: number, isFloat: boolean, spec: Spec): string {
     grouping === '' ? digits : digits.replace(/\d(?=(?:\d{3})+(?!\d))(?<!\..*)/g, `$&${grouping}`);
   const lower = kind.toLowerCase();
   if (!Number.isFinite(number)) return floatText(number);
-  if (isAlternate || (isFloat && 'dxobc'.includes(kind || ' '))) return lacks(`the pattern "${kind}" with that number`);
+  if (isAlternate || (isFloat && 'dxXobc'.includes(kind || ' ')))
+    return lacks(`the pattern "${kind}" with that number`);
   if (kind === '' && spec.precision !== undefined) lacks('a precision without a type');
   if (kind === '') return group(isFloat ? floatText(number) : String(number));
   if (kind === 'd') return group(String(number));
-  if (lower === 'f') return group(number.toFixed(precision));
-  if (kind === '%') return `${(number * 100).toFixed(precision)}%`;
+  if (lower === 'f') return group(fixed(number, precision));
+  if (kind === '%') return `${fixed(number * 100, precision)}%`;
   if (lower === 'x') return kind === 'X' ? number.toString(16).toUpperCase() : number.toString(16);
   if (kind === 'o') return number.toString(8);
   if (kind === 'b') return number.toString(2);
-  if (kind === 'c') return String.fromCodePoint(number);
+  if (kind === 'c')
+    return number <= 0x10ffff ? String.fromCodePoint(number) : fail('a character is one up to 0x10ffff');
   if (lower === 'e') {
-    const text = number.toExponential(precision).replace(/e([+-])(\d)$/, 'e$10$2');
+    const text = exponential(number, precision).replace(/e([+-])(\d)$/, 'e$10$2');
     return kind === 'E' ? text.toUpperCase() : text;
   }
   return lacks(`the pattern "${kind}" of a number`);
@@ -202,7 +216,7 @@ export function json(value: Value, options: JsonOptions, meter: Meter, depth = 0
   }
   if (value instanceof Map) {
     const entries = [...value];
-    if (options.sortKeys) entries.sort(([a], [b]) => (String(a) < String(b) ? -1 : 1));
+    if (options.sortKeys) entries.sort(([a], [b]) => order(a, b, meter));
     const key = (name: Value) => string(typeof name === 'string' ? name : json(name, options, meter));
     return inside(
       '{',

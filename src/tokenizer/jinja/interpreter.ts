@@ -2,7 +2,7 @@
 import { applyFilter } from './filters.ts';
 import { dateText } from './format.ts';
 import { fail, lacks, type Meter, TemplateError } from './limits.ts';
-import { methodOf } from './methods.ts';
+import { methodOf, unknownAttribute } from './methods.ts';
 import { binary, compared, pick, unary } from './operators.ts';
 import { Loop, type LoopState, Scope } from './scope.ts';
 import { applyTest } from './tests.ts';
@@ -13,13 +13,18 @@ import {
   type Callable,
   type Context,
   characters,
+  Group,
   isIndexed,
   isPlain,
   isTrue,
+  isUnhashable,
   itemsOf,
   keyOf,
+  Markup,
   Namespace,
   present,
+  Range,
+  soughtKey,
   Tuple,
   text,
   typeName,
@@ -32,6 +37,8 @@ type Jump = 'break' | 'continue' | undefined;
 
 /** How deep macros may call each other: some twenty frames of the stack each. */
 const MAX_CALLS = 200;
+/** As the sandbox of Jinja has it. */
+const MAX_RANGE = 1e5;
 const MAX_DATE_PATTERN = 200;
 /** In characters of the meter: a few thousand dates take a second. */
 const COST_OF_DATE = 2 ** 14;
@@ -45,7 +52,8 @@ export class Interpreter {
     this.#meter = meter;
     this.#context = {
       meter,
-      attribute: (value, name) => (typeof name === 'string' ? this.#attribute(value, name) : this.#item(value, name)),
+      item: (value, name) => this.#item(value, name),
+      attribute: (value, name) => this.#attribute(value, name),
     };
   }
 
@@ -61,12 +69,12 @@ export class Interpreter {
     const meter = this.#meter;
     return {
       raise_exception: (given) => {
-        const [message] = bind(given, ['message'], 'raise_exception()');
-        throw new TemplateError(`refused the messages: ${text(message ?? '', meter)}`);
+        const [message] = bind(given, 'message!', 'raise_exception()');
+        throw new TemplateError(`refused the messages: ${text(message!, meter)}`);
       },
       strftime_now: (given) => {
-        const [format] = bind(given, ['format'], 'strftime_now()');
-        const pattern = text(format ?? '', meter);
+        const [format] = bind(given, 'format!', 'strftime_now()');
+        const pattern = text(format!, meter);
         if (pattern.length > MAX_DATE_PATTERN) fail(`strftime_now() wants at most ${MAX_DATE_PATTERN} characters`);
         meter.count(COST_OF_DATE);
         return dateText(pattern, new Date());
@@ -77,13 +85,16 @@ export class Interpreter {
         if (step === 0 || start === undefined)
           return fail('range() wants one to three numbers, and a step that is not 0');
         const count = Math.max(0, Math.ceil((end - start) / step));
+        if (count > MAX_RANGE) fail(`range() gives at most ${MAX_RANGE} numbers`);
         meter.count(count);
-        return Array.from({ length: count }, (_, i) => start + i * step);
+        const range = Range.from<Value>(Array.from({ length: count }, (_, i) => start + i * step)) as Range;
+        range.bounds = step === 1 ? [start, end] : [start, end, step];
+        return range;
       },
       dict: ({ positional: [given], named }) => new Map<Value, Value>([...this.#pairs(given), ...named]),
       namespace: ({ positional: [given], named }) => {
         const entries = this.#pairs(given).map(([key, value]) => [String(key), value] as const);
-        return new Namespace(new Map([...entries, ...named]));
+        return new Namespace([...entries, ...named]);
       },
     };
   }
@@ -92,6 +103,7 @@ export class Interpreter {
   #pairs(value: Value | undefined): [Value, Value][] {
     if (value === undefined) return [];
     if (value instanceof Map) return [...value];
+    if (value instanceof Undefined) return fail(`'${value.name}' is undefined`);
     return itemsOf(value, this.#meter).map((pair) => {
       const [key, item, ...rest] = itemsOf(pair, this.#meter);
       if (item === undefined || rest.length > 0) fail('a dict is made of pairs');
@@ -125,7 +137,7 @@ export class Interpreter {
         this.#write(statement.value, out);
         return undefined;
       case 'output':
-        this.#write(text(this.#value(statement.value, scope), this.#meter), out);
+        this.#write(text(this.#result(statement.value, scope), this.#meter), out);
         return undefined;
       case 'if': {
         const branch = statement.branches.find(({ test }) => !test || isTrue(this.#value(test, scope)));
@@ -134,13 +146,16 @@ export class Interpreter {
       case 'for':
         return this.#loop(statement, scope, out);
       case 'set':
-        this.#assign(statement.target, this.#value(statement.value, scope), scope);
+        this.#assign(statement.target, this.#result(statement.value, scope), scope);
         return undefined;
       case 'capture': {
-        const captured = this.#rendered(statement.body, new Scope(scope));
-        const value = this.#value(statement.filter({ type: 'constant', value: captured }), scope);
+        const captured: string[] = [];
+        const jump = this.#run(statement.body, new Scope(scope), captured);
+        if (jump) return jump;
+        const value = this.#result(statement.filter({ type: 'constant', value: captured.join('') }), scope);
         if (statement.target !== undefined) this.#assign(statement.target, value, scope);
-        else this.#write(text(value, this.#meter), out);
+        else if (typeof value === 'string' || value instanceof Markup) this.#write(text(value, this.#meter), out);
+        else fail(`a filter block makes a ${typeName(value)}; wanted a str`);
         return undefined;
       }
       case 'with': {
@@ -172,9 +187,9 @@ export class Interpreter {
       for (const [i, part] of target.entries()) this.#assign(part, items[i], scope);
     } else {
       const object = scope.find(target.object);
-      if (!(object instanceof Namespace))
+      if (!(object instanceof Namespace) || object instanceof Loop)
         fail(`"${target.object}" is no namespace, so its "${target.name}" cannot be set`);
-      object.entries.set(target.name, value);
+      object.set(target.name, value);
     }
   }
 
@@ -188,15 +203,18 @@ export class Interpreter {
     };
     let items = itemsOf(this.#value(statement.items, scope), this.#meter);
     if (test) items = items.filter((item) => isTrue(this.#value(test, bound(item))));
-    if (items.length === 0) return this.#run(otherwise, new Scope(scope), out);
     const state: LoopState = { items, at: 0, changed: undefined };
     const loop = new Loop(state, this.#meter);
+    // As Jinja has it, `else` also goes for a loop whose body was never run to its end.
+    let hasPassed = false;
     for (; state.at < items.length; state.at++) {
       const inner = bound(items[state.at]);
       inner.names.set('loop', loop);
-      if (this.#run(body, inner, out) === 'break') break;
+      const jump = this.#run(body, inner, out);
+      if (jump === 'break') break;
+      if (jump === undefined) hasPassed = true;
     }
-    return undefined;
+    return hasPassed ? undefined : this.#run(otherwise, new Scope(scope), out);
   }
 
   #macro({ name, parameters, body }: Routine, scope: Scope): Callable {
@@ -209,6 +227,8 @@ export class Interpreter {
       if (++this.#calls > MAX_CALLS) fail(`macros call each other more than ${MAX_CALLS} deep`);
       const inner = new Scope(scope);
       const rest = new Map(named);
+      // A fallback sees no parameter that comes later, and none of that name outside.
+      for (const { name } of parameters) inner.names.set(name, new Undefined(name));
       for (const [i, parameter] of parameters.entries()) {
         const given = positional[i] === undefined ? rest.get(parameter.name) : positional[i];
         rest.delete(parameter.name);
@@ -217,7 +237,7 @@ export class Interpreter {
         inner.names.set(parameter.name, present(given, otherwise));
       }
       inner.names.set('caller', rest.get('caller') ?? new Undefined('caller'));
-      rest.delete('caller');
+      if (rest.delete('caller') && !uses('caller')) fail(`macro ${name} does not use its caller`);
       inner.names.set('varargs', Tuple.from<Value>(positional.slice(parameters.length)) as Tuple);
       inner.names.set('kwargs', new Map<Value, Value>(rest));
       if (positional.length > parameters.length && !uses('varargs'))
@@ -244,12 +264,22 @@ export class Interpreter {
       for (const item of items) positional.push(item);
     }
     const spread = parameters.namedSpread && this.#value(parameters.namedSpread, scope);
-    if (spread instanceof Map) for (const [name, value] of spread) named.set(String(name), value);
-    else if (spread !== undefined) fail('** wants a dict');
+    if (spread !== undefined && !(spread instanceof Map)) fail('** wants a dict');
+    for (const [name, value] of spread ?? []) {
+      if (typeof name !== 'string') fail('** wants a dict whose keys are of type str');
+      if (named.has(name)) fail(`two values for the argument "${name}"`);
+      named.set(name, value);
+    }
     return { positional, named };
   }
 
   #value(node: Expression, scope: Scope): Value {
+    const result = this.#result(node, scope);
+    return result instanceof Markup ? lacks('the filter "safe" or "escape" within an expression') : result;
+  }
+
+  /** What may have been marked as safe, which only matters to what works with it. */
+  #result(node: Expression, scope: Scope): Value {
     const meter = this.#meter;
     meter.step();
     switch (node.type) {
@@ -262,7 +292,7 @@ export class Interpreter {
       case 'tuple':
         return Tuple.from<Value>(node.items.map((item) => this.#value(item, scope))) as Tuple;
       case 'concat': {
-        const parts = node.items.map((item) => text(this.#value(item, scope), meter));
+        const parts = node.items.map((item) => text(this.#result(item, scope), meter));
         meter.count(parts.reduce((sum, part) => sum + part.length, 0));
         return parts.join('');
       }
@@ -286,22 +316,14 @@ export class Interpreter {
       case 'compare':
         return this.#compare(node, scope);
       case 'choice':
-        if (isTrue(this.#value(node.test, scope))) return this.#value(node.then, scope);
-        return node.otherwise ? this.#value(node.otherwise, scope) : new Undefined('the other choice');
+        if (isTrue(this.#value(node.test, scope))) return this.#result(node.then, scope);
+        return node.otherwise ? this.#result(node.otherwise, scope) : new Undefined('the other choice');
       case 'filter':
-        return applyFilter(
-          node.name,
-          this.#value(node.operand, scope),
-          this.#arguments(node.parameters, scope),
-          this.#context,
-        );
-      case 'test':
-        return applyTest(
-          node.name,
-          this.#value(node.operand, scope),
-          this.#arguments(node.parameters, scope),
-          this.#context,
-        );
+      case 'test': {
+        const apply = node.type === 'filter' ? applyFilter : applyTest;
+        const operand = this.#value(node.operand, scope);
+        return apply(node.name, operand, this.#arguments(node.parameters, scope), this.#context);
+      }
     }
   }
 
@@ -311,17 +333,16 @@ export class Interpreter {
     if (object instanceof Namespace) return present(object.entries.get(name), () => new Undefined(name));
     const method = methodOf(object, name, this.#meter);
     if (method) return method;
-    if (object instanceof Map) return present(object.get(name), () => unknownMethod(DICT_METHODS, 'dict', name));
-    if (typeof object === 'string') return unknownMethod(STRING_METHODS, 'str', name);
-    return Array.isArray(object) ? unknownMethod(LIST_METHODS, 'list', name) : new Undefined(name);
+    if (object instanceof Group && GROUP.includes(name)) return object[GROUP.indexOf(name)];
+    return present(object instanceof Map ? object.get(name) : undefined, () => unknownAttribute(object, name));
   }
 
   #item(object: Value, index: Value): Value {
     if (object instanceof Undefined) return fail(`'${object.name}' is undefined`);
     const key = typeof index === 'boolean' ? Number(index) : index;
     if (object instanceof Map) {
-      const value = object.get(keyOf(key));
-      if (value !== undefined || typeof key !== 'string') return present(value, () => new Undefined(String(key)));
+      const value = isUnhashable(key) ? undefined : object.get(soughtKey(key));
+      if (value !== undefined || typeof key !== 'string') return present(value, () => new Undefined('the item'));
     }
     if (typeof key === 'number' && isIndexed(object))
       return present(object.at(key), () => new Undefined(`item ${key}`));
@@ -342,9 +363,11 @@ export class Interpreter {
       if (step === 1 && isPlain(object)) return object.slice(from, to);
       return pick(characters(object, this.#meter), from, to, step).join('');
     }
-    if (!isIndexed(object)) return new Undefined('the slice');
+    if (object instanceof Range) return lacks('a slice of a range');
+    if (!isIndexed(object)) return fail(`a ${typeName(object)} has no slices`);
     this.#meter.count(object.length);
-    return pick(object, from, to, step);
+    const picked = pick(object, from, to, step);
+    return object instanceof Tuple ? (Tuple.from<Value>(picked) as Tuple) : picked;
   }
 
   #binary({ operator, left, right }: Expression & { type: 'binary' }, scope: Scope): Value {
@@ -370,19 +393,4 @@ function unknownName(name: string): Value {
   return ['lipsum', 'cycler', 'joiner', 'self'].includes(name) ? lacks(`the function "${name}"`) : new Undefined(name);
 }
 
-const STRING_METHODS = [
-  'encode',
-  'expandtabs',
-  'format_map',
-  'isidentifier',
-  'isprintable',
-  'istitle',
-  'maketrans',
-  'translate',
-];
-const DICT_METHODS = ['clear', 'fromkeys', 'pop', 'popitem', 'setdefault', 'update'];
-const LIST_METHODS = ['append', 'clear', 'extend', 'insert', 'pop', 'remove', 'reverse', 'sort'];
-
-function unknownMethod(names: readonly string[], type: string, name: string): Value {
-  return names.includes(name) ? lacks(`the method "${name}" of a ${type}`) : new Undefined(name);
-}
+const GROUP = ['grouper', 'list'];

@@ -14,11 +14,11 @@ const END_OF_RAW = /\{%([-+]?)\s*endraw\s*(-%\}\s*|\+%\}|%\}\n?)/g;
 const END_OF_COMMENT = /([-+]?)#\}/g;
 const SPACE = /\s+/y;
 const FLOAT = /(?:\d+_)*\d+(?:(?:\.(?:\d+_)*\d+)?e[+-]?(?:\d+_)*\d+|\.(?:\d+_)*\d+)/iy;
-const INTEGER = /0b(?:_?[01])+|0o(?:_?[0-7])+|0x(?:_?[\da-f])+|\d+(?:_\d+)*/iy;
+const INTEGER = /0b(?:_?[01])+|0o(?:_?[0-7])+|0x(?:_?[\da-f])+|[1-9](?:_?\d)*|0(?:_?0)*/iy;
 const NAME = /[\p{L}_][\p{L}\p{N}\p{M}_]*/uy;
 const STRING = /'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*"/sy;
 const OPERATOR = /\*\*|\/\/|==|!=|>=|<=|[-+/*%~[\](){}<>=.:|,;]/y;
-const ESCAPE = /\\(\n|x[\da-f]{2}|u[\da-f]{4}|U[\da-f]{8}|N\{[^}]*\}|[0-7]{1,3}|.)/gis;
+const ESCAPE = /\\(\n|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|N\{[^}]*\}|[0-7]{1,3}|.)/gs;
 const NAMED_ESCAPES: Record<string, string> = {
   ...{ n: '\n', t: '\t', r: '\r', a: '\x07', b: '\b', f: '\f', v: '\v', "'": "'", '"': '"', '\\': '\\', '\n': '' },
 };
@@ -74,7 +74,11 @@ export function tokenize(template: string, meter: Meter): Token[] {
     const begin = at + opening.length;
     END_OF_RAW.lastIndex = begin;
     const found = END_OF_RAW.exec(source);
-    if (!found) fail(`line ${line}: {% raw %} has no end`, 'cannot be read');
+    if (!found && begin < source.length) fail(`line ${line}: {% raw %} has no end`, 'cannot be read');
+    if (!found) {
+      at = begin;
+      return;
+    }
     startsLine = source[begin - 1] === '\n';
     pushText(source.slice(begin, found.index), found[1], true);
     at = found.index + found[0].length;
@@ -154,6 +158,7 @@ function unescaped(text: string, meter: Meter): string {
       if (point > 0x10ffff) fail(`${whole} is no character`, 'cannot be read');
       return String.fromCodePoint(point);
     }
+    if (/^[xuUN]$/.test(code)) fail(`the escape ${whole} is cut off`, 'cannot be read');
     if (code.startsWith('N{')) fail('a character by its name, \\N{…}, which is not supported here', 'uses');
     return whole;
   });

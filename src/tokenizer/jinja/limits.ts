@@ -23,6 +23,7 @@ const MAX_COPIES = 64;
 const BASE_MILLISECONDS = 2000;
 const MILLISECONDS_PER_CHARACTER = 2e-4;
 const STEPS_PER_LOOK = 64;
+const CHARACTERS_PER_LOOK = 2 ** 16;
 
 export class Meter {
   readonly maxSteps: number;
@@ -41,7 +42,11 @@ export class Meter {
 
   step(): void {
     if (++this.#steps > this.maxSteps) throw new TemplateError(`did not finish after ${this.maxSteps} steps`);
-    if (this.#steps % STEPS_PER_LOOK === 0 && performance.now() - this.#start > this.maxMilliseconds) {
+    if (this.#steps % STEPS_PER_LOOK === 0) this.#look();
+  }
+
+  #look(): void {
+    if (performance.now() - this.#start > this.maxMilliseconds) {
       throw new TemplateError(`did not finish after ${this.maxMilliseconds / 1000} seconds`);
     }
   }
@@ -52,5 +57,6 @@ export class Meter {
     if (!(this.#characters <= this.maxCharacters)) {
       throw new TemplateError(`did not finish after ${this.maxCharacters} characters and list items`);
     }
+    if (nCharacters >= CHARACTERS_PER_LOOK) this.#look();
   }
 }

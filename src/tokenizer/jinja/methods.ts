@@ -1,7 +1,7 @@
 /** Methods of Python's strings, dictionaries and lists that change nothing: others the sandbox of transformers forbids. */
 import { MARK } from '../literal.ts';
 import { braceFormat } from './format.ts';
-import { fail, type Meter } from './limits.ts';
+import { fail, lacks, type Meter } from './limits.ts';
 import {
   type Arguments,
   bind,
@@ -10,14 +10,16 @@ import {
   type Dict,
   equals,
   finder,
+  isIndexed,
   isPlain,
   itemsOf,
-  keyOf,
   lengthOf,
   present,
   repeated,
+  soughtKey,
   Tuple,
   typeName,
+  Undefined,
   unmarked,
   type Value,
   View,
@@ -33,6 +35,10 @@ const WORD = new RegExp(`[^${SPACES}]+`, 'gu');
 const LINE_ENDS = '\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029';
 const LINE_END = new RegExp(`\r\n|[${LINE_ENDS}]`, 'g');
 
+/** Digits that are no decimal ones, such as those in circles. */
+const DIGITS =
+  '\u00b2\u00b3\u00b9\u1369-\u1371\u19da\u2070\u2074-\u2079\u2080-\u2089\u2460-\u2468\u2474-\u247c\u2488-\u2490\u24ea\u24f5-\u24fd\u24ff\u2776-\u277e\u2780-\u2788\u278a-\u2792\u{10a40}-\u{10a43}\u{10e60}-\u{10e68}\u{11052}-\u{1105a}\u{1f100}-\u{1f10a}';
+
 /** The method of a value by its name, or undefined where Python has none. */
 export function methodOf(value: Value, name: string, meter: Meter): Callable | undefined {
   if (typeof value === 'string') {
@@ -40,18 +46,22 @@ export function methodOf(value: Value, name: string, meter: Meter): Callable | u
     return Object.hasOwn(STRING, name) ? bound(STRING[name], value, name, meter) : undefined;
   }
   if (value instanceof Map) return Object.hasOwn(DICT, name) ? bound(DICT[name], value, name, meter) : undefined;
-  if (!Array.isArray(value) || !Object.hasOwn(LIST, name)) return undefined;
-  return bound(LIST[name], value, name, meter);
+  if (!isIndexed(value) || !Object.hasOwn(LIST, name)) return undefined;
+  return name === 'copy' && typeName(value) !== 'list' ? undefined : bound(LIST[name], value, name, meter);
 }
 
+/** Methods whose arguments may be given by their names. */
+const TAKE_NAMES = ['split', 'rsplit', 'splitlines'];
+
 interface Method<T> {
-  names: string[];
+  names: string;
   call: (self: T, given: Bound, meter: Meter) => Value;
 }
 
 function bound<T extends Value>({ names, call }: Method<T>, self: T, name: string, meter: Meter): Callable {
   return (given: Arguments) => {
     if (typeof self === 'string') meter.count(self.length);
+    if (given.named.size > 0 && !TAKE_NAMES.includes(name)) fail(`${name}() takes no arguments by name`);
     return call(self, bind(given, names, `${name}()`), meter);
   };
 }
@@ -138,8 +148,18 @@ export function replace(value: string, old: string, by: string, count: number, m
 
 export function capitalized(value: string): string {
   const [first = ''] = value;
-  return first.toUpperCase() + value.slice(first.length).toLowerCase();
+  const upper = first.toUpperCase();
+  if (Array.from(upper).length > 1 || /[\u01c4-\u01cc\u01f1-\u01f3\u10d0-\u10ff]/.test(first)) {
+    lacks(`the title case of "${first}"`);
+  }
+  // A sigma at the end of a word is written as one, so all of it is made lower.
+  return upper + value.toLowerCase().slice(first.toLowerCase().length);
 }
+
+export const isLower = (value: string): boolean =>
+  /\p{Lowercase}/u.test(value) && !/[\p{Uppercase}\p{Lt}]/u.test(value);
+export const isUpper = (value: string): boolean =>
+  /\p{Uppercase}/u.test(value) && !/[\p{Lowercase}\p{Lt}]/u.test(value);
 
 export function lines(value: string, keepsEnds = false): string[] {
   const parts: string[] = [];
@@ -170,12 +190,30 @@ function textOf(value: Value | undefined, what: string): string {
 
 /** Index of the first or last occurrence in characters, as Python counts. */
 function indexOf(self: string, [wanted, from, to]: Bound, isLast: boolean, meter: Meter): number {
+  const { part, begin } = within(self, from, to, meter);
+  const found = part === undefined ? undefined : firstPlaces(part, textOf(wanted, 'find'), isLast ? -1 : 1).at(-1);
+  return found ? begin + characters(part!.slice(0, found[0]), meter).length : -1;
+}
+
+/** The part between two indexes, or none where it begins behind its end: there not even the empty text is found. */
+function within(
+  self: string,
+  from: Value | undefined,
+  to: Value | undefined,
+  meter: Meter,
+): { part?: string; begin: number } {
+  if ((from ?? null) === null && (to ?? null) === null) return { part: self, begin: 0 };
   const all = characters(self, meter);
-  const [start, end] = [from ?? 0, to ?? all.length].map((at) => wholeOf(at ?? 0, 'an index'));
-  const begin = start < 0 ? Math.max(0, start + all.length) : start;
-  const window = all.slice(begin, end).join('');
-  const found = firstPlaces(window, textOf(wanted, 'find'), isLast ? -1 : 1).at(-1);
-  return found ? begin + characters(window.slice(0, found[0]), meter).length : -1;
+  const [begin, end] = [from ?? 0, to ?? all.length].map((bound) => {
+    const at = wholeOf(bound, 'an index');
+    return at < 0 ? Math.max(0, at + all.length) : at;
+  });
+  return { begin, ...(begin <= Math.min(end, all.length) && { part: all.slice(begin, end).join('') }) };
+}
+
+function edge(self: string, [wanted, from, to]: Bound, atEnd: boolean, meter: Meter): boolean {
+  const { part } = within(self, from, to, meter);
+  return startsOrEnds(part ?? '', wanted, atEnd) && part !== undefined;
 }
 
 function startsOrEnds(self: string, wanted: Value | undefined, atEnd: boolean): boolean {
@@ -192,26 +230,31 @@ const partition = (self: string, wanted: Value | undefined, isLast: boolean): Tu
   return Tuple.of<Value>(self.slice(0, place[0]), self.slice(...place), self.slice(place[1]));
 };
 
-const plainMethod = (call: (self: string) => Value): Method<string> => ({ names: [], call });
+const plainMethod = (call: (self: string) => Value): Method<string> => ({ names: '', call });
+const isAscii = (self: string): boolean => /^[^\u0080-\u{10ffff}]*$/u.test(unmarked(self));
 const matches = (pattern: RegExp) => plainMethod((self) => pattern.test(unmarked(self)));
-const withArguments = (names: string, call: Method<string>['call']): Method<string> => ({
-  names: names.split(' '),
-  call,
-});
+const withArguments = (names: string, call: Method<string>['call']): Method<string> => ({ names, call });
+function fillOf(fill: Value | undefined, meter: Meter): string {
+  const character = textOf(fill === undefined ? ' ' : fill, 'a filling');
+  return lengthOf(character, meter) === 1 ? character : fail('a filling is one character');
+}
 const justify = (pad: (self: string, padding: string) => string) =>
   withArguments('width fillchar', (self, [width, fill], meter) => {
     const missing = wholeOf(width ?? null, 'width') - characters(self, meter).length;
-    return pad(self, repeated(textOf(fill ?? ' ', 'a filling'), missing, meter));
+    return pad(self, repeated(fillOf(fill, meter), missing, meter));
   });
 
 const STRING: Record<string, Method<string>> = {
   upper: plainMethod((self) => self.toUpperCase()),
   lower: plainMethod((self) => self.toLowerCase()),
-  casefold: plainMethod((self) => self.toLowerCase()),
-  title: plainMethod((self) => self.replace(/(?:\p{L}\ufdd0?)+/gu, capitalized)),
+  casefold: plainMethod((self) => (isAscii(self) ? self.toLowerCase() : lacks('"casefold" of letters beyond ASCII'))),
+  title: plainMethod((self) => self.replace(/(?:\p{Cased}\ufdd0?)+/gu, capitalized)),
   capitalize: plainMethod(capitalized),
   swapcase: plainMethod((self) =>
-    self.replace(/\p{L}/gu, (c) => (c === c.toUpperCase() ? c.toLowerCase() : c.toUpperCase())),
+    self.replace(/\p{Cased}/gu, (c) => {
+      if (c === 'Σ') lacks('"swapcase" of Σ');
+      return isUpper(c) ? c.toLowerCase() : isLower(c) ? c.toUpperCase() : c;
+    }),
   ),
   strip: withArguments('chars', (self, [cut], meter) => strip(self, cut, 'both', meter)),
   lstrip: withArguments('chars', (self, [cut], meter) => strip(self, cut, 'left', meter)),
@@ -221,8 +264,8 @@ const STRING: Record<string, Method<string>> = {
   splitlines: withArguments('keepends', (self, [keeps]) => lines(self, keeps === true)),
   partition: withArguments('sep', (self, [wanted]) => partition(self, wanted, false)),
   rpartition: withArguments('sep', (self, [wanted]) => partition(self, wanted, true)),
-  startswith: withArguments('prefix', (self, [wanted]) => startsOrEnds(self, wanted, false)),
-  endswith: withArguments('suffix', (self, [wanted]) => startsOrEnds(self, wanted, true)),
+  startswith: withArguments('prefix start end', (self, given, meter) => edge(self, given, false, meter)),
+  endswith: withArguments('suffix start end', (self, given, meter) => edge(self, given, true, meter)),
   removeprefix: withArguments('prefix', (self, [wanted]) => {
     if (!startsOrEnds(self, wanted, false) || wanted === '') return self;
     return self.slice(firstPlaces(self, textOf(wanted, 'removeprefix'), 1)[0][1]);
@@ -246,30 +289,34 @@ const STRING: Record<string, Method<string>> = {
     const found = indexOf(self, given, true, meter);
     return found < 0 ? fail('rindex: substring not found') : found;
   }),
-  count: withArguments('sub', (self, [wanted], meter) => {
-    if (wanted === '') return characters(self, meter).length + 1;
-    return firstPlaces(self, textOf(wanted, 'count'), -1).length;
+  count: withArguments('sub start end', (self, [wanted, from, to], meter) => {
+    const { part } = within(self, from, to, meter);
+    if (part === undefined) return 0;
+    if (wanted === '') return characters(part, meter).length + 1;
+    return firstPlaces(part, textOf(wanted, 'count'), -1).length;
   }),
   join: withArguments('iterable', (self, [items], meter) => join(itemsOf(items ?? null, meter), self, meter)),
   ljust: justify((self, padding) => self + padding),
   rjust: justify((self, padding) => padding + self),
   center: withArguments('width fillchar', (self, [width, fill], meter) =>
-    center(self, wholeOf(width ?? null, 'width'), textOf(fill ?? ' ', 'center'), meter),
+    center(self, wholeOf(width ?? null, 'width'), fillOf(fill, meter), meter),
   ),
   zfill: withArguments('width', (self, [width], meter) => {
     const [sign] = /^(?:[-+]\ufdd0?)?/.exec(self)!;
     const missing = wholeOf(width ?? null, 'width') - lengthOf(self, meter);
     return sign + repeated('0', missing, meter) + self.slice(sign.length);
   }),
-  isdigit: matches(/^[\p{Nd}\u00b2\u00b3\u00b9\u2070-\u2089]+$/u),
+  isdigit: matches(new RegExp(`^[\\p{Nd}${DIGITS}]+$`, 'u')),
   isdecimal: matches(/^\p{Nd}+$/u),
-  isnumeric: matches(/^\p{N}+$/u),
+  isnumeric: plainMethod((self) =>
+    /\p{Ideographic}/u.test(self) ? lacks('"isnumeric" of ideographs') : /^\p{N}+$/u.test(unmarked(self)),
+  ),
   isalpha: matches(/^\p{L}+$/u),
   isalnum: matches(/^[\p{L}\p{N}]+$/u),
   isspace: matches(new RegExp(`^[${SPACES}]+$`, 'u')),
-  isascii: matches(/^[^\u0080-\u{10ffff}]*$/u),
-  isupper: plainMethod((self) => self === self.toUpperCase() && self !== self.toLowerCase()),
-  islower: plainMethod((self) => self === self.toLowerCase() && self !== self.toUpperCase()),
+  isascii: plainMethod(isAscii),
+  isupper: plainMethod(isUpper),
+  islower: plainMethod(isLower),
 };
 
 function viewOf(kind: string, items: Value[], meter: Meter): View {
@@ -283,26 +330,49 @@ const pairs = (self: Dict): Value[] => Array.from(self, ([key, value]) => Tuple.
 
 const DICT: Record<string, Method<Dict>> = {
   get: {
-    names: ['key', 'default'],
-    call: (self, [key, fallback = null]) => present(self.get(keyOf(key ?? null)), () => fallback),
+    names: 'key! default',
+    call: (self, [key, fallback = null]) => present(self.get(soughtKey(key!)), () => fallback),
   },
-  keys: { names: [], call: (self, _given, meter) => viewOf('dict_keys', [...self.keys()], meter) },
-  values: { names: [], call: (self, _given, meter) => viewOf('dict_values', [...self.values()], meter) },
-  items: { names: [], call: (self, _given, meter) => viewOf('dict_items', pairs(self), meter) },
-  copy: { names: [], call: (self) => new Map(self) },
+  keys: { names: '', call: (self, _given, meter) => viewOf('dict_keys', [...self.keys()], meter) },
+  values: { names: '', call: (self, _given, meter) => viewOf('dict_values', [...self.values()], meter) },
+  items: { names: '', call: (self, _given, meter) => viewOf('dict_items', pairs(self), meter) },
+  copy: { names: '', call: (self) => new Map(self) },
 };
 
 const LIST: Record<string, Method<Value[]>> = {
   count: {
-    names: ['value'],
+    names: 'value!',
     call: (self, [value], meter) => self.filter((item) => equals(item, value!, meter)).length,
   },
   index: {
-    names: ['value'],
+    names: 'value!',
     call: (self, [value], meter) => {
       const found = self.findIndex((item) => equals(item, value!, meter));
       return found < 0 ? fail('index: the value is not in the list') : found;
     },
   },
-  copy: { names: [], call: (self) => [...self] },
+  copy: { names: '', call: (self) => [...self] },
 };
+
+const OF_NUMBERS =
+  'as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real to_bytes';
+/** What Python has and is lacking here, by type. */
+const LACKING: Record<string, string[]> = {
+  str: 'encode expandtabs format_map isidentifier isprintable istitle maketrans translate'.split(' '),
+  dict: 'clear fromkeys pop popitem setdefault update'.split(' '),
+  list: 'append clear extend insert pop remove reverse sort'.split(' '),
+  range: ['start', 'stop', 'step'],
+  int: OF_NUMBERS.split(' '),
+  bool: OF_NUMBERS.split(' '),
+  float: 'as_integer_ratio conjugate fromhex hex imag is_integer real'.split(' '),
+  dict_keys: ['isdisjoint', 'mapping'],
+  dict_values: ['mapping'],
+  dict_items: ['isdisjoint', 'mapping'],
+};
+
+/** An attribute that a value has not, or has in Python alone. */
+export function unknownAttribute(value: Value, name: string): Undefined {
+  const type = typeName(value);
+  const isLacking = typeof value === 'function' || LACKING[type]?.includes(name);
+  return isLacking ? lacks(`the attribute "${name}" of a ${type}`) : new Undefined(name);
+}

@@ -1,22 +1,35 @@
 /** Numbers of texts, and rounded ones. */
 import { fail, lacks } from './limits.ts';
-import { Float, numberOf, typeName, unmarked, type Value, whole } from './values.ts';
+import { Float, numberOf, real, typeName, Undefined, unmarked, type Value, whole } from './values.ts';
 
-export function toWhole(value: Value, fallback: number, base: number): number {
+/** It has one way to read a row of digits, however long. */
+const DECIMAL = /^[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d+)?$/i;
+
+export function toWhole(value: Value, fallback: Value, base: Value): Value {
+  if (value instanceof Undefined) return fail(`'${value.name}' is undefined`);
   const number = numberOf(value);
   if (number !== undefined) return Number.isFinite(number) ? whole(Math.trunc(number)) : fallback;
   if (typeof value !== 'string') return fallback;
-  const digits = unmarked(value).trim().replaceAll('_', '');
+  const digits = digitsOf(value);
   if (base !== 10) return lacks('the filter "int" with a base');
   if (/^[-+]?\d+$/.test(digits)) return whole(Number(digits));
-  return /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(digits) ? whole(Math.trunc(Number(digits))) : fallback;
+  return DECIMAL.test(digits) ? whole(Math.trunc(Number(digits))) : fallback;
 }
 
-export function toFloat(value: Value, fallback: number): Float {
+/** What Python may read as a number, which it does in any script. */
+function digitsOf(value: string): string {
+  const digits = unmarked(value).trim();
+  if (/(?!\d)\p{Nd}/u.test(digits)) lacks('a number in digits beyond ASCII');
+  return digits.replace(/(?<=\d)_(?=\d)/g, '');
+}
+
+export function toFloat(value: Value, fallback: Value): Value {
+  if (value instanceof Undefined) return fail(`'${value.name}' is undefined`);
   const number = numberOf(value);
   if (number !== undefined) return new Float(number);
-  const digits = typeof value === 'string' ? unmarked(value).trim() : '';
-  return new Float(/^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(digits) ? Number(digits) : fallback);
+  const digits = typeof value === 'string' ? digitsOf(value) : '';
+  if (/^[-+]?(inf(inity)?|nan)$/i.test(digits)) real(Number.NaN);
+  return DECIMAL.test(digits) ? real(Number(digits)) : fallback;
 }
 
 export function round(value: Value, places: number, method: string): Value {
@@ -24,13 +37,37 @@ export function round(value: Value, places: number, method: string): Value {
   if (number === undefined) return fail(`round wants a number, not ${typeName(value)}`);
   if (Math.abs(places) > 15) lacks('the filter "round" with more than 15 places');
   const scale = 10 ** places;
-  if (method === 'ceil') return new Float(Math.ceil(number * scale) / scale);
-  if (method === 'floor') return new Float(Math.floor(number * scale) / scale);
+  if (!['common', 'ceil', 'floor'].includes(method)) fail(`round does not know the method "${method}"`);
+  if (method === 'ceil') return new Float((Math.ceil(number * scale) + 0) / scale);
+  if (method === 'floor') return new Float((Math.floor(number * scale) + 0) / scale);
   if (!(value instanceof Float) && places >= 0) return number;
+  if (places >= 0) return new Float(Math.sign(number) * Number(fixed(Math.abs(number), places)));
   const scaled = number * scale;
-  const nearest = Math.round(scaled);
-  // Python takes the even one of two that are equally near.
-  const even = Math.abs(scaled - Math.trunc(scaled)) === 0.5 ? 2 * Math.round(scaled / 2) : nearest;
-  const rounded = places > 0 ? Number(number.toFixed(places)) : even / scale;
-  return value instanceof Float ? new Float(rounded) : rounded;
+  const isBetween = Math.abs(scaled - Math.trunc(scaled)) === 0.5;
+  const rounded = (isBetween ? 2 * Math.round(scaled / 2) : Math.round(scaled)) / scale;
+  return value instanceof Float ? new Float(rounded) : whole(rounded);
+}
+
+/** As `toFixed`, but of two that are equally near the even one, as Python has it. */
+export function fixed(number: number, places: number): string {
+  if (number >= 1e21) return BigInt(number) + (places > 0 ? `.${'0'.repeat(places)}` : '');
+  return evenly(number.toFixed(places), number.toFixed(Math.min(100, places + MORE_PLACES)), places);
+}
+
+/** Digits that tell whether a number lies between two shorter ones. */
+const MORE_PLACES = 30;
+
+/** The upper one of two equally near texts, or the lower one if that is even, by a longer text. */
+function evenly(upper: string, exact: string, places: number): string {
+  const length = exact.indexOf('.') + (places > 0 ? 1 + places : 0);
+  const lower = exact.slice(0, length);
+  const isBetween = /^\.?50*$/.test(exact.slice(length));
+  return isBetween && /[02468]$/.test(lower) ? lower : upper;
+}
+
+/** As `toExponential`, likewise. */
+export function exponential(number: number, places: number): string {
+  const [digits, exponent] = number.toExponential(places).split('e');
+  const [exact, power] = number.toExponential(Math.min(100, places + MORE_PLACES)).split('e');
+  return `${power === exponent ? evenly(digits, exact, places) : digits}e${exponent}`;
 }

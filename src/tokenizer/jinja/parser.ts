@@ -1,10 +1,9 @@
 /** Tokens of a template to its tree, with the precedence of Jinja's own parser. */
-
 import { Cursor, MAX_DEPTH } from './cursor.ts';
 import { type Token, tokenize } from './lexer.ts';
 import { fail, lacks, type Meter } from './limits.ts';
 import type { Expression, Parameters, Routine, Statement, Target } from './tree.ts';
-import { Float, type Value, whole } from './values.ts';
+import { real, type Value, whole } from './values.ts';
 
 const NO_PARAMETERS: Parameters = { positional: [], named: [] };
 const CONSTANTS: Record<string, Value> = { true: true, false: false, none: null, True: true, False: false, None: null };
@@ -16,6 +15,9 @@ export function parse(template: string, meter: Meter): Statement[] {
 }
 
 class Parser extends Cursor {
+  /** Around the place, as far as they may be left from there. */
+  #loops = 0;
+
   parseAll(): Statement[] {
     const body = this.#body([]);
     if (this.now.kind !== 'end') this.unexpected();
@@ -43,14 +45,9 @@ class Parser extends Cursor {
   #bodyTo(end: string): Statement[] {
     this.take('operator', '%}');
     const body = this.#body([end]);
-    this.#endTag(end);
-    return body;
-  }
-
-  #endTag(name: string): void {
-    this.take('name', name);
-    if (name === 'endmacro' && this.is('name')) this.at++;
+    this.take('name', end);
     this.take('operator', '%}');
+    return body;
   }
 
   #statement(): Statement[] {
@@ -65,21 +62,28 @@ class Parser extends Cursor {
       case 'with':
         return [this.#with()];
       case 'macro':
-        return [{ type: 'macro', routine: this.#routine(this.take('name'), 'endmacro') }];
+        return [{ type: 'macro', routine: this.#routine(this.#newName()) }];
       case 'call': {
         const parameters = this.isOperator('(') ? this.#signature() : [];
         const call = this.#expression();
         if (call.type !== 'call') this.unexpected('a call');
-        return [{ type: 'callBlock', call, caller: { name: 'caller', parameters, body: this.#bodyTo('endcall') } }];
+        return [
+          {
+            type: 'callBlock',
+            call,
+            caller: { name: 'caller', parameters, body: this.#apart(() => this.#bodyTo('endcall')) },
+          },
+        ];
       }
       case 'filter': {
         const filter = this.#filters(true);
         return [{ type: 'capture', body: this.#bodyTo('endfilter'), filter }];
       }
       case 'generation': // of transformers, which notes where answers lie
-        return this.#bodyTo('endgeneration');
+        return [{ type: 'with', bindings: [], body: this.#apart(() => this.#bodyTo('endgeneration')) }];
       case 'break':
       case 'continue':
+        if (this.#loops === 0) this.unexpected('a loop around it');
         this.take('operator', '%}');
         return [{ type: tag }];
       default:
@@ -109,15 +113,13 @@ class Parser extends Cursor {
     const test = this.skip('name', 'if') ? this.#expression() : undefined;
     if (this.is('name', 'recursive')) lacks('a recursive loop');
     this.take('operator', '%}');
+    this.#loops++;
     const body = this.#body(['else', 'endfor']);
-    const otherwise = this.skip('name', 'else') ? this.#otherwise() : [];
-    this.#endTag('endfor');
+    this.#loops--;
+    let otherwise: Statement[] = [];
+    if (this.take('name') === 'else') otherwise = this.#bodyTo('endfor');
+    else this.take('operator', '%}');
     return { type: 'for', target, items, ...(test && { test }), body, otherwise };
-  }
-
-  #otherwise(): Statement[] {
-    this.take('operator', '%}');
-    return this.#body(['endfor']);
   }
 
   #set(): Statement {
@@ -135,15 +137,30 @@ class Parser extends Cursor {
     const bindings: [Target, Expression][] = [];
     while (!this.isOperator('%}')) {
       if (bindings.length > 0) this.take('operator', ',');
-      const target = this.#targetPart();
+      const target = this.#target();
       this.take('operator', '=');
       bindings.push([target, this.#expression()]);
     }
     return { type: 'with', bindings, body: this.#bodyTo('endwith') };
   }
 
-  #routine(name: string, end: string): Routine {
-    return { name, parameters: this.#signature(), body: this.#bodyTo(end) };
+  #routine(name: string): Routine {
+    return { name, parameters: this.#signature(), body: this.#apart(() => this.#bodyTo('endmacro')) };
+  }
+
+  /** What is a function of its own to Jinja: a loop around is none that may be left from within. */
+  #apart<T>(work: () => T): T {
+    const loops = this.#loops;
+    this.#loops = 0;
+    const result = work();
+    this.#loops = loops;
+    return result;
+  }
+
+  /** A name that is set. */
+  #newName(): string {
+    if (Object.hasOwn(CONSTANTS, this.now.value)) this.unexpected('a name that can be set');
+    return this.take('name');
   }
 
   #signature(): Routine['parameters'] {
@@ -151,8 +168,11 @@ class Parser extends Cursor {
     this.take('operator', '(');
     while (!this.skip('operator', ')')) {
       if (parameters.length > 0) this.take('operator', ',');
-      const name = this.take('name');
-      parameters.push({ name, ...(this.skip('operator', '=') && { fallback: this.#expression() }) });
+      const name = this.#newName();
+      const isOptional = this.skip('operator', '=');
+      if (!isOptional && parameters.at(-1)?.fallback)
+        this.unexpected('"=" behind a parameter that follows one with it');
+      parameters.push({ name, ...(isOptional && { fallback: this.#expression() }) });
     }
     return parameters;
   }
@@ -161,7 +181,9 @@ class Parser extends Cursor {
     const first = this.#targetPart();
     if (!this.isOperator(',')) return first;
     const targets = [first];
-    while (this.skip('operator', ',') && (this.is('name') || this.isOperator('('))) targets.push(this.#targetPart());
+    while (this.skip('operator', ',') && !this.isOperator(')', '%}')) {
+      targets.push(this.#targetPart());
+    }
     return targets;
   }
 
@@ -171,7 +193,7 @@ class Parser extends Cursor {
       this.take('operator', ')');
       return target;
     }
-    const name = this.take('name');
+    const name = this.#newName();
     return this.skip('operator', '.') ? { object: name, name: this.take('name') } : name;
   }
 
@@ -318,13 +340,15 @@ class Parser extends Cursor {
     for (let isFirst = true; !this.skip('operator', ')'); isFirst = false) {
       if (!isFirst) this.take('operator', ',');
       if (this.skip('operator', ')')) break;
-      if (this.skip('operator', '*')) parameters.spread = this.#expression();
+      if (parameters.namedSpread) this.unexpected(')');
+      if (!parameters.spread && this.skip('operator', '*')) parameters.spread = this.#expression();
       else if (this.skip('operator', '**')) parameters.namedSpread = this.#expression();
       else if (this.is('name') && this.tokens[this.at + 1].value === '=') {
         const name = this.take('name');
+        if (parameters.named.some(([other]) => other === name)) this.unexpected(`one argument "${name}"`);
         this.at++;
         parameters.named.push([name, this.#expression()]);
-      } else if (parameters.named.length > 0) this.unexpected('a named argument');
+      } else if (parameters.named.length > 0 || parameters.spread) this.unexpected('a named argument');
       else parameters.positional.push(this.#expression());
     }
     return parameters;
@@ -345,8 +369,7 @@ class Parser extends Cursor {
     }
     if (kind === 'integer' || kind === 'float') {
       this.at++;
-      const number = Number(/^0\d/.test(value) ? value.replace(/^0+(?=\d)/, '') : value);
-      return { type: 'constant', value: kind === 'float' ? new Float(number) : whole(number) };
+      return { type: 'constant', value: kind === 'float' ? real(Number(value)) : whole(Number(value)) };
     }
     if (this.skip('operator', '(')) {
       const isEmpty = this.isOperator(')');

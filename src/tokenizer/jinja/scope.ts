@@ -33,7 +33,7 @@ export class Loop extends Namespace {
   readonly #meter: Meter;
 
   constructor(state: LoopState, meter: Meter) {
-    super(new Map());
+    super();
     this.#state = state;
     this.#meter = meter;
   }

@@ -1,5 +1,6 @@
 /** The tests of Jinja: what may follow `is`. */
 import { fail, lacks } from './limits.ts';
+import { isLower, isUpper } from './methods.ts';
 import { compared } from './operators.ts';
 import {
   type Arguments,
@@ -22,10 +23,10 @@ export function applyTest(name: string, value: Value, given: Arguments, context:
   context.meter.step();
   if (!Object.hasOwn(TESTS, name)) lacks(`the test "${name}"`);
   const [names, holds] = TESTS[name];
-  return holds(value, bind(given, names === '' ? [] : names.split(' '), `the test "${name}"`), context);
+  return holds(value, bind(given, names, `the test "${name}"`), context);
 }
 
-const comparing = (operator: string): Test => ['b', (a, [b], { meter }) => compared(operator, a, b ?? null, meter)];
+const comparing = (operator: string): Test => ['b!', (a, [b], { meter }) => compared(operator, a, b!, meter)];
 const equal = comparing('==');
 const unequal = comparing('!=');
 const less = comparing('<');
@@ -47,7 +48,7 @@ const TESTS: Record<string, Test> = {
   boolean: ['', (value) => typeof value === 'boolean'],
   callable: ['', (value) => typeof value === 'function' || value instanceof Undefined],
   defined: ['', (value) => !(value instanceof Undefined)],
-  divisibleby: ['num', (value, [by]) => modulo(value, wholeOf(by ?? null, 'num')) === 0],
+  divisibleby: ['num!', (value, [by]) => modulo(value, wholeOf(by!, 'num')) === 0],
   eq: equal,
   equalto: equal,
   even: ['', (value) => modulo(value, 2) === 0],
@@ -56,7 +57,7 @@ const TESTS: Record<string, Test> = {
   ge: atLeast,
   greaterthan: greater,
   gt: greater,
-  in: ['seq', (value, [container], { meter }) => contains(container ?? null, value, meter)],
+  in: ['seq!', (value, [container], { meter }) => contains(container!, value, meter)],
   integer: ['', (value) => typeof value === 'number'],
   iterable: [
     '',
@@ -64,14 +65,14 @@ const TESTS: Record<string, Test> = {
   ],
   le: atMost,
   lessthan: less,
-  lower: ['', (value, _, context) => isCase(text(value, context.meter), 'toLowerCase')],
+  lower: ['', (value, _, context) => isLower(text(value, context.meter))],
   lt: less,
   mapping: ['', (value) => value instanceof Map],
   ne: unequal,
   none: ['', (value) => value === null],
   number: ['', (value) => numberOf(value) !== undefined],
   odd: ['', (value) => Math.abs(modulo(value, 2)) === 1],
-  sameas: ['other', (value, [other]) => value === other],
+  sameas: ['other!', (value, [other]) => value === other],
   sequence: [
     '',
     (value) => typeof value === 'string' || isIndexed(value) || value instanceof Map || value instanceof Undefined,
@@ -79,9 +80,5 @@ const TESTS: Record<string, Test> = {
   string: ['', (value) => typeof value === 'string'],
   true: ['', (value) => value === true],
   undefined: ['', (value) => value instanceof Undefined],
-  upper: ['', (value, _, context) => isCase(text(value, context.meter), 'toUpperCase')],
+  upper: ['', (value, _, context) => isUpper(text(value, context.meter))],
 };
-
-function isCase(value: string, change: 'toLowerCase' | 'toUpperCase'): boolean {
-  return value === value[change]() && value.toLowerCase() !== value.toUpperCase();
-}

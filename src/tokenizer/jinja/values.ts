@@ -3,7 +3,18 @@ import { MARK } from '../literal.ts';
 import { fail, lacks, type Meter } from './limits.ts';
 
 /** Whole numbers are numbers, lists are arrays, dictionaries are maps, None is null. */
-export type Value = string | number | boolean | null | Float | Undefined | Value[] | Dict | Namespace | Callable;
+export type Value =
+  | string
+  | number
+  | boolean
+  | null
+  | Float
+  | Undefined
+  | Markup
+  | Value[]
+  | Dict
+  | Namespace
+  | Callable;
 export type Dict = Map<Value, Value>;
 
 export class Float {
@@ -18,21 +29,38 @@ export class Undefined {
     this.name = name;
   }
 }
+/** A text that `safe` or `escape` made: what is put to it is escaped, which is lacking here, so it can only be written. */
+export class Markup {
+  readonly value: string;
+  constructor(value: string) {
+    this.value = value;
+  }
+}
 export class Tuple extends Array<Value> {}
+/** What `groupby` gives: a tuple whose items have names. */
+export class Group extends Tuple {}
 /** What `map`, `select` and their like give: it is read once, has no length and counts as true. */
 export class Generator extends Array<Value> {}
 /** What `items()`, `keys()` and `values()` give: no list, so it has no item with a number. */
 export class View extends Array<Value> {
   kind = '';
 }
-/** Whether it is a list or tuple, whose items have numbers. */
+export class Range extends Array<Value> {
+  bounds: number[] = [];
+}
+/** Whether it is a list, tuple or range, whose items have numbers. */
 export const isIndexed = (value: Value): value is Value[] =>
   Array.isArray(value) && !(value instanceof Generator) && !(value instanceof View);
 /** `namespace()`, and `loop`. */
 export class Namespace {
-  readonly entries: Map<string, Value>;
-  constructor(entries: Map<string, Value>) {
-    this.entries = entries;
+  readonly entries = new Map<string, Value>();
+  constructor(entries: Iterable<readonly [string, Value]> = []) {
+    for (const [name, value] of entries) this.set(name, value);
+  }
+
+  set(name: string, value: Value): void {
+    if (name.startsWith('_')) fail(`"${name}" begins with _, so it cannot be set`);
+    this.entries.set(name, value);
   }
 }
 export interface Arguments {
@@ -44,8 +72,9 @@ export type Callable = (given: Arguments) => Value;
 /** What filters and tests need of the interpreter. */
 export interface Context {
   meter: Meter;
-  /** Attribute, or item, of a value. */
-  attribute(value: Value, name: string | number): Value;
+  /** Item, or attribute, of a value. */
+  item(value: Value, name: string | number): Value;
+  attribute(value: Value, name: string): Value;
 }
 
 /** The text without the marks that keep messages from posing as control tokens. */
@@ -80,6 +109,8 @@ export function typeName(value: Value): string {
   if (typeof value === 'function') return 'function';
   if (value instanceof Float) return 'float';
   if (value instanceof Undefined) return 'Undefined';
+  if (value instanceof Markup) return 'Markup';
+  if (value instanceof Range) return 'range';
   if (value instanceof Tuple) return 'tuple';
   if (value instanceof Generator) return 'generator';
   if (value instanceof View) return value.kind;
@@ -114,6 +145,12 @@ export function whole(value: number): number {
   return value === 0 ? 0 : value;
 }
 
+/** The result of a calculation with floats, of which Python has infinite ones and others that are no number. */
+export function real(value: number): Float {
+  if (!Number.isFinite(value)) lacks('a number that is not finite');
+  return new Float(value);
+}
+
 /** A value, which may be None, or what is there instead of none at all. */
 export const present = (value: Value | undefined, otherwise: () => Value): Value =>
   value === undefined ? otherwise() : value;
@@ -146,7 +183,8 @@ export function equals(a: Value, b: Value, meter: Meter): boolean {
   const number = numberOf(a);
   if (number !== undefined) return number === numberOf(b);
   if (a instanceof Undefined) return b instanceof Undefined;
-  if (Array.isArray(a) && Array.isArray(b) && a.constructor === b.constructor) {
+  if (Array.isArray(a) && Array.isArray(b) && typeName(a) === typeName(b) && !(a instanceof Generator)) {
+    if (a instanceof View) lacks(`a comparison of ${a.kind}`);
     return a.length === b.length && a.every((item, i) => equals(item, b[i], meter));
   }
   if (a instanceof Map && b instanceof Map) {
@@ -157,17 +195,31 @@ export function equals(a: Value, b: Value, meter: Meter): boolean {
   return a === b;
 }
 
+export const isListOrTuple = (value: Value): value is Value[] => isIndexed(value) && !(value instanceof Range);
+
+/** By code points, where JavaScript compares the units of UTF-16. */
+function textOrder(a: string, b: string): number {
+  const ofSurrogates = (unit: number) => (unit >= 0xe000 ? unit - 0x2000 : unit >= 0xd800 ? unit + 0x2000 : unit);
+  if (a === b) return 0;
+  if (isPlain(a) && isPlain(b)) return a < b ? -1 : 1;
+  const length = Math.min(a.length, b.length);
+  let at = 0;
+  while (at < length && a[at] === b[at]) at++;
+  if (at === length) return a.length - b.length;
+  return ofSurrogates(a.charCodeAt(at)) - ofSurrogates(b.charCodeAt(at));
+}
+
 /** Below 0 where `a` comes first. @throws TemplateError where Python has no order for the two. */
 export function order(a: Value, b: Value, meter: Meter): number {
   meter.step();
   if (typeof a === 'string' && typeof b === 'string') {
     meter.count(Math.min(a.length, b.length));
-    const [left, right] = [unmarked(a), unmarked(b)];
-    return left < right ? -1 : Number(left > right);
+    return textOrder(unmarked(a), unmarked(b));
   }
   const [left, right] = [numberOf(a), numberOf(b)];
   if (left !== undefined && right !== undefined) return left < right ? -1 : Number(left > right);
-  if (Array.isArray(a) && Array.isArray(b) && a.constructor === b.constructor) {
+  if (a instanceof View && b instanceof View) lacks(`a comparison of ${a.kind}`);
+  if (isListOrTuple(a) && isListOrTuple(b) && typeName(a) === typeName(b)) {
     for (let i = 0; i < Math.min(a.length, b.length); i++) {
       if (!equals(a[i], b[i], meter)) return order(a[i], b[i], meter);
     }
@@ -182,24 +234,36 @@ export function contains(container: Value, item: Value, meter: Meter): boolean {
     meter.count(container.length);
     return unmarked(container).includes(unmarked(item));
   }
-  if (container instanceof Map) return container.has(keyOf(item));
+  if (container instanceof Map) return container.has(soughtKey(item));
+  if (container instanceof View && container.kind === 'dict_keys') soughtKey(item); // it must be one that can be a key
   return itemsOf(container, meter).some((other) => equals(other, item, meter));
+}
+
+/** The key of no dictionary. */
+const NO_KEY = new Undefined('a key');
+
+export const isUnhashable = (value: Value): boolean =>
+  ['list', 'dict', 'dict_keys', 'dict_items'].includes(typeName(value));
+
+/** What a dictionary would have a value under. */
+export function soughtKey(value: Value): Value {
+  if (typeof value === 'string') return unmarked(value);
+  if (isUnhashable(value)) fail(`a ${typeName(value)} cannot be a key`);
+  return value === null ? null : (numberOf(value) ?? NO_KEY);
 }
 
 /** A value as the key of a dictionary. */
 export function keyOf(value: Value): Value {
-  if (typeof value === 'string') return unmarked(value);
-  if (value instanceof Float && Number.isSafeInteger(value.value)) return value.value;
-  if (value === null || typeof value === 'number') return value;
-  if (typeof value === 'boolean') return value;
-  if (Array.isArray(value) && !(value instanceof Tuple)) fail(`a ${typeName(value)} cannot be a key`);
-  return lacks(`a key of type ${typeName(value)}`);
+  const key = soughtKey(value);
+  if (key === NO_KEY || (key !== value && typeof value !== 'string')) lacks(`a key of type ${typeName(value)}`);
+  return key;
 }
 
 /** A value as `{{ … }}` writes it. */
 export function text(value: Value, meter: Meter): string {
   if (typeof value === 'string') return value;
   if (value instanceof Undefined) return '';
+  if (value instanceof Markup) return value.value;
   return represented(value, meter);
 }
 
@@ -218,6 +282,7 @@ export function represented(value: Value, meter: Meter): string {
   };
   if (value instanceof Undefined) return 'Undefined';
   if (value instanceof Tuple) return value.length === 1 ? `(${list(value)},)` : `(${list([...value])})`;
+  if (value instanceof Range) return `range(${value.bounds.join(', ')})`;
   if (value instanceof View) return `${value.kind}([${list([...value])}])`;
   if (value instanceof Map) {
     const entries = Array.from(value, ([key, item]) => `${represented(key, meter)}: ${represented(item, meter)}`);
@@ -256,8 +321,12 @@ function quoted(value: string, meter: Meter): string {
   return quote + (quote === "'" ? escaped.replaceAll("'", "\\'") : escaped) + quote;
 }
 
-/** What is given as the parameters named, in their order, undefined where one is not given. */
-export function bind(given: Arguments, names: readonly string[], what: string): (Value | undefined)[] {
+/**
+ * What is given as the parameters named, in their order, undefined where one is not given.
+ * @param signature Names with spaces between; a `!` follows those that must be given.
+ */
+export function bind(given: Arguments, signature: string, what: string): (Value | undefined)[] {
+  const names = (signature.match(/\w+/g) ?? []) as string[];
   if (given.positional.length > names.length) {
     fail(`${what} takes at most ${names.length} arguments, not ${given.positional.length}`);
   }
@@ -267,6 +336,9 @@ export function bind(given: Arguments, names: readonly string[], what: string): 
     if (i < 0 || bound[i] !== undefined) fail(`${what} takes no argument "${name}"`);
     bound[i] = value;
   }
+  const isMissing = (name: string, i: number) => name.endsWith('!') && bound[i] === undefined;
+  const missing = signature.split(' ').find(isMissing);
+  if (missing !== undefined) fail(`${what} wants "${missing.slice(0, -1)}"`);
   return bound;
 }
 
