@@ -11,8 +11,9 @@
  *
  * In float32 rows go by six through `tile6x8`, or where there are few, by three through `tile3x8`, which reads the
  * cache as it lies; in integers by four through `tile4x8i16` or `tile4x8i8`. There every tile of 64 keys is quantised once for
- * all rows: a key by its own scale, a dimension of the values by its largest in the tile; weights are quantised against
- * the largest of this tile and not of all, so that an attention sink does not wipe out the rest.
+ * all rows: a key by its own scale, a dimension of the values by its largest among the tile's keys that any row sees;
+ * weights are quantised against the largest of this tile and not of all, so that an attention sink does not wipe out the
+ * rest.
  * `4095² * 128 < 2^31` bounds scores, `8191 * 4095 * 64 < 2^31` weighted sums.
  */
 import { absMaxBits, FAULT, IN_QUERIES, TOO_LARGE } from './fault.wasm';
@@ -299,6 +300,7 @@ function attendSpan(w: Work, lo: i32, hi: i32, first: i32, last: i32, fromMoves:
   const weightStride: usize = format >= INT8 ? 64 : 128;
   for (let base = lo & ~(KEY_TILE - 1); base < hi; base += KEY_TILE) {
     const nKeys = min(hi, base + KEY_TILE) - base;
+    const nUnseen = max(0, lo - base); // keys of the tile before the band's: they may be so large that they spoil a scale
     let k = w.keys + kvBytes(w.kvType, (base as usize) * (headDim as usize));
     let v = w.values + kvBytes(w.kvType, (base as usize) * (headDim as usize));
     if (w.kvType != KV_F32 && !isFew) {
@@ -310,14 +312,15 @@ function attendSpan(w: Work, lo: i32, hi: i32, first: i32, last: i32, fromMoves:
     if (isInt) {
       const shift: usize = format >= INT8 ? w.keyShift : 0;
       if (shift) {
-        meanKey(k, nKeys >> 3, headDim, shift); // a panel that is not full may hold anything
+        meanKey(k, nUnseen, nKeys, headDim, shift);
         dotRows(w.shiftScores, 4, w.queryFloats, shift, w.T, headDim, 0);
       }
       for (let p: usize = 0; p < (((nKeys + 7) >> 3) as usize); p++) {
-        packColumns(format, k + p * 8 * headBytes, 32, headDim, shift, w.packedKeys + p * panelBytes, w.packedKeyScales + (p << 6));
+        const panel = w.packedKeys + p * panelBytes;
+        packColumns(format, k + p * 8 * headBytes, 32, 0, headDim, shift, panel, w.packedKeyScales + (p << 6));
       }
       for (let d: usize = 0; d < headBytes; d += 32) {
-        packColumns(format, v + d, headBytes, nKeys, 0, w.packedValues + (d << 5), w.packedValueScales + 2 * d);
+        packColumns(format, v + d, headBytes, nUnseen, nKeys, 0, w.packedValues + (d << 5), w.packedValueScales + 2 * d);
       }
     }
     for (let g = 0; g < w.T; g += tileRows) {

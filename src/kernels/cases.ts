@@ -74,21 +74,19 @@ export const rotate = define<{ n: number; nHeads: number; headDim: number; inPla
   },
 );
 
-/** Runs `from..to` of the keys before `length` that no query sees, nor 64 keys beside them, which may share a scale with them. */
-function unseenRuns(seenBy: readonly Piece[], length: number): [from: number, to: number][] {
+type BandName = keyof Piece['bands'];
+const BANDS: readonly BandName[] = ['inter', 'succ', 'intra'];
+
+/** For each of `length` keys, whether any query sees it in one of these bands. */
+function seenIn(names: readonly BandName[], seenBy: readonly Piece[], length: number): Uint8Array {
   const isSeen = new Uint8Array(length);
   for (const { nRows, bands } of seenBy) {
-    for (const { from, to, toMoves } of Object.values(bands)) {
-      if (to + (toMoves ? nRows - 1 : 0) > from) isSeen.fill(1, Math.max(0, from - 64), to + nRows + 63);
+    for (const name of names) {
+      const { from, to, toMoves } = bands[name];
+      isSeen.fill(1, from, to + (toMoves ? nRows - 1 : 0));
     }
   }
-  const runs: [number, number][] = [];
-  for (let from = isSeen.indexOf(0); from >= 0; ) {
-    const next = isSeen.indexOf(1, from);
-    runs.push([from, next < 0 ? length : next]);
-    from = next < 0 ? -1 : isSeen.indexOf(0, next);
-  }
-  return runs;
+  return isSeen;
 }
 
 export interface AttendSizes {
@@ -112,31 +110,37 @@ export interface AttendSizes {
 export const attend = define<AttendSizes>(
   'attend',
   (b, { n, start, nKvHeads, group, headDim, keyForms = 1, rise = 0, ...seen }, make) => {
-    const nStale = 9; // tokens of a longer text that was here before; so large that one with any weight shows
+    const nStale = 9; // tokens of a longer text that was here before
+    const large = 30000; // shows with any weight and in any scale
     const length = start + n;
-    const cols = nKvHeads * group * headDim;
-    /** `x` with `value(row)` in the first dimension of every head. */
-    const marked = (rows: number, nHeads: number, deviation: number, value: (row: number) => number) => {
-      const numbers = make.random.normals(rows * nHeads * headDim, deviation);
-      if (rise > 0) {
-        for (let at = 0; at < numbers.length; at += headDim) numbers[at] = value(Math.floor(at / (nHeads * headDim)));
-      }
-      return make.filled(rows, nHeads * headDim, numbers);
-    };
-    // scores of deviation 2: neither flat nor one-hot
-    const query = () => marked(n, nKvHeads * group, 2 / Math.sqrt(headDim), () => 2);
-    const q = { intra: query(), succ: query(), inter: query() };
-    const kv = b.allocKv(length + nStale, nKvHeads, headDim, 0, keyForms);
-    const stale = make.filled(nStale, nKvHeads * headDim, Array(nStale * nKvHeads * headDim).fill(30000));
-    const second = (k: Tensor) => (keyForms === 2 ? k : undefined);
-    const keys = () => marked(length, nKvHeads, 1, (j) => Math.floor((rise / 2) * (j / length)));
-    b.append(kv, stale, stale, length, second(stale));
-    b.append(kv, keys(), make.normal(length, nKvHeads * headDim), 0, second(keys()));
+    const [cols, width] = [nKvHeads * group * headDim, nKvHeads * headDim];
     const seenBy = pieces({ n, start, ...seen });
-    for (const [from, to] of unseenRuns(seenBy, length)) {
-      const large = make.filled(to - from, nKvHeads * headDim, Array((to - from) * nKvHeads * headDim).fill(30000));
-      b.append(kv, large, large, from, second(large));
-    }
+    /** `x` with `value(row)` in the first dimension of every head. */
+    const marked = (rows: number, cols: number, deviation: number, value: (row: number) => number) => {
+      const numbers = make.random.normals(rows * cols, deviation);
+      if (rise > 0) {
+        for (let at = 0; at < numbers.length; at += headDim) numbers[at] = value(Math.floor(at / cols));
+      }
+      return numbers;
+    };
+    const query = () => {
+      const numbers = marked(n, cols, 2 / Math.sqrt(headDim), () => 2); // scores of deviation 2: neither flat nor one-hot
+      return make.filled(n, cols, numbers);
+    };
+    const q = { intra: query(), succ: query(), inter: query() };
+    /** Keys or values of these bands: large where no query sees them. */
+    const cached = (numbers: Float32Array, bands: readonly BandName[]) => {
+      const isSeen = seenIn(bands, seenBy, length);
+      const value = (number: number, at: number) => (isSeen[Math.floor(at / width)] ? number : large);
+      return make.filled(length, width, numbers.map(value));
+    };
+    const keys = () => marked(length, width, 1, (j) => Math.floor((rise / 2) * (j / length)));
+    const k = cached(keys(), keyForms === 2 ? ['succ', 'intra'] : BANDS);
+    const v = cached(make.random.normals(length * width), BANDS);
+    const stale = make.filled(nStale, width, Array(nStale * width).fill(large));
+    const kv = b.allocKv(length + nStale, nKvHeads, headDim, 0, keyForms);
+    b.append(kv, stale, stale, length, keyForms === 2 ? stale : undefined);
+    b.append(kv, k, v, 0, keyForms === 2 ? cached(keys(), ['inter']) : undefined);
     return make.call(n, cols, (out) => b.attend(out, q, kv, seenBy));
   },
 );

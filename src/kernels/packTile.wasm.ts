@@ -1,6 +1,6 @@
 /**
  * A tile of keys or values as integers, quantised once for all rows of queries: a key by its own scale, a dimension of the
- * values by its largest in the tile. Words hold two integers of 16 bits or four of 8, as `tileInt.wasm.ts` multiplies them.
+ * values by its largest. Words hold two integers of 16 bits or four of 8, as `tileInt.wasm.ts` multiplies them.
  */
 import { BYTE_LARGEST, INT16, INT8, TILE_LARGEST, toInt4 } from './quantize.wasm';
 import { sum4 } from './simd.wasm';
@@ -36,12 +36,21 @@ function packWord(format: i32, from: usize, stride: usize, r: i32, rows: i32, fa
 
 /**
  * `rows` rows of eight floats, `stride` bytes apart, less `shift[rows]` (0: none), to words `[words][8]`; scale and sum of
- * each column at `scales`.
+ * each column at `scales`. Rows before `first` must meet zeros only: they count for no scale, so they may become anything.
  */
-export function packColumns(format: i32, from: usize, stride: usize, rows: i32, shift: usize, out: usize, scales: usize): void {
+export function packColumns(
+  format: i32,
+  from: usize,
+  stride: usize,
+  first: i32,
+  rows: i32,
+  shift: usize,
+  out: usize,
+  scales: usize,
+): void {
   let max0 = f32x4.splat(0);
   let max1 = max0;
-  for (let r = 0, at = from; r < rows; r++, at += stride) {
+  for (let r = first, at = from + (first as usize) * stride; r < rows; r++, at += stride) {
     const less = shift ? v128.load32_splat(shift + ((r as usize) << 2)) : f32x4.splat(0);
     max0 = f32x4.pmax(max0, f32x4.abs(f32x4.sub(v128.load(at), less)));
     max1 = f32x4.pmax(max1, f32x4.abs(f32x4.sub(v128.load(at, 16), less)));
@@ -65,14 +74,20 @@ export function packColumns(format: i32, from: usize, stride: usize, rows: i32, 
   v128.store(scales, f32x4.mul(scale1, f32x4.convert_i32x4_s(sum1)), 48);
 }
 
-/** Mean of `8 * nPanels` keys in panels at `k`, 0 of none: what keys have in common need not fit into 8 bits. */
-export function meanKey(k: usize, nPanels: i32, headDim: i32, out: usize): void {
+/** Mean of keys `from..to` of the panels at `k`: what keys have in common need not fit into 8 bits. */
+export function meanKey(k: usize, from: i32, to: i32, headDim: i32, out: usize): void {
   const panelBytes = (headDim as usize) << 5;
-  const share: f32 = 1 / (max(1, nPanels << 3) as f32);
+  const count = i32x4.splat(to - from);
+  const share: f32 = 1 / ((to - from) as f32);
   for (let d = 0; d < headDim; d++, k += 32, out += 4) {
     let sums = f32x4.splat(0);
-    for (let p = 0, at = k; p < nPanels; p++, at += panelBytes) {
-      sums = f32x4.add(sums, f32x4.add(v128.load(at), v128.load(at, 16)));
+    let nth = i32x4.sub(i32x4(0, 1, 2, 3), i32x4.splat(from)); // unsigned, so that keys before `from` are beyond `count` too
+    for (let j = 0, at = k; j < to; j += 8, at += panelBytes) {
+      const low = v128.and(v128.load(at), i32x4.lt_u(nth, count));
+      nth = i32x4.add(nth, i32x4.splat(4));
+      const high = v128.and(v128.load(at, 16), i32x4.lt_u(nth, count));
+      nth = i32x4.add(nth, i32x4.splat(4));
+      sums = f32x4.add(sums, f32x4.add(low, high));
     }
     store<f32>(out, sum4(sums) * share);
   }
