@@ -29,6 +29,7 @@ export class UnsupportedError extends SafeError {
 export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
   if (typeof value === 'function') return 'a function';
+  if (typeof value === 'bigint') return `${value}n`;
   if (typeof value !== 'object' || value === null) return String(value);
   return Array.isArray(value) ? 'a list' : `an object (${value.constructor?.name ?? 'no class'})`;
 }

@@ -26,7 +26,7 @@ const text = (example: string): Kind => ({
   wanted: `a text such as "${example}"`,
   fits: (value) => typeof value === 'string' && value !== '',
 });
-const isRecord = (value: unknown): value is Record<string, unknown> =>
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value) && !(Symbol.iterator in value);
 const isText = (value: unknown) => typeof value === 'string' && value !== '';
 
