@@ -139,11 +139,17 @@ export function idSet(ids: Iterable<unknown>): Set<number> {
   return set as Set<number>;
 }
 
+/** Which of the known names a strange one stands for, if it is called so elsewhere or is misspelt. */
+export function meantBy(name: string, known: readonly string[]): string | undefined {
+  const elsewhere = ELSEWHERE[plain(name)];
+  if (elsewhere !== undefined) return known.find((right) => right === elsewhere);
+  return known.find((right) => isAlike(plain(name), plain(right)));
+}
+
 // --- internal ---
 
 function unknownOption(call: string, name: string, known: readonly string[]): UnsupportedError {
-  const meant = ELSEWHERE[plain(name)] ?? known.find((right) => isAlike(plain(name), plain(right)));
-  const advice = meant !== undefined && known.includes(meant) ? `wanted ${meant}` : `wanted ${known.join(', ')}`;
+  const advice = `wanted ${meantBy(name, known) ?? known.join(', ')}`;
   return new UnsupportedError(`${call} has no option ${shown(name)}; ${advice}`);
 }
 
