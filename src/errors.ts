@@ -25,6 +25,10 @@ export class UnsupportedError extends SafeError {
   override name = 'UnsupportedError';
 }
 
+/** Options are: an object of named values, no list and no set. */
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !(Symbol.iterator in value);
+
 /** A value in a message: short, and on one line. */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);

@@ -1,6 +1,6 @@
 /** The options of the public calls: what each may be, checked before anything is done with them. */
 import { MAX_THREADS } from './backends/wasmScratch.ts';
-import { shown, UnsupportedError } from './errors.ts';
+import { isRecord, shown, UnsupportedError } from './errors.ts';
 import { KV_TYPES } from './kvTypes.ts';
 import { SAMPLING_RANGES } from './sampler.ts';
 
@@ -26,8 +26,6 @@ const text = (example: string): Kind => ({
   wanted: `a text such as "${example}"`,
   fits: (value) => typeof value === 'string' && value !== '',
 });
-export const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && !(Symbol.iterator in value);
 const isText = (value: unknown) => typeof value === 'string' && value !== '';
 
 const READING: Record<string, Kind> = {

@@ -1,7 +1,6 @@
 /** Text to token ids and back. Wraps `@huggingface/tokenizers`; ids are those of the model's `tokenizer.json`. */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
-import { shown, UnsupportedError } from '../errors.ts';
-import { isRecord } from '../options.ts';
+import { isRecord, shown, UnsupportedError } from '../errors.ts';
 import {
   chatTemplateOf,
   checkVariables,
