@@ -272,6 +272,7 @@ describe('a model on disk', () => {
     }
     await expect(backendName('cuda' as 'wasm')).rejects.toThrow('backend is "cuda"; wanted wasm, webgpu or reference');
     expect(await backendName('reference')).toBe('reference');
+    expect(await backendName(undefined, { threads: 1 })).toMatch(/^wasm .*1 thread\)$/);
   });
 
   it('counts the cache that its backend keeps', async () => {

@@ -232,7 +232,7 @@ async function openBackend(kind: BackendKind, { threads, precision, kvType }: Lo
  * What a backend would compute on, such as `webgpu (nvidia, tensor cores, f16 cache)`.
  * @throws UnsupportedError where it cannot be opened.
  */
-export async function backendName(kind: BackendKind, options: LoadOptions = {}): Promise<string> {
+export async function backendName(kind: BackendKind = 'wasm', options: LoadOptions = {}): Promise<string> {
   checkLoadOptions({ ...options, backend: kind });
   const backend = await openBackend(kind, options);
   await backend.dispose();
