@@ -88,7 +88,9 @@ export function makeTokenizer(
   const special = json.added_tokens.filter((token) => token.special).map(({ content }) => content);
   const anySpecial = new RegExp(anyOf(special), 'i');
   function render(turns: readonly Turn[], { addGenerationPrompt = true, variables }: TemplateOptions): string {
-    if (chatTemplate === undefined) throw new UnsupportedError(`${origin}: the model has no chat template`);
+    if (chatTemplate === undefined) {
+      throw new UnsupportedError(`${origin}: the model has no chat template; give the prompt as text, not as messages`);
+    }
     return renderConversation(chatTemplate, tokenizerConfig, turns, addGenerationPrompt, origin, variables);
   }
 
@@ -136,6 +138,10 @@ export function makeTokenizer(
       // Of a role some templates make a control token.
       const turns = turnsOf(messages).map((turn) => ({ ...read(turn), role: turn.role }));
       const text = render(turns, { ...options, variables: read(variables) });
+      if (text === '') {
+        const why = 'the chat template makes nothing of the messages';
+        throw new UnsupportedError(`${origin}: ${why}; give the prompt as text (run --raw), or another template`);
+      }
       return encoder.encode(text, { addSpecialTokens: false });
     },
   };
