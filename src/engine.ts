@@ -4,7 +4,7 @@
  * knows nothing of words.
  */
 import type { Backend, Tensor } from './backends/backend.ts';
-import { UnsupportedError } from './errors.ts';
+import { shown, UnsupportedError } from './errors.ts';
 import type { KvCache } from './kvCache.ts';
 import {
   checkedToken,
@@ -118,11 +118,11 @@ export class Engine {
 
   #check(tokens: readonly number[]): void {
     if (tokens.length === 0) throw new UnsupportedError('the prompt is empty; give at least one token');
-    const stranger = tokens.find((id) => !Number.isInteger(id) || id < 0 || id >= this.#parts.vocabSize);
-    if (stranger !== undefined) {
-      throw new UnsupportedError(
-        `token ${stranger} is not in the vocabulary; wanted 0 to ${this.#parts.vocabSize - 1}`,
-      );
+    const { vocabSize } = this.#parts;
+    // By its place: a stranger may be undefined itself, or a gap in the list.
+    const at = tokens.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+    if (at >= 0) {
+      throw new UnsupportedError(`token ${shown(tokens[at])} is not in the vocabulary; wanted 0 to ${vocabSize - 1}`);
     }
     if (tokens.length > this.context) {
       throw new UnsupportedError(

@@ -25,10 +25,15 @@ export class UnsupportedError extends SafeError {
   override name = 'UnsupportedError';
 }
 
+/** Options are: an object of named values, no list and no set. */
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !(Symbol.iterator in value);
+
 /** A value in a message: short, and on one line. */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
   if (typeof value === 'function') return 'a function';
+  if (typeof value === 'bigint') return `${value}n`;
   if (typeof value !== 'object' || value === null) return String(value);
   return Array.isArray(value) ? 'a list' : `an object (${value.constructor?.name ?? 'no class'})`;
 }

@@ -251,6 +251,14 @@ describe('errors', () => {
     expect(() => resolveMethod(spec, undefined, config, 1e6)).toThrow(new UnsupportedError(message));
   });
 
+  it('a method or a context of another type', () => {
+    const resolve = resolveMethod as (...given: unknown[]) => Method;
+    expect(() => resolve(5, undefined, LLAMA, 64)).toThrow('method is 5; wanted a text such as "dca"');
+    for (const context of [Number.NaN, '64', 0, undefined]) {
+      expect(() => resolve('dca', undefined, LLAMA, context)).toThrow(/^context is .*; wanted a whole number/);
+    }
+  });
+
   it.each(['dca', 'none', undefined])('an unknown scale with method %s', (spec) => {
     const resolve = () => resolveMethod(spec, 'flat' as Scale, LLAMA, 1e6);
     expect(resolve).toThrow(new UnsupportedError('unknown scale "flat"; wanted none, yarn, logn'));

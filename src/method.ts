@@ -7,7 +7,7 @@
 import { type ModelConfig, type RopeScaling, trainedWindow } from './config.ts';
 import { reRope, selfExtend, streaming, string, windowed } from './distanceBands.ts';
 import { type DualChunk, dualChunk, type Parts, PLAIN } from './dualChunk.ts';
-import { UnsupportedError } from './errors.ts';
+import { shown, UnsupportedError } from './errors.ts';
 import { attentionScale, type Placement, type Scale } from './placement.ts';
 
 export interface Method {
@@ -143,6 +143,12 @@ export function resolveMethod(
   config: ModelConfig,
   context: number,
 ): Method {
+  if (spec !== undefined && typeof spec !== 'string') {
+    throw new UnsupportedError(`method is ${shown(spec)}; wanted a text such as "dca"`);
+  }
+  if (!Number.isSafeInteger(context) || context < 1) {
+    throw new UnsupportedError(`context is ${shown(context)}; wanted a whole number of at least 1`);
+  }
   const trainedLen = trainedWindow(config);
   if (spec === undefined) {
     const needsDca = context > trainedLen && config.slidingWindow === undefined;

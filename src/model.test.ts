@@ -175,7 +175,11 @@ describe('prompts', () => {
     [[{ role: 'user', content: [{ type: 'image', image: 'x' }] }], 'messages[0].content is a list; wanted a text'],
     [[{ role: 'user', content: [null] }], 'messages[0].content is a list; wanted a text'],
     [[1, 8192], 'token 8192 is not in the vocabulary; wanted 0 to 8191'],
-    [[1, '2'], 'token 2 is not in the vocabulary'],
+    [[1, '2'], 'token "2" is not in the vocabulary'],
+    [[undefined], 'token undefined is not in the vocabulary'],
+    [Array(2), 'token undefined is not in the vocabulary'], // gaps
+    [Buffer.from('Hello'), 'the prompt is an object (Buffer); wanted a text'],
+    [new DataView(new ArrayBuffer(4)), 'the prompt is an object (DataView); wanted a text'],
   ])('refuses %j', async (prompt, message) => {
     for (const reading of [collect(model.generate(prompt as Prompt)), collect(model.score(prompt as string))]) {
       await expect(reading).rejects.toThrow(message);
@@ -268,6 +272,7 @@ describe('a model on disk', () => {
     }
     await expect(backendName('cuda' as 'wasm')).rejects.toThrow('backend is "cuda"; wanted wasm, webgpu or reference');
     expect(await backendName('reference')).toBe('reference');
+    expect(await backendName(undefined, { threads: 1 })).toMatch(/^wasm .*1 thread\)$/);
   });
 
   it('counts the cache that its backend keeps', async () => {
@@ -277,6 +282,9 @@ describe('a model on disk', () => {
     ) => file.memoryPlan(1024, kvType, undefined, backend).kvCache;
     expect(bytes('q8_0', undefined, 'wasm')).toBeLessThan(bytes('bf16', undefined, 'wasm'));
     expect(bytes('q8_0', undefined, 'webgpu')).toBe(bytes('bf16', undefined, 'wasm'));
+    expect(() => file.memoryPlan(Number.NaN)).toThrow('context is NaN; wanted a whole number of at least 1');
+    expect(() => file.memoryPlan('64' as unknown as number)).toThrow('context is "64"');
+    expect(() => bytes('q4_0' as 'q8_0', undefined, 'wasm')).toThrow('kvType is "q4_0"');
     await file.close();
     await file.close();
     const loading = file.load({ context: 64 });

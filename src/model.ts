@@ -71,6 +71,8 @@ export interface ModelFile {
    * Bytes the model takes with a context of so many tokens. `kvType` is the wasm backend's, `bf16` by default; others have
    * their own. Some methods keep keys twice. `threads` is the wasm backend's too, each of which takes scratch memory: by
    * default as many as the machine has cores.
+   *
+   * @throws UnsupportedError when one of them is out of its range.
    */
   memoryPlan(context: number, kvType?: KvType, method?: Method, backend?: BackendKind, threads?: number): MemoryPlan;
   /** @throws FormatError, UnsupportedError when the weights or the options do not work out. */
@@ -197,7 +199,10 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
 
   return {
     ...{ name, format, config, tokenizer, sampling, tensorTypes },
-    memoryPlan: plan,
+    memoryPlan(context, kvType, method, backend, threads) {
+      checkOptions('load', { context, kvType, backend, threads });
+      return plan(context, kvType, method, backend, threads);
+    },
     load,
     close() {
       closing ??= checkpoint.close();
@@ -227,7 +232,7 @@ async function openBackend(kind: BackendKind, { threads, precision, kvType }: Lo
  * What a backend would compute on, such as `webgpu (nvidia, tensor cores, f16 cache)`.
  * @throws UnsupportedError where it cannot be opened.
  */
-export async function backendName(kind: BackendKind, options: LoadOptions = {}): Promise<string> {
+export async function backendName(kind: BackendKind = 'wasm', options: LoadOptions = {}): Promise<string> {
   checkLoadOptions({ ...options, backend: kind });
   const backend = await openBackend(kind, options);
   await backend.dispose();
@@ -279,7 +284,9 @@ export class Model {
     checkOptions('encode', options);
     const { templateVariables: variables } = options;
     const isText = typeof prompt === 'string';
-    if (!isText && !Array.isArray(prompt) && !ArrayBuffer.isView(prompt)) {
+    // Of views those of numbers, but not of bytes: a file that was read without an encoding would pass for token ids.
+    const isNumbers = ArrayBuffer.isView(prompt) && !(prompt instanceof Uint8Array) && !(prompt instanceof DataView);
+    if (!isText && !Array.isArray(prompt) && !isNumbers) {
       throw new UnsupportedError(
         `the prompt is ${shown(prompt)}; wanted a text, a list of messages or a list of token ids`,
       );

@@ -11,7 +11,7 @@ describe('values', () => {
     ['generate', { maxTokens: NaN }, 'maxTokens is NaN; wanted a whole number of at least 1'],
     ['generate', { maxTokens: 0 }, 'maxTokens is 0; wanted a whole number of at least 1'],
     ['generate', { maxTokens: null }, 'maxTokens is null; wanted a whole number of at least 1'],
-    ['generate', { maxTokens: 4n }, 'maxTokens is 4; wanted a whole number of at least 1'],
+    ['generate', { maxTokens: 4n }, 'maxTokens is 4n; wanted a whole number of at least 1'],
     ['generate', { logprobs: 1.5 }, 'logprobs is 1.5; wanted a whole number of at least 0'],
     ['generate', { logprobs: true }, 'logprobs is true; wanted a whole number of at least 0'],
     ['generate', { stop: 5 }, 'stop is 5; wanted a text or a list of texts, none of them empty'],

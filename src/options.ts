@@ -1,6 +1,6 @@
 /** The options of the public calls: what each may be, checked before anything is done with them. */
 import { MAX_THREADS } from './backends/wasmScratch.ts';
-import { shown, UnsupportedError } from './errors.ts';
+import { isRecord, shown, UnsupportedError } from './errors.ts';
 import { KV_TYPES } from './kvTypes.ts';
 import { SAMPLING_RANGES } from './sampler.ts';
 
@@ -26,8 +26,6 @@ const text = (example: string): Kind => ({
   wanted: `a text such as "${example}"`,
   fits: (value) => typeof value === 'string' && value !== '',
 });
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && !(Symbol.iterator in value);
 const isText = (value: unknown) => typeof value === 'string' && value !== '';
 
 const READING: Record<string, Kind> = {
@@ -139,11 +137,17 @@ export function idSet(ids: Iterable<unknown>): Set<number> {
   return set as Set<number>;
 }
 
+/** Which of the known names a strange one stands for, if it is called so elsewhere or is misspelt. */
+export function meantBy(name: string, known: readonly string[]): string | undefined {
+  const elsewhere = ELSEWHERE[plain(name)];
+  if (elsewhere !== undefined) return known.find((right) => right === elsewhere);
+  return known.find((right) => isAlike(plain(name), plain(right)));
+}
+
 // --- internal ---
 
 function unknownOption(call: string, name: string, known: readonly string[]): UnsupportedError {
-  const meant = ELSEWHERE[plain(name)] ?? known.find((right) => isAlike(plain(name), plain(right)));
-  const advice = meant !== undefined && known.includes(meant) ? `wanted ${meant}` : `wanted ${known.join(', ')}`;
+  const advice = `wanted ${meantBy(name, known) ?? known.join(', ')}`;
   return new UnsupportedError(`${call} has no option ${shown(name)}; ${advice}`);
 }
 

@@ -1,4 +1,5 @@
 /** Who may import whom: the arrows of the architecture as a table, held against the import lines of `src`. */
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -55,7 +56,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['model', LIBRARY],
   ['index', LIBRARY],
-  ['cli/*', ['cli/*', 'eval/*', 'index', 'bundled', 'errors', 'commander', 'cli-progress', 'openai', NODE]],
+  ['cli/*', ['cli/*', 'eval/*', 'index', 'options', 'bundled', 'errors', 'commander', 'cli-progress', 'openai', NODE]],
 ];
 
 /** `*` stands for anything. */
@@ -90,4 +91,17 @@ it('nothing imports in a circle', () => {
     done.add(module);
   };
   for (const module of MODULES) visit(module, []);
+});
+
+it('the types of the package compile in a strict project of any kind', { timeout: 60_000 }, () => {
+  const strict = '--ignoreConfig --noEmit --strict --skipLibCheck false --allowImportingTsExtensions --types node';
+  for (const module of [
+    '--module nodenext',
+    '--module nodenext --lib es2022',
+    '--module esnext --moduleResolution bundler',
+  ]) {
+    const args = `${strict} ${module} --target es2022 dist/index.d.ts`.split(' ');
+    const { stdout, status } = spawnSync('node_modules/.bin/tsc', args, { encoding: 'utf8' });
+    expect({ stdout, status }).toEqual({ stdout: '', status: 0 });
+  }
 });

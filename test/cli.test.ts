@@ -216,6 +216,16 @@ describe('what is wrong is said in one line, with exit code 1 and nothing on std
     ['a command that is none', () => ['help', 'frobnicate'], /unknown command 'frobnicate'/],
     ['a size that is none', () => ['run', MODEL, '-p', 'x', '--take', 'many'], /Wanted a whole number above 0/],
     ['an unknown option', () => ['run', MODEL, '--speed'], /unknown option '--speed'/],
+    ['an option like no other', () => ['run', '--kelp'], /^error: unknown option '--kelp'\n\(--help shows/],
+    ['a misspelt option', () => ['run', '--temprature=1'], /'--temprature=1'\n\(Did you mean --temperature\?\)/],
+    ["llama.cpp's name", () => ['run', '--temp', '0'], /'--temp'\n\(Did you mean --temperature\?\)\n\(--help/],
+    ["Python's name", () => ['chat', MODEL, '--max_new_tokens', '5'], /\(Did you mean --max-tokens\?\)/],
+    [
+      'a prompt without quotes',
+      () => ['run', MODEL, 'Who', 'is', 'it?'],
+      /\(the prompt goes behind -p, in quotes, and/,
+    ],
+    ['texts of one -f', () => ['chat', MODEL, '-f', TEXT, TEXT], /\(every text behind a -f of its own\)/],
     [
       'a choice that is none',
       () => ['run', MODEL, '--backend', 'abacus'],

@@ -39,6 +39,19 @@ describe('chat', { timeout: 60_000 }, () => {
     expect(chat(['-n', '2', '-c', '512'], '/quit\nnever read\n').stdout).toBe('');
   });
 
+  it('leaves on /exit with spaces before, and behind a byte order mark', () => {
+    expect(chat(['-n', '2', '-c', '512'], '\ufeff  /exit\nnever read\n')).toMatchObject({ stdout: '', status: 0 });
+  });
+
+  it('is asked in UTF-16, as a Windows shell pipes', () => {
+    const greedy = ['-n', '6', '-c', '512', '--kv-type', 'f32', '--precision', 'f32'];
+    const lines = '\ufeffHello there\n/exit\n';
+    const input = Buffer.from(lines, 'utf16le');
+    const { stdout, stderr } = spawnSync('node', [...CHAT, ...greedy], { encoding: 'utf8', input, timeout: 60_000 });
+    expect(readings(stderr)).toHaveLength(1);
+    expect(stdout).toBe(chat(greedy, lines).stdout);
+  });
+
   it('reads a line that only begins with a slash', () =>
     expect(readings(chat(['-n', '2', '-c', '512'], '/etc/hosts is a file\n').stderr)).toHaveLength(1));
 

@@ -1,6 +1,6 @@
 /** How the command line ends: by signals, by what reads its output, and with the terminal as it was found. */
 import { spawn, spawnSync } from 'node:child_process';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 
 const MODEL = 'test/golden/llama/model.gguf';
 const TEXT = 'test/golden/text.txt';
@@ -70,6 +70,15 @@ describe('signals', { timeout: 60_000 }, () => {
     const { stdout, status } = inTerminal([...LONG, '--take', '40k'], [['reading', signal]]);
     expect(status).toBe(code);
     expectWhole(stdout);
+  });
+
+  it('a terminal that moves no cursor is sent lines', () => {
+    vi.stubEnv('TERM', 'dumb');
+    const { stdout, status } = inTerminal([MAIN, 'run', MODEL, '-p', 'Hello', '-n', '2', '--temperature', '0'], []);
+    vi.unstubAllEnvs();
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/loading =+ 100%/);
+    expect(stdout).not.toContain(ESC);
   });
 
   it('Ctrl-C while a question is read ends the bar and keeps the chat', () => {

@@ -98,6 +98,7 @@ describe('what is not a text is refused', { timeout: 60_000 }, () => {
     ['a folder', ['-f', at('folder'), '-p', 'x'], /folder: a folder; give a text file/],
     ['a path through a file', ['-f', `${note}/x`, '-p', 'x'], /no such file: .*note\.txt\/x/],
     ['an endless device', ['-f', '/dev/zero', '-p', 'x'], /\/dev\/zero: a device; give a text file/],
+    ['standard input twice', ['-f', '-', '-f', '/dev/stdin', '-p', 'x'], /names standard input twice.*; leave one out/],
     ['a model', ['-f', BUNDLED_MODEL, '-p', 'x'], /a model \(GGUF\); give it as the model/],
   ])('%s', (_what, args, message) => {
     const { status, stdout, stderr } = run(args);
@@ -110,6 +111,19 @@ describe('what is not a text is refused', { timeout: 60_000 }, () => {
     expect(stderr).toMatch(/standard input: binary data, not a text/);
     expect(status).toBe(1);
   });
+});
+
+it('what is too long is cut with --take only where that makes it fit', { timeout: 60_000 }, () => {
+  const long = file('words.txt', 'word '.repeat(300));
+  const refusal = (...args: string[]) => run(args).stderr;
+  expect(refusal('-f', long, '-c', '40')).toMatch(
+    'read only the first part with --take 20, or give a larger --context',
+  );
+  expect(run(['-f', long, '-c', '40', '--take', '20']).status).toBe(0);
+  const asked = refusal('-f', note, '-c', '40', '-p', 'word '.repeat(300));
+  expect(asked).toMatch(/the context holds 40; give a larger --context/);
+  expect(refusal('-f', long, '--take', '1', '-c', '1')).toMatch(/the context holds 1; give a larger --context/);
+  expect(refusal('-c', '40', '-p', 'word '.repeat(300))).toMatch(/the context holds 40; give a larger --context/);
 });
 
 describe('a long text', { timeout: 60_000 }, () => {

@@ -76,7 +76,10 @@ function reserveMemory(): WebAssembly.Memory {
   }
 }
 
-/** One memory, and the kernels whose operands lie in it. */
+/**
+ * One memory, and the kernels whose operands lie in it.
+ * @internal `WebAssembly` is a type only where a consumer has those of browsers.
+ */
 export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'reserve' | 'submit' | 'read' | 'dispose'> {
   readonly memory: WebAssembly.Memory;
   reserve(sizes: CallSizes): void;
@@ -95,7 +98,7 @@ interface StageOptions {
   kvType: KvType;
 }
 
-/** Opens stage number `stage`, which records into `commands`. */
+/** Opens stage number `stage`, which records into `commands`. @internal */
 export function openStage(
   stage: number,
   commands: Command[],

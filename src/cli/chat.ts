@@ -1,10 +1,18 @@
 /** `dualchunk chat`: a conversation that keeps its cache, so that every turn reads only what is new. */
 import { openSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { ReadStream } from 'node:tty';
 import { Command } from 'commander';
-import { DEFAULT_MAX_TOKENS, FormatError, type Model, openModel, trainedWindow, UnsupportedError } from '../index.ts';
+import {
+  DEFAULT_MAX_TOKENS,
+  FormatError,
+  type Message,
+  type Model,
+  openModel,
+  trainedWindow,
+  UnsupportedError,
+} from '../index.ts';
 import { Conversation } from './conversation.ts';
 import {
   addModelFlags,
@@ -21,6 +29,7 @@ import {
 } from './options.ts';
 import { checkLength, checkPromptFits, isStdin, readTexts } from './prompt.ts';
 import { guardTerminal, loadingBar, note, readingBar, writeAnswer } from './terminal.ts';
+import { utf16Of } from './text.ts';
 
 interface ChatFlags extends ModelFlags, TextFlags, SamplingFlags, TemplateFlags {}
 
@@ -57,14 +66,15 @@ async function chat(path: string, flags: ChatFlags): Promise<void> {
   }
   const text = await readTexts(flags, tokenizer);
   checkLength(text, file, flags);
-  const conversation = new Conversation({
+  const parts = {
     system: flags.system,
     text,
-    encode: (messages) => tokenizer.encodeChat(messages, { variables: flags.templateVar }),
-  });
+    encode: (messages: readonly Message[]) => tokenizer.encodeChat(messages, { variables: flags.templateVar }),
+  };
+  const conversation = new Conversation(parts);
   const { frameTokens } = conversation;
   const context = flags.context ?? (text ? frameTokens + ROOM_TO_TALK : Math.min(trainedWindow(file.config), 8192));
-  checkPromptFits(frameTokens, context, text !== '');
+  checkPromptFits(frameTokens, context, () => new Conversation({ ...parts, text: '' }).frameTokens);
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
   note(`${model.backendName}, method ${model.method.name}, context ${context}; /help, /exit`);
@@ -84,8 +94,18 @@ function openTerminal(): Readable {
   }
 }
 
+/** Questions that come from a file or another program: in UTF-16 too, and without a byte order mark. */
+async function* piped(questions: AsyncIterable<Buffer>): AsyncGenerator<string> {
+  let decoder: TextDecoder | undefined;
+  for await (const bytes of questions) {
+    decoder ??= new TextDecoder(utf16Of(bytes) ?? 'utf-8');
+    yield decoder.decode(bytes, { stream: true });
+  }
+}
+
 async function talk(model: Model, conversation: Conversation, questions: Readable, flags: ChatFlags): Promise<void> {
-  const terminal = createInterface({ input: questions, output: process.stderr, prompt: '> ' });
+  const input = questions instanceof ReadStream ? questions : Readable.from(piped(questions));
+  const terminal = createInterface({ input, output: process.stderr, prompt: '> ' });
   let answering: AbortController | undefined;
   const interrupt = () => {
     if (answering === undefined || answering.signal.aborted) process.exit(130);
@@ -98,7 +118,7 @@ async function talk(model: Model, conversation: Conversation, questions: Readabl
   let isLeft = false;
   terminal.prompt();
   for await (const line of terminal) {
-    const name = /^\/\w*(?=\s*$)/.exec(line)?.[0];
+    const name = /^\s*(\/\w*)\s*$/.exec(line)?.[1];
     isLeft = name === '/exit' || name === '/quit';
     if (isLeft) break;
     if (name === '/clear') conversation.clear();

@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander';
 import { PACKAGE } from '../bundled.ts';
 import { FormatError, UnsupportedError } from '../index.ts';
+import { meantBy } from '../options.ts';
 import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
 import { evalCommand } from './eval.ts';
@@ -41,10 +42,30 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // Whoever has seen enough of the notes may still want the answer.
 process.stderr.on('error', (error: NodeJS.ErrnoException) => error.code === 'EPIPE' || process.exit(1));
 
+/** What commander says of a wrong line, with the flag that is meant by one of another program, and where texts go. */
+function advised(command: Command, text: string): string {
+  const flag = /^error: unknown option '(-[^'=]*)/.exec(text)?.[1];
+  const name =
+    flag &&
+    meantBy(
+      flag,
+      command.options.map((option) => option.attributeName()),
+    );
+  const meant = command.options.find((option) => option.attributeName() === name)?.long;
+  if (meant) return `${text.split('\n')[0]}\n(Did you mean ${meant}?)\n`;
+  if (!/^error: too many arguments for '(run|chat)'/.test(text))
+    return flag?.startsWith('--he') ? text : text.replace('(Did you mean --help?)\n', '');
+  const ask = command.name() === 'run' ? 'the prompt goes behind -p, in quotes, and ' : '';
+  return `${text.trimEnd()}\n(${ask}every text behind a -f of its own)\n`;
+}
+
 /** Errors are thrown, as an end of the process would come before what was written is known to have arrived. */
 function settle(command: Command): void {
   command.exitOverride();
-  command.configureOutput({ writeErr: (text) => process.stderr.write(visible(text)) });
+  command.configureOutput({
+    writeErr: (text) => process.stderr.write(visible(text)),
+    outputError: (text, write) => write(advised(command, text)),
+  });
   command.showHelpAfterError('(--help shows what is possible)');
   for (const sub of command.commands) settle(sub);
 }

@@ -160,6 +160,9 @@ export async function readTexts(
   tokenizer: Tokenizer,
   piped?: { question: string },
 ): Promise<string> {
+  if (paths.filter(isStdin).length > 1) {
+    throw new UnsupportedError('-f names standard input twice, and it can be read once; leave one out');
+  }
   const sources: Source[] = [];
   for (const path of paths) sources.push(await openSource(path));
   if (piped && !paths.some(isStdin)) {
@@ -275,10 +278,15 @@ export interface PromptFlags {
   templateVar?: Record<string, unknown>;
 }
 
-/** @throws UnsupportedError when no token of the answer would fit. */
-export function checkPromptFits(promptTokens: number, context: number, hasTexts: boolean): void {
+/**
+ * @param frameTokens What the prompt has without its texts.
+ * @throws UnsupportedError when no token of the answer would fit.
+ */
+export function checkPromptFits(promptTokens: number, context: number, frameTokens: () => number): void {
   if (promptTokens < context) return;
-  const shorter = hasTexts ? `read only the first part with --take ${Math.ceil(context / 2)}, or ` : '';
+  // Where all else leaves little room, no part of the texts is short enough. Cutting them may add a token or two.
+  const isTextTooLong = frameTokens() < Math.min(promptTokens, context / 3);
+  const shorter = isTextTooLong ? `read only the first part with --take ${Math.ceil(context / 2)}, or ` : '';
   throw new UnsupportedError(
     `the prompt has ${count(promptTokens)} tokens, but the context holds ${count(context)}; ${shorter}give a larger --context`,
   );

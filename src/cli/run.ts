@@ -57,7 +57,9 @@ async function run(path: string, flags: RunFlags): Promise<void> {
   checkLength(text, file, flags);
   const { ids, messages } = makePrompt(file, text, flags);
   const context = flags.context ?? ids.length + (flags.maxTokens ?? DEFAULT_MAX_TOKENS);
-  checkPromptFits(ids.length, context, text !== '');
+  const frameTokens = () =>
+    makePrompt(file, '', { ...flags, prompt: flags.prompt?.trim() ? flags.prompt : '?' }).ids.length;
+  checkPromptFits(ids.length, context, frameTokens);
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
 

@@ -1,5 +1,6 @@
 /** What a person sees while work goes on: notes and progress bars on stderr, numbers in readable form, a terminal left whole. */
 import { writeSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import cliProgress from 'cli-progress';
 import { escapeOf } from '../errors.ts';
 
@@ -35,6 +36,9 @@ export const writeAnswer = (text: string): void => {
   process.stdout.write(process.stdout.isTTY ? visible(text) : text);
 };
 
+/** Whether a cursor can be moved there: not where the terminal is an editor's shell, which would show the movements. */
+const isTerminal = () => process.stderr.isTTY && process.env.TERM !== 'dumb';
+
 const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 const WRAP_AND_CURSOR = '\u001b[?7h\u001b[?25h';
 let isGuarded = false;
@@ -48,7 +52,7 @@ export function guardTerminal(): void {
   isGuarded = true;
   process.on('exit', () => {
     try {
-      if (process.stderr.isTTY) writeSync(process.stderr.fd, WRAP_AND_CURSOR);
+      if (isTerminal()) writeSync(process.stderr.fd, WRAP_AND_CURSOR);
     } catch {} // the terminal itself is gone
   });
   for (const [signal, code] of Object.entries(SIGNALS)) {
@@ -64,13 +68,15 @@ export function guardTerminal(): void {
  * @param describe What to say of so many of a total.
  */
 export function progressBar(title: string, describe: (done: number, total: number, seconds: number) => string) {
+  // The bar takes this for no terminal. What goes wrong is stderr's to tell.
+  const lines = new Writable({ write: (text, _encoding, done) => void process.stderr.write(text, () => done()) });
   const bar = new cliProgress.SingleBar({
     format: `${visible(title)} {bar} {percentage}%  {detail}  {left}`,
     barsize: 24,
     hideCursor: true,
     clearOnComplete: true,
     linewrap: false,
-    stream: process.stderr,
+    stream: isTerminal() ? process.stderr : lines,
     noTTYOutput: true,
     notTTYSchedule: 5000,
     // A terminal's bar is redrawn when work arrives, which here can take seconds.

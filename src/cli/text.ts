@@ -82,7 +82,7 @@ const shareOf = (pattern: RegExp, text: string) => (text.match(pattern)?.length 
 const isLetter = (byte: number) => byte >= 0x20 && byte <= 0x7e;
 
 /** The byte order, by a mark, or by zeros that are all on one side of the units and leave text where they are read so. */
-function utf16Of(bytes: Uint8Array): 'utf-16le' | 'utf-16be' | undefined {
+export function utf16Of(bytes: Uint8Array): 'utf-16le' | 'utf-16be' | undefined {
   if (startsWith(bytes, [0xff, 0xfe])) return 'utf-16le';
   if (startsWith(bytes, [0xfe, 0xff])) return 'utf-16be';
   const sample = bytes.subarray(0, SAMPLE_BYTES);

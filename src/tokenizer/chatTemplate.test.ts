@@ -373,6 +373,12 @@ describe('Tokenizer.encodeChat', () => {
     expect(count(tokenizer.encodeChat(ask('Hi'), { variables: { thinks: false } }), end)).toBe(0);
   });
 
+  it('refuses messages of which the template makes nothing', () => {
+    const advice = 'the chat template makes nothing of the messages; give the prompt as text (run --raw)';
+    expect(() => open('').encodeChat(ask('Hi'))).toThrow(advice);
+    expect(() => open('{# nothing #}').encodeChat(ask('Hi'))).toThrow(advice);
+  });
+
   it('refuses an option that it does not have, and a message without a text', () => {
     const strange = { enable_thinking: false } as object;
     const advice = 'has no option "enable_thinking"; wanted addGenerationPrompt, variables';

@@ -2,7 +2,7 @@
  * Token ids to text. A token is bytes, and text is the UTF-8 of the bytes: so a character may be spread over
  * tokens, a stream holds back only an unfinished character, and its pieces always join to the decoded whole.
  */
-import { UnsupportedError } from '../errors.ts';
+import { shown, UnsupportedError } from '../errors.ts';
 import type { Component, TokenizerJson } from './tokenizerJson.ts';
 
 export interface DecodeOptions {
@@ -64,8 +64,10 @@ export function makeDecoder({ model, added_tokens, decoder }: TokenizerJson, ori
       return dropped;
     };
     return {
-      push: (id) =>
-        skipSpecialTokens && added.get(id)?.special ? '' : emit(text.decode(bytesOf(id), { stream: true })),
+      push(id) {
+        if (!Number.isSafeInteger(id) || id < 0) throw new UnsupportedError(`${shown(id)} is no token id`);
+        return skipSpecialTokens && added.get(id)?.special ? '' : emit(text.decode(bytesOf(id), { stream: true }));
+      },
       flush: () => emit(text.decode()),
     };
   }

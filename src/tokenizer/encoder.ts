@@ -47,6 +47,7 @@ const MILLISECONDS_PER_CHARACTER = 0.02;
 const MAX_GROWTH = 32;
 const FREE_GROWTH = 2 ** 16;
 
+/** @internal The library's types do not compile in every consumer's project. */
 export interface EncoderParts {
   json: TokenizerJson;
   library: Library;
@@ -58,6 +59,7 @@ export interface EncoderParts {
   origin: string;
 }
 
+/** @internal */
 export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: EncoderParts): Encoder {
   const { pre_tokenizer, model } = library;
   const hasStrangeRegex = [json.normalizer, json.pre_tokenizer].some((part) =>

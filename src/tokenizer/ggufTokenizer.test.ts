@@ -106,7 +106,9 @@ describe('the vocabulary', () => {
   });
 
   it('says when there is no chat template', () => {
-    expect(() => open(byteLevel).applyChatTemplate([])).toThrow('test: the model has no chat template');
+    expect(() => open(byteLevel).applyChatTemplate([])).toThrow(
+      'test: the model has no chat template; give the prompt as text',
+    );
   });
 });
 

@@ -126,6 +126,37 @@ describe('SentencePiece text', () => {
   });
 });
 
+describe('what is no text, no ids and no option', () => {
+  const tokenizer = open('qwen2');
+  const { encode, encodePrefix, decode, encodeChat } = tokenizer;
+  type Call = (...given: unknown[]) => unknown;
+  const messages = [{ role: 'user', content: 'Hi' }];
+
+  it.each<[Call, unknown[], string]>([
+    [encode as Call, [undefined], 'the text is undefined; wanted a string'],
+    [encode as Call, [Buffer.from('Hi')], 'the text is an object (Buffer); wanted a string'],
+    [encode as Call, ['Hi', { add_special_tokens: false }], 'encode has no option "add_special_tokens"; wanted addS'],
+    [encode as Call, ['Hi', { addSpecialTokens: 'no' }], 'addSpecialTokens is "no"; wanted true or false'],
+    [encode as Call, ['Hi', null], 'the options of encode are null; wanted an object'],
+    [encodePrefix as Call, ['Hi', Number.NaN], 'nTokens is NaN; wanted a number of at least 0'],
+    [decode as Call, [undefined], 'the ids are undefined; wanted a list of token ids'],
+    [decode as Call, [5], 'the ids are 5; wanted a list'],
+    [decode as Call, [['5']], '"5" is no token id'],
+    [decode as Call, [[5n]], '5n is no token id'],
+    [decode as Call, [[5], { skip_special_tokens: false }], 'decode has no option "skip_special_tokens"; wanted skipS'],
+    [tokenizer.streamDecoder as Call, [{ midtext: true }], 'streamDecoder has no option "midtext"; wanted skipS'],
+    [encodeChat as Call, ['Hi'], 'the messages are "Hi"; wanted a list of { role, content }'],
+    [encodeChat as Call, [messages, { variables: 5 }], 'variables is 5; wanted an object'],
+    [encodeChat as Call, [messages, { variables: null }], 'variables is null; wanted an object'],
+    [encodeChat as Call, [messages, null], 'the options of encodeChat are null; wanted an object'],
+  ])('is refused (%#)', (call, given, message) => {
+    expect(() => call(...given)).toThrow(message);
+    expect(() => call(...given)).toThrow(UnsupportedError);
+  });
+
+  it('does not hide ids that only pad the vocabulary', () => expect(decode([10 ** 6])).toBe(''));
+});
+
 describe('special tokens', () => {
   it('ends on the EOS of every source', () => {
     const { tokenizerJson, tokenizerConfig } = fixture('qwen2');

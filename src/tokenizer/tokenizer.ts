@@ -1,6 +1,6 @@
 /** Text to token ids and back. Wraps `@huggingface/tokenizers`; ids are those of the model's `tokenizer.json`. */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
-import { shown, UnsupportedError } from '../errors.ts';
+import { isRecord, shown, UnsupportedError } from '../errors.ts';
 import {
   chatTemplateOf,
   checkVariables,
@@ -45,7 +45,7 @@ export interface Tokenizer {
   /**
    * Characters for which there is no token, no bytes and no unknown token are left out, as in transformers.
    *
-   * @throws UnsupportedError when a regular expression of the file takes too long on the text.
+   * @throws UnsupportedError when the text or an option is none, and when a regular expression of the file takes too long on the text.
    */
   encode(text: string, options?: EncodeOptions): number[];
   /** The first ids of `encode(text)`, without tokenising more of a long text than they need. */
@@ -88,46 +88,92 @@ export function makeTokenizer(
   const special = json.added_tokens.filter((token) => token.special).map(({ content }) => content);
   const anySpecial = new RegExp(anyOf(special), 'i');
   function render(turns: readonly Turn[], { addGenerationPrompt = true, variables }: TemplateOptions): string {
-    if (chatTemplate === undefined) throw new UnsupportedError(`${origin}: the model has no chat template`);
+    if (chatTemplate === undefined) {
+      throw new UnsupportedError(`${origin}: the model has no chat template; give the prompt as text, not as messages`);
+    }
     return renderConversation(chatTemplate, tokenizerConfig, turns, addGenerationPrompt, origin, variables);
   }
 
   const tokenizer: Tokenizer = {
-    ...encoder,
+    encode(text, options = {}) {
+      checkText(text);
+      checkFlags('encode', options, ['addSpecialTokens', 'allowSpecial']);
+      return encoder.encode(text, options);
+    },
+    encodePrefix(text, nTokens, options = {}) {
+      checkText(text);
+      checkFlags('encodePrefix', options, ['addSpecialTokens', 'allowSpecial']);
+      if (!(nTokens >= 0)) throw new UnsupportedError(`nTokens is ${shown(nTokens)}; wanted a number of at least 0`);
+      return encoder.encodePrefix(text, nTokens, options);
+    },
+    asLiteral(text) {
+      checkText(text);
+      return encoder.asLiteral(text);
+    },
     vocabSize: highestId(json) + 1,
     ...(bosToken !== undefined && { bosToken }),
     eosTokens: endTokens(json, tokenizerConfig),
     ...(chatTemplate !== undefined && { chatTemplate }),
-    decode(ids, options) {
+    decode(ids, options = {}) {
+      checkFlags('decode', options, ['skipSpecialTokens', 'midText']);
+      if (typeof ids !== 'object' || ids === null || !(Symbol.iterator in ids)) {
+        throw new UnsupportedError(`the ids are ${shown(ids)}; wanted a list of token ids`);
+      }
       const stream = decoder.stream(options);
       return Array.from(ids, stream.push).join('') + stream.flush();
     },
-    streamDecoder: decoder.stream,
+    streamDecoder(options = {}) {
+      checkFlags('streamDecoder', options, ['skipSpecialTokens', 'midText']);
+      return decoder.stream(options);
+    },
     applyChatTemplate(messages, options = {}) {
-      checkNames('applyChatTemplate', options, ['addGenerationPrompt', 'variables']);
+      checkTemplateOptions('applyChatTemplate', options, ['addGenerationPrompt', 'variables']);
       return render(turnsOf(messages), options);
     },
     encodeChat(messages, given = {}) {
-      checkNames('encodeChat', given, ['addGenerationPrompt', 'variables', 'allowSpecial']);
+      checkTemplateOptions('encodeChat', given, ['addGenerationPrompt', 'variables', 'allowSpecial']);
       const { allowSpecial = false, variables = {}, ...options } = given;
       checkVariables(variables);
       const read = <T>(value: T) => (allowSpecial ? value : mapTexts(value, encoder.asLiteral, anySpecial));
       // Of a role some templates make a control token.
       const turns = turnsOf(messages).map((turn) => ({ ...read(turn), role: turn.role }));
       const text = render(turns, { ...options, variables: read(variables) });
+      if (text === '') {
+        const why = 'the chat template makes nothing of the messages';
+        throw new UnsupportedError(`${origin}: ${why}; give the prompt as text (run --raw), or another template`);
+      }
       return encoder.encode(text, { addSpecialTokens: false });
     },
   };
   return tokenizer;
 }
 
-/** @throws UnsupportedError for an option that there is not, which may be a variable of the template. */
-function checkNames(call: string, options: object, known: readonly string[]): void {
-  const strange = Object.keys(options).find((name) => !known.includes(name));
-  if (strange === undefined) return;
-  throw new UnsupportedError(
-    `${call} has no option "${strange}"; wanted ${known.join(', ')}; variables of a template go into variables`,
-  );
+function checkText(text: unknown): void {
+  if (typeof text !== 'string') throw new UnsupportedError(`the text is ${shown(text)}; wanted a string`);
+}
+
+/** @throws UnsupportedError for an option that there is not, or one that is neither true nor false. */
+function checkFlags(call: string, options: unknown, known: readonly string[], advice = ''): void {
+  if (!isRecord(options)) throw new UnsupportedError(`the options of ${call} are ${shown(options)}; wanted an object`);
+  for (const [name, value] of Object.entries(options)) {
+    if (!known.includes(name)) {
+      throw new UnsupportedError(`${call} has no option ${shown(name)}; wanted ${known.join(', ')}${advice}`);
+    }
+    if (typeof value !== 'boolean' && value !== undefined) {
+      throw new UnsupportedError(`${name} is ${shown(value)}; wanted true or false`);
+    }
+  }
+}
+
+/** The same, of calls to whose options a variable of the template may have strayed. */
+function checkTemplateOptions(call: string, options: TemplateOptions, known: readonly string[]): void {
+  const { variables, ...flags } = Object(options) as TemplateOptions;
+  if (variables !== undefined && !isRecord(variables)) {
+    throw new UnsupportedError(
+      `variables is ${shown(variables)}; wanted an object, such as { enable_thinking: false }`,
+    );
+  }
+  checkFlags(call, isRecord(options) ? flags : options, known, '; variables of a template go into variables');
 }
 
 const ROLES: readonly unknown[] = ['system', 'user', 'assistant', 'tool'] satisfies Message['role'][];
@@ -152,6 +198,10 @@ function checkMessage(message: Message, at: number): void {
 
 /** Messages whose content is one text. @throws UnsupportedError as `checkMessage`. */
 function turnsOf(messages: readonly Message[]): Turn[] {
+  const given: unknown = messages;
+  if (!Array.isArray(given)) {
+    throw new UnsupportedError(`the messages are ${shown(given)}; wanted a list of { role, content }`);
+  }
   messages.forEach(checkMessage);
   return messages.map(({ content, ...rest }) => ({
     ...rest,
