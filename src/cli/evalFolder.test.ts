@@ -145,6 +145,10 @@ describe('a folder', () => {
     });
   });
 
+  it.runIf(existsSync('/proc'))('is told where the system makes no folder, at once', () => {
+    expect(() => openFolder('/proc/dualchunk/x')).toThrow(/cannot be written \(ENOENT.*or give another --out/);
+  });
+
   it('is told where it is a file, lies in one, or links lead nowhere', () => {
     write('file', '');
     symlinkSync(join(folder, 'none/samples'), join(folder, 'samples.jsonl'));

@@ -19,7 +19,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import type { RunFacts, SampleRecord } from '../eval/records.ts';
 import { reportHtml } from '../eval/report.ts';
@@ -65,7 +65,7 @@ const FILES = {
  * @throws UnsupportedError when the folder cannot be used, or another run uses it.
  */
 export function openFolder(path: string): EvalFolder {
-  writing(path, () => mkdirSync(path, { recursive: true }));
+  writing(path, () => makeFolder(path));
   // before hours go into what could not be written then
   for (const name of Object.values(FILES)) sizeOf(join(path, name));
   lock(path);
@@ -104,6 +104,14 @@ export function openFolder(path: string): EvalFolder {
       note(`${join(path, FILES.report)}, ${FILES.table}, ${FILES.results}; every sample is in ${FILES.samples}`);
     },
   };
+}
+
+/** As `mkdirSync` with `recursive`, which tries for ever where the system says that there is nothing, as `/proc` does. */
+function makeFolder(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+  const parent = dirname(path);
+  if (parent !== path) makeFolder(parent);
+  mkdirSync(path);
 }
 
 /** Bytes of a file; undefined where there is none. @throws UnsupportedError where that cannot be told, or it is no file. */

@@ -68,8 +68,13 @@ export function guardTerminal(): void {
  * @param describe What to say of so many of a total.
  */
 export function progressBar(title: string, describe: (done: number, total: number, seconds: number) => string) {
-  // The bar takes this for no terminal. What goes wrong is stderr's to tell.
-  const lines = new Writable({ write: (text, _encoding, done) => void process.stderr.write(text, () => done()) });
+  // The bar takes this for no terminal. It passes on at once, so that notes come behind the bar; stderr tells what goes wrong.
+  const lines = new Writable({
+    write(text, _encoding, done) {
+      process.stderr.write(text);
+      done();
+    },
+  });
   const bar = new cliProgress.SingleBar({
     format: `${visible(title)} {bar} {percentage}%  {detail}  {left}`,
     barsize: 24,
