@@ -142,6 +142,23 @@ describe('a vocabulary that cannot be read', () => {
     ['a merge of three', changed(byteLevel, { merges: ['a b c'] }), 'merges[0] is "a b c"; wanted two tokens'],
     ['a merge of one', changed(byteLevel, { merges: [' a'] }), 'merges[0] is " a"; wanted two tokens'],
     ['no scores', changed(sentencePiece, { scores: undefined }), 'tokenizer.ggml.scores is undefined; wanted a list'],
+    [
+      'a score that is not a number',
+      changed(sentencePiece, {
+        scores: Float32Array.from(sentencePiece['tokenizer.ggml.tokens'] as string[], () => NaN),
+      }),
+      'tokenizer.ggml.scores[0] is NaN; wanted a number',
+    ],
+    [
+      'millions of tokens',
+      changed(byteLevel, { tokens: Array(600_001).fill('a') }),
+      'tokenizer.ggml.tokens has 600001 entries; wanted at most 600000',
+    ],
+    [
+      'millions of merges',
+      changed(byteLevel, { merges: Array(1_000_001).fill('a b') }),
+      'tokenizer.ggml.merges has 1000001 entries; wanted at most 1000000',
+    ],
     ['BOS beyond the vocabulary', changed(byteLevel, { bos_token_id: 6 }), 'bos_token_id is 6; wanted an id below 6'],
     ['half an id', changed(byteLevel, { eos_token_id: 0.5 }), 'eos_token_id is 0.5; wanted an id below 6'],
     [

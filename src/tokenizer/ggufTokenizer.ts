@@ -26,6 +26,9 @@ const BYTE = 6;
 /** Characters. The longest tokens in use are runs of some 100 spaces; merges are sought at every place in a token. */
 const MAX_TOKEN_LENGTH = 1024;
 
+/** The largest vocabulary has 262 thousand tokens and somewhat more merges; millions take half a minute to open. */
+const MAX_ENTRIES: Readonly<Record<string, number>> = { tokens: 600_000, merges: 1_000_000 };
+
 /** How a family of byte-level vocabularies cuts text into words: each rule cuts what the one before has left. */
 interface Family {
   words: readonly string[];
@@ -232,7 +235,13 @@ function list(metadata: JsonRecord, name: string): unknown[] {
 }
 
 function strings(metadata: JsonRecord, name: string): string[] {
-  return list(metadata, name).map((value, i) => {
+  const values = list(metadata, name);
+  if (values.length > MAX_ENTRIES[name]) {
+    throw new FormatError(
+      `GGUF: tokenizer.ggml.${name} has ${values.length} entries; wanted at most ${MAX_ENTRIES[name]}`,
+    );
+  }
+  return values.map((value, i) => {
     if (typeof value === 'string') return value;
     throw new FormatError(`GGUF: tokenizer.ggml.${name}[${i}] is ${String(value)}; wanted a string`);
   });
@@ -248,7 +257,7 @@ function numbers(metadata: JsonRecord, name: string): number[] {
     );
   }
   return values.map((value, i) => {
-    if (typeof value === 'number' || typeof value === 'bigint') return Number(value);
+    if (typeof value === 'bigint' || (typeof value === 'number' && !Number.isNaN(value))) return Number(value);
     throw new FormatError(`GGUF: tokenizer.ggml.${name}[${i}] is ${String(value)}; wanted a number`);
   });
 }
