@@ -10,8 +10,8 @@ const LONG = [MAIN, 'run', MODEL, '-f', TEXT, '-n', '100000', '--context', '200k
 const shell = (script: string) =>
   spawnSync('bash', ['-c', `dualchunk() { node ${MAIN} "$@"; }; ${script}`], { encoding: 'utf8', timeout: 60_000 });
 
-/** Once the output of a command holds a text, a signal it is sent or what is typed. */
-type Step = [mark: string, act: 'SIGINT' | 'SIGTERM' | 'SIGHUP' | { typed: string }];
+/** Once the output of a command holds a text, a signal it is sent or what is typed; where Ctrl-Z stops it, it goes on. */
+type Step = [mark: string, act: 'SIGINT' | 'SIGQUIT' | 'SIGTERM' | 'SIGHUP' | { typed: string }];
 
 /** Runs a command in a terminal of its own. Returns what the terminal was sent, and the exit code. */
 const inTerminal = (args: readonly string[], steps: readonly Step[]) => {
@@ -31,6 +31,7 @@ while True:
     (mark, act), seen = steps.pop(0), len(out)
     if isinstance(act, str): os.kill(pid, getattr(signal, act))
     else: os.write(fd, act['typed'].encode())
+    if act == { 'typed': chr(26) } and os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1]): os.kill(pid, signal.SIGCONT)
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 sys.stdout.buffer.write(out)
 sys.exit(status if status >= 0 else 64)
@@ -53,6 +54,7 @@ const ESC = '\u001b';
 describe('signals', { timeout: 60_000 }, () => {
   it.each([
     ['SIGINT', 130],
+    ['SIGQUIT', 131],
     ['SIGTERM', 143],
     ['SIGHUP', 129],
   ] as const)('%s ends an answer with exit code %d', async (signal, code) => {
@@ -64,6 +66,7 @@ describe('signals', { timeout: 60_000 }, () => {
 
   it.each([
     ['SIGINT', 130],
+    ['SIGQUIT', 131],
     ['SIGTERM', 143],
     ['SIGHUP', 129],
   ] as const)('%s while a bar is drawn leaves line wrap and cursor on', (signal, code) => {
@@ -79,6 +82,18 @@ describe('signals', { timeout: 60_000 }, () => {
     expect(status).toBe(0);
     expect(stdout).toMatch(/loading =+ 100%/);
     expect(stdout).not.toContain(ESC);
+  });
+
+  it('Ctrl-Z while a bar is drawn leaves line wrap and cursor on, and the work goes on afterwards', () => {
+    const { stdout, status } = inTerminal(
+      [...LONG, '--take', '40k'],
+      [
+        ['reading', { typed: '\u001a' }],
+        ['reading', 'SIGTERM'],
+      ],
+    );
+    expect(status).toBe(143);
+    expect(stdout.split(`${ESC}[?7h${ESC}[?25h`)).toHaveLength(3); // once for the shell, once at the end
   });
 
   it('Ctrl-C while a question is read ends the bar and keeps the chat', () => {

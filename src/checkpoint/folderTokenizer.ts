@@ -55,7 +55,7 @@ function withAddedTokens(files: TokenizerFiles): JsonRecord {
     })),
   ];
   const missing = others.filter(({ content, id }) => {
-    const isOtherToken = Object.hasOwn(vocab, String(content)) && vocab[String(content)] !== id;
+    const isOtherToken = typeof content === 'string' && Object.hasOwn(vocab, content) && vocab[content] !== id;
     const isKnown = known.has(content) || isOtherToken;
     known.add(content);
     return !isKnown;

@@ -39,21 +39,28 @@ export const writeAnswer = (text: string): void => {
 /** Whether a cursor can be moved there: not where the terminal is an editor's shell, which would show the movements. */
 const isTerminal = () => process.stderr.isTTY && process.env.TERM !== 'dumb';
 
-const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
+const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGQUIT: 131, SIGTERM: 143 } as const;
 const WRAP_AND_CURSOR = '\u001b[?7h\u001b[?25h';
 let isGuarded = false;
 
+function restoreTerminal(): void {
+  try {
+    if (isTerminal()) writeSync(process.stderr.fd, WRAP_AND_CURSOR);
+  } catch {} // the terminal itself is gone
+}
+
 /**
- * From the first call on, the terminal gets its line wrap and its cursor back whatever ends the process. Before it, and
+ * From the first call on, the terminal gets its line wrap and its cursor back whatever ends or stops the process. Before it, and
  * so while a file is opened, signals end the process at once, as no handler has to wait for the work at hand.
  */
 export function guardTerminal(): void {
   if (isGuarded) return;
   isGuarded = true;
-  process.on('exit', () => {
-    try {
-      if (isTerminal()) writeSync(process.stderr.fd, WRAP_AND_CURSOR);
-    } catch {} // the terminal itself is gone
+  process.on('exit', restoreTerminal);
+  // Ctrl-Z hands the terminal to the shell; with a listener the process has to be stopped by itself.
+  process.on('SIGTSTP', () => {
+    restoreTerminal();
+    process.kill(process.pid, 'SIGSTOP');
   });
   for (const [signal, code] of Object.entries(SIGNALS)) {
     process.on(signal, () => {

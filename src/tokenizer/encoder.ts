@@ -6,7 +6,7 @@
 import type { Tokenizer as Library } from '@huggingface/tokenizers';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { bounded } from './bounded.ts';
-import { anyOf, MARK, makeLiteral } from './literal.ts';
+import { finderOf, MARK, makeLiteral } from './literal.ts';
 import { tokensBefore } from './postProcessor.ts';
 import type { AddedToken, Component, TokenizerJson } from './tokenizerJson.ts';
 
@@ -43,7 +43,10 @@ const UNSETTLED_TOKENS = 256;
 const BASE_MILLISECONDS = 2000;
 const MILLISECONDS_PER_CHARACTER = 0.02;
 
-/** A text that a normaliser makes so many times as long, and this much longer, is an attack on the memory. */
+/** Characters of all regular expressions: several times the longest known, as nothing ends the compiling of one. */
+const MAX_REGEX_LENGTH = 8192;
+
+/** A text that is made so many times as long, and this much longer, is an attack on the memory. */
 const MAX_GROWTH = 32;
 const FREE_GROWTH = 2 ** 16;
 
@@ -61,10 +64,15 @@ export interface EncoderParts {
 
 /** @internal */
 export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: EncoderParts): Encoder {
-  const { pre_tokenizer, model } = library;
-  const hasStrangeRegex = [json.normalizer, json.pre_tokenizer].some((part) =>
-    regexesOf(part).some((regex) => !safeRegexes.has(regex)),
-  );
+  const { model } = library;
+  const regexes = [json.normalizer, json.pre_tokenizer].flatMap(regexesOf).filter((regex) => !safeRegexes.has(regex));
+  const nRegexCharacters = regexes.join('').length;
+  if (nRegexCharacters > MAX_REGEX_LENGTH) {
+    throw new UnsupportedError(
+      `${origin}: the regular expressions of tokenizer.json have ${nRegexCharacters} characters; wanted at most ${MAX_REGEX_LENGTH}`,
+    );
+  }
+  const hasStrangeRegex = regexes.length > 0;
   const inTime = <T>(nCharacters: number, work: () => T): T => {
     try {
       if (!hasStrangeRegex) return work();
@@ -77,6 +85,7 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
     }
   };
   const normalize = makeNormalizer(library, origin);
+  const cutWords = makePreTokenizer(library, origin);
   const added = json.added_tokens;
   /** Splitters for before the normaliser and behind it. */
   const splitters = (isEarly: (token: AddedToken) => boolean) => {
@@ -103,7 +112,7 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
 
   function encodeWords(text: string, isFirst: boolean): number[] {
     if (text === '') return [];
-    const words: string[] = pre_tokenizer?.pre_tokenize(text, { section_index: isFirst ? 0 : 1 }) ?? [text];
+    const words = cutWords(text, isFirst);
     const tokens = model?._call(canCut ? words.flatMap((word) => word.split(WORD_START)) : words);
     return tokens?.flatMap(idOf) ?? [];
   }
@@ -141,39 +150,68 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
 /** Sources of all regular expressions in a part of the tokenizer. */
 function regexesOf(part: Component | null): string[] {
   return Object.entries(part ?? {}).flatMap(([key, value]) => {
-    if (key === 'Regex') return [String(value)];
+    if (key === 'Regex' && typeof value === 'string') return [value];
     return typeof value === 'object' && value !== null ? regexesOf(value as Component) : [];
   });
 }
 
+type Normalizer = NonNullable<Library['normalizer']>;
+type PreTokenizer = NonNullable<Library['pre_tokenizer']>;
+
+/** The parts of a sequence, and of sequences in it. */
+const normalizersOf = (part: Normalizer | null): Normalizer[] =>
+  part && 'normalizers' in part ? (part.normalizers as Normalizer[]).flatMap(normalizersOf) : [part ?? []].flat();
+const preTokenizersOf = (part: PreTokenizer | null): PreTokenizer[] =>
+  part && 'tokenizers' in part ? (part.tokenizers as PreTokenizer[]).flatMap(preTokenizersOf) : [part ?? []].flat();
+
+/** @throws UnsupportedError when a text of `before` characters has grown far too long. */
+function checkGrowth(what: string, before: number, after: number, origin: string): void {
+  const limit = MAX_GROWTH * before + FREE_GROWTH;
+  if (after <= limit) return;
+  throw new UnsupportedError(`${origin}: the ${what} makes ${after} characters of ${before}; wanted at most ${limit}`);
+}
+
 /** Applies the parts of a normaliser one by one, so that a text that each of them doubles is noticed in time. */
 function makeNormalizer({ normalizer }: Library, origin: string): (text: string) => string {
-  const parts =
-    normalizer && 'normalizers' in normalizer ? (normalizer.normalizers as (typeof normalizer)[]) : [normalizer];
-  return (text) => {
-    const limit = MAX_GROWTH * text.length + FREE_GROWTH;
-    return parts.reduce((before, part) => {
-      const after = part?.normalize(before) ?? before;
-      if (after.length <= limit) return after;
-      throw new UnsupportedError(
-        `${origin}: the normalizer makes ${after.length} characters of ${text.length}; wanted at most ${limit}`,
-      );
+  const parts = normalizersOf(normalizer);
+  return (text) =>
+    parts.reduce((before, part) => {
+      const after = part.normalize(before);
+      checkGrowth('normalizer', text.length, after.length, origin);
+      return after;
     }, text);
-  };
+}
+
+/** Cuts a text into words, with the same care. */
+function makePreTokenizer({ pre_tokenizer }: Library, origin: string): (text: string, isFirst: boolean) => string[] {
+  const parts = preTokenizersOf(pre_tokenizer);
+  return (text, isFirst) =>
+    parts.reduce(
+      (before, part) => {
+        const after: string[] = part.pre_tokenize(before, { section_index: isFirst ? 0 : 1 });
+        const nCharacters = after.reduce((sum, word) => sum + word.length, 0);
+        checkGrowth('pre_tokenizer', text.length, nCharacters, origin);
+        return after;
+      },
+      [text],
+    );
 }
 
 /** Cuts a text into the added tokens in it, longest first where two begin alike, and the strings between. */
 function makeSplitter(tokens: readonly AddedToken[]): (text: string) => (string | AddedToken)[] {
   const byContent = new Map(tokens.map((token) => [token.content, token]));
-  const pattern = new RegExp(`(?:${anyOf([...byContent.keys()])})(?!${MARK})`, 'g');
+  const find = finderOf(byContent.keys());
   return (text) => {
     const parts: (string | AddedToken)[] = [];
     let end = 0;
-    for (const match of text.matchAll(pattern)) {
-      const token = byContent.get(match[0]) as AddedToken;
-      const before = text.slice(end, match.index);
+    for (let at = 0; at < text.length; at++) {
+      const content = find(text, at).findLast((found) => text.charAt(at + found.length) !== MARK);
+      if (content === undefined) continue;
+      const token = byContent.get(content) as AddedToken;
+      const before = text.slice(end, at);
       parts.push(token.lstrip ? before.trimEnd() : before, token);
-      end = match.index + match[0].length;
+      end = at + content.length;
+      at = end - 1;
       while (token.rstrip && /\s/u.test(text.charAt(end))) end++;
     }
     return [...parts, text.slice(end)];

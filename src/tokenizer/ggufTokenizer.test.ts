@@ -144,8 +144,36 @@ describe('a vocabulary that cannot be read', () => {
     ['a merge of three', changed(byteLevel, { merges: ['a b c'] }), 'merges[0] is "a b c"; wanted two tokens'],
     ['a merge of one', changed(byteLevel, { merges: [' a'] }), 'merges[0] is " a"; wanted two tokens'],
     ['no scores', changed(sentencePiece, { scores: undefined }), 'tokenizer.ggml.scores is undefined; wanted a list'],
+    [
+      'a score that is not a number',
+      changed(sentencePiece, {
+        scores: Float32Array.from(sentencePiece['tokenizer.ggml.tokens'] as string[], () => NaN),
+      }),
+      'tokenizer.ggml.scores[0] is NaN; wanted a number',
+    ],
+    [
+      'millions of tokens',
+      changed(byteLevel, { tokens: Array(600_001).fill('a') }),
+      'tokenizer.ggml.tokens has 600001 entries; wanted at most 600000',
+    ],
+    [
+      'millions of merges',
+      changed(byteLevel, { merges: Array(1_000_001).fill('a b') }),
+      'tokenizer.ggml.merges has 1000001 entries; wanted at most 1000000',
+    ],
     ['BOS beyond the vocabulary', changed(byteLevel, { bos_token_id: 6 }), 'bos_token_id is 6; wanted an id below 6'],
     ['half an id', changed(byteLevel, { eos_token_id: 0.5 }), 'eos_token_id is 0.5; wanted an id below 6'],
+    [
+      'an id that is a list',
+      changed(byteLevel, { bos_token_id: Uint8Array.of(1) }),
+      'bos_token_id is a list; wanted an id',
+    ],
+    ['an id that is a text', changed(byteLevel, { bos_token_id: '1' }), 'bos_token_id is "1"; wanted an id below 6'],
+    [
+      'a flag that is a list',
+      changed(byteLevel, { add_bos_token: new Uint8Array(9) }),
+      'add_bos_token is a list; wanted',
+    ],
     ['a flag that is a number', changed(byteLevel, { add_bos_token: 1 }), 'add_bos_token is 1; wanted true or false'],
   ])('%s', (_name, metadata, message) => {
     expect(() => ggufTokenizer(metadata)).toThrow(FormatError);
@@ -154,6 +182,16 @@ describe('a vocabulary that cannot be read', () => {
 
   it.each([
     ['another kind', changed(byteLevel, { model: 'bert' }), 'tokenizer.ggml.model is "bert"; supported: gpt2, llama'],
+    [
+      'a kind that is a large number',
+      changed(byteLevel, { model: 2n ** 63n }),
+      'model is 9223372036854775808; supported',
+    ],
+    [
+      'a family that is a list',
+      changed(byteLevel, { pre: new Uint8Array(9) }),
+      'tokenizer.ggml.pre is a list; supported',
+    ],
     [
       'an unknown family',
       changed(byteLevel, { pre: 'viking' }),

@@ -3,7 +3,7 @@
  * Keys, defaults and pre-tokenizer names are llama.cpp's (`src/llama-vocab.cpp`); the rules are those of the
  * families' own tokenizer.json.
  */
-import { FormatError, UnsupportedError } from '../errors.ts';
+import { FormatError, shown, UnsupportedError } from '../errors.ts';
 import { mergesByScore } from './mergesByScore.ts';
 import { type Component, END_TOKENS, GPT2_WORDS, isolate, sequence, WORDS_OF_METASPACE } from './tokenizerJson.ts';
 
@@ -25,6 +25,9 @@ const BYTE = 6;
 
 /** Characters. The longest tokens in use are runs of some 100 spaces; merges are sought at every place in a token. */
 const MAX_TOKEN_LENGTH = 1024;
+
+/** The largest vocabulary has 262 thousand tokens and somewhat more merges; millions take half a minute to open. */
+const MAX_ENTRIES: Readonly<Record<string, number>> = { tokens: 600_000, merges: 1_000_000 };
 
 /** How a family of byte-level vocabularies cuts text into words: each rule cuts what the one before has left. */
 interface Family {
@@ -75,7 +78,7 @@ export const PUBLISHED_WORDS: ReadonlySet<string> = new Set([
 export function ggufTokenizer(metadata: JsonRecord): { tokenizerJson: JsonRecord; tokenizerConfig: JsonRecord } {
   const model = metadata['tokenizer.ggml.model'];
   if (model !== 'gpt2' && model !== 'llama') {
-    throw new UnsupportedError(`GGUF: tokenizer.ggml.model is ${JSON.stringify(model)}; supported: gpt2, llama`);
+    throw new UnsupportedError(`GGUF: tokenizer.ggml.model is ${quoted(model)}; supported: gpt2, llama`);
   }
   const nTokens = list(metadata, 'tokens').length;
   const ids = namedIds(metadata, nTokens, model === 'llama' ? { bos: 1, eos: 2, unknown: 0 } : {});
@@ -109,10 +112,10 @@ interface Kind {
 
 function byteLevel(metadata: JsonRecord): Kind {
   const pre = metadata['tokenizer.ggml.pre'] ?? 'default';
-  const family = FAMILIES.get(String(pre));
+  const family = typeof pre === 'string' ? FAMILIES.get(pre) : undefined;
   if (!family) {
     const supported = [...FAMILIES.keys()].join(', ');
-    throw new UnsupportedError(`GGUF: tokenizer.ggml.pre is ${JSON.stringify(pre)}; supported: ${supported}`);
+    throw new UnsupportedError(`GGUF: tokenizer.ggml.pre is ${quoted(pre)}; supported: ${supported}`);
   }
   const bytes = { type: 'ByteLevel', add_prefix_space: false, use_regex: false };
   const merges = strings(metadata, 'merges').map((merge, i) => {
@@ -207,10 +210,11 @@ function namedIds(metadata: JsonRecord, nTokens: number, defaults: Partial<Recor
   const ids: Partial<Record<Role, number>> = {};
   for (const role of ['bos', 'eos', 'eot', 'eom', 'unknown'] as const) {
     const given = metadata[`tokenizer.ggml.${role}_token_id`];
-    const id = Number(given ?? defaults[role]);
-    const inRange = Number.isInteger(id) && id >= 0 && id < nTokens;
+    const value = given ?? defaults[role];
+    const id = typeof value === 'bigint' ? Number(value) : value;
+    const inRange = typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < nTokens;
     if (given !== undefined && !inRange) {
-      throw new FormatError(`GGUF: tokenizer.ggml.${role}_token_id is ${given}; wanted an id below ${nTokens}`);
+      throw new FormatError(`GGUF: tokenizer.ggml.${role}_token_id is ${quoted(given)}; wanted an id below ${nTokens}`);
     }
     if (inRange) ids[role] = id;
   }
@@ -231,7 +235,13 @@ function list(metadata: JsonRecord, name: string): unknown[] {
 }
 
 function strings(metadata: JsonRecord, name: string): string[] {
-  return list(metadata, name).map((value, i) => {
+  const values = list(metadata, name);
+  if (values.length > MAX_ENTRIES[name]) {
+    throw new FormatError(
+      `GGUF: tokenizer.ggml.${name} has ${values.length} entries; wanted at most ${MAX_ENTRIES[name]}`,
+    );
+  }
+  return values.map((value, i) => {
     if (typeof value === 'string') return value;
     throw new FormatError(`GGUF: tokenizer.ggml.${name}[${i}] is ${String(value)}; wanted a string`);
   });
@@ -247,13 +257,16 @@ function numbers(metadata: JsonRecord, name: string): number[] {
     );
   }
   return values.map((value, i) => {
-    if (typeof value === 'number' || typeof value === 'bigint') return Number(value);
+    if (typeof value === 'bigint' || (typeof value === 'number' && !Number.isNaN(value))) return Number(value);
     throw new FormatError(`GGUF: tokenizer.ggml.${name}[${i}] is ${String(value)}; wanted a number`);
   });
 }
 
+/** A value in a message: a list may have millions of numbers, and one number may be a bigint. */
+const quoted = (value: unknown): string => (ArrayBuffer.isView(value) ? 'a list' : shown(value));
+
 function flag(metadata: JsonRecord, name: string, missing: boolean): boolean {
   const value = metadata[`tokenizer.ggml.${name}`] ?? missing;
   if (typeof value === 'boolean') return value;
-  throw new FormatError(`GGUF: tokenizer.ggml.${name} is ${String(value)}; wanted true or false`);
+  throw new FormatError(`GGUF: tokenizer.ggml.${name} is ${quoted(value)}; wanted true or false`);
 }

@@ -1,5 +1,5 @@
 /** What a `post_processor` puts in front of a text. What it puts behind one is left out: texts here are continued. */
-import { FormatError, UnsupportedError } from '../errors.ts';
+import { FormatError, shown, UnsupportedError } from '../errors.ts';
 import { isRecord } from './tokenizerJson.ts';
 
 const SUPPORTED = 'TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing, Sequence';
@@ -24,7 +24,7 @@ export function tokensBefore(postProcessor: unknown, origin: string): string[] {
       // Each puts its tokens around what the one before has made.
       return processors.toReversed().flatMap((part) => tokensBefore(part, origin));
     default:
-      throw new UnsupportedError(`${origin}: post_processor ${JSON.stringify(type)}; supported: ${SUPPORTED}`);
+      throw new UnsupportedError(`${origin}: post_processor ${shown(type)}; supported: ${SUPPORTED}`);
   }
 }
 

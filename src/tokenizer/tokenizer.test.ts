@@ -211,6 +211,11 @@ describe('a tokenizer.json that cannot be read', () => {
       { model: { ...model, merges: ['a ÿÿ'] } },
       'merge 0 uses "ÿÿ", which is not in the vocabulary',
     ],
+    [
+      'an id that is no number',
+      { model: { ...model, vocab: { a: { toString: 1 } } } },
+      'has id {"toString":1}; wanted 0',
+    ],
     ['a nameless added token', { added_tokens: [{ id: 1 }] }, 'x.json: added_tokens[0] has no usable content and id'],
     ['a part without a type', { normalizer: {} }, 'x.json: normalizer has no type'],
     ['a part that is a number', { decoder: { type: 'Sequence', decoders: [5] } }, 'x.json: decoder has no type'],
@@ -244,7 +249,7 @@ describe('a tokenizer.json that cannot be read', () => {
   });
 
   it.each([
-    ['another model', { model: { type: 'Unigram' } }, "x.json: the tokenizer's model is Unigram; supported: BPE"],
+    ['another model', { model: { type: 'Unigram' } }, `x.json: the tokenizer's model is "Unigram"; supported: BPE`],
     ['word suffixes', { model: { ...model, end_of_word_suffix: '</w>' } }, 'uses end_of_word_suffix'],
     ['another decoder', { decoder: { type: 'WordPiece' } }, 'x.json: decoder WordPiece; supported: ByteLevel, '],
     [
@@ -255,7 +260,19 @@ describe('a tokenizer.json that cannot be read', () => {
     [
       'another way to split',
       { pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithNext' } },
-      'Split behaviour MergedWithNext',
+      'Split behaviour "MergedWithNext"',
+    ],
+    ['a model that is no text', { model: { type: { toString: 1 } } }, `the tokenizer's model is {"toString":1}`],
+    [
+      'a way to split that is no text',
+      { pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: { toString: 1 } } },
+      'Split behaviour {"toString":1}',
+    ],
+    ['a post-processor that is no text', { post_processor: { type: { toString: 1 } } }, 'post_processor an object'],
+    [
+      'a regular expression that is too long to compile',
+      { pre_tokenizer: { type: 'Split', pattern: { Regex: 'a|'.repeat(5000) }, behavior: 'Isolated' } },
+      'x.json: the regular expressions of tokenizer.json have 10000 characters; wanted at most 8192',
     ],
   ])('%s', (_name, change, message) => {
     expect(opening(change)).toThrow(UnsupportedError);
@@ -330,7 +347,39 @@ describe('a hostile regular expression', () => {
     const normalizer = { type: 'Sequence', normalizers: Array(60).fill(doubling) };
     const tokenizer = makeTokenizer({ ...tokenizerJson, normalizer }, tokenizerConfig, 'x');
     expect(() => tokenizer.encode('a')).toThrow('x: the normalizer makes 131072 characters of 1; wanted at most 65568');
+    const nested = { ...tokenizerJson, normalizer: { type: 'Sequence', normalizers: [normalizer] } };
+    expect(() => makeTokenizer(nested, tokenizerConfig, 'x').encode('a')).toThrow('makes 131072 characters of 1');
   });
+
+  it.each([
+    ['bytes of bytes', { type: 'ByteLevel', add_prefix_space: false, use_regex: false }],
+    ['a part that doubles', { type: 'Replace', pattern: { String: 'é' }, content: 'éé' }],
+  ])('finds no memory to fill with %s of a pre_tokenizer', (_name, part) => {
+    const pre_tokenizer = {
+      type: 'Sequence',
+      pretokenizers: [{ type: 'Sequence', pretokenizers: Array(60).fill(part) }],
+    };
+    const tokenizer = makeTokenizer({ ...tokenizerJson, pre_tokenizer }, tokenizerConfig, 'x');
+    expect(() => tokenizer.encode('é')).toThrow(
+      'x: the pre_tokenizer makes 131072 characters of 1; wanted at most 65568',
+    );
+  });
+});
+
+it('reads and finds a hundred thousand added tokens in little time', { timeout: 8000 }, () => {
+  const { tokenizerJson, tokenizerConfig } = fixture('gpt-2');
+  const content = (i: number) => `<tok${i}${'_'.repeat(100)}>`;
+  const added_tokens = Array.from({ length: 100_000 }, (_, i) => ({
+    id: 2000 + i,
+    content: content(i),
+    special: i % 2 === 0,
+  }));
+  const chat_template = '{% for m in messages %}{{ m.content }}{% endfor %}';
+  const config = { ...tokenizerConfig, chat_template };
+  const tokenizer = makeTokenizer({ ...tokenizerJson, added_tokens }, config, 'x');
+  expect(tokenizer.encode(content(7) + content(99_998))).toEqual([2007, 101_998]);
+  const ids = tokenizer.encodeChat([{ role: 'user', content: content(7) + content(99_998) }]);
+  expect([ids[0], ids.includes(101_998)]).toEqual([2007, false]);
 });
 
 /** Whole numbers below `limit`; Park and Miller's generator. */

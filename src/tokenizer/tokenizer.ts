@@ -11,7 +11,7 @@ import {
 import { type DecodeOptions, makeDecoder, type StreamDecoder } from './decoder.ts';
 import { type EncodeOptions, makeEncoder, type Prefix } from './encoder.ts';
 import { PUBLISHED_WORDS } from './ggufTokenizer.ts';
-import { anyOf, mapTexts } from './literal.ts';
+import { finderOf, holds, mapTexts } from './literal.ts';
 import { END_TOKENS, namedToken, readTokenizerJson, type TokenizerJson } from './tokenizerJson.ts';
 
 export type { DecodeOptions, EncodeOptions, Prefix, StreamDecoder };
@@ -85,8 +85,9 @@ export function makeTokenizer(
   const chatTemplate = chatTemplateOf(tokenizerConfig);
   const bosToken = idOf(namedToken(tokenizerConfig, 'bos_token'));
 
-  const special = json.added_tokens.filter((token) => token.special).map(({ content }) => content);
-  const anySpecial = new RegExp(anyOf(special), 'i');
+  const special = json.added_tokens.filter((token) => token.special).map(({ content }) => content.toLowerCase());
+  const findSpecial = finderOf(special);
+  const holdsSpecial = (name: string) => holds(name.toLowerCase(), findSpecial);
   function render(turns: readonly Turn[], { addGenerationPrompt = true, variables }: TemplateOptions): string {
     if (chatTemplate === undefined) {
       throw new UnsupportedError(`${origin}: the model has no chat template; give the prompt as text, not as messages`);
@@ -134,7 +135,7 @@ export function makeTokenizer(
       checkTemplateOptions('encodeChat', given, ['addGenerationPrompt', 'variables', 'allowSpecial']);
       const { allowSpecial = false, variables = {}, ...options } = given;
       checkVariables(variables);
-      const read = <T>(value: T) => (allowSpecial ? value : mapTexts(value, encoder.asLiteral, anySpecial));
+      const read = <T>(value: T) => (allowSpecial ? value : mapTexts(value, encoder.asLiteral, holdsSpecial));
       // Of a role some templates make a control token.
       const turns = turnsOf(messages).map((turn) => ({ ...read(turn), role: turn.role }));
       const text = render(turns, { ...options, variables: read(variables) });

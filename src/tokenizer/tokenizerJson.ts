@@ -106,7 +106,7 @@ function readModel(
 ): TokenizerJson['model'] {
   if (!isRecord(model)) throw new FormatError(`${origin}: the tokenizer has no model`);
   if ((model.type ?? 'BPE') !== 'BPE') {
-    throw new UnsupportedError(`${origin}: the tokenizer's model is ${model.type}; supported: BPE`);
+    throw new UnsupportedError(`${origin}: the tokenizer's model is ${quoted(model.type)}; supported: BPE`);
   }
   for (const affix of ['continuing_subword_prefix', 'end_of_word_suffix']) {
     if (model[affix]) throw new UnsupportedError(`${origin}: the tokenizer uses ${affix}, which is not supported`);
@@ -123,14 +123,14 @@ function readVocab(vocab: unknown, nEmbeddings: number, origin: string): Readonl
   const ids = new Map<string, unknown>(vocab instanceof Map ? vocab : Object.entries(vocab));
   for (const [token, id] of ids) {
     if (!isId(id)) {
-      throw new FormatError(`${origin}: token ${quoted(token)} has id ${String(id)}; wanted 0 to ${MAX_ID - 1}`);
+      throw new FormatError(`${origin}: token ${quoted(token)} has id ${quoted(id)}; wanted 0 to ${MAX_ID - 1}`);
     }
     if (id >= nEmbeddings) ids.delete(token);
   }
   return ids as ReadonlyMap<string, number>;
 }
 
-/** A token or merge in a message, however long it is. */
+/** A value in a message, however long it is; one of a file may be a record that is no text. */
 const quoted = (value: unknown): string => String(JSON.stringify(value)).slice(0, 100);
 
 /** Merges that would spell out a special token are dropped: only an added token may produce one. */
@@ -210,9 +210,9 @@ function exactPreTokenizer(config: Component | null, origin: string): Component 
 }
 
 function exactSplit(config: Component, origin: string): Component {
-  const behavior = String(config.behavior).toLowerCase();
+  const behavior = typeof config.behavior === 'string' ? config.behavior.toLowerCase() : undefined;
   if (behavior !== 'isolated' && behavior !== 'removed') {
-    throw new UnsupportedError(`${origin}: Split behaviour ${config.behavior}; supported: Isolated, Removed`);
+    throw new UnsupportedError(`${origin}: Split behaviour ${quoted(config.behavior)}; supported: Isolated, Removed`);
   }
   return behavior === 'isolated' ? { ...config, invert: false } : config;
 }
