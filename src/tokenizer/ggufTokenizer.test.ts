@@ -185,7 +185,7 @@ describe('a vocabulary that cannot be read', () => {
     [
       'a kind that is a large number',
       changed(byteLevel, { model: 2n ** 63n }),
-      'model is 9223372036854775808; supported',
+      'model is 9223372036854775808n; supported',
     ],
     [
       'a family that is a list',
