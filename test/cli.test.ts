@@ -88,7 +88,7 @@ describe('the bundled model', { timeout: 60_000 }, () => {
 
 describe('run', { timeout: 60_000 }, () => {
   it('reads beyond the trained window by DCA and prints one JSON line', () => {
-    const args = ['run', MODEL, '-f', TEXT, '--take', '200', '-p', 'Who?', '--raw', '-n', '8', '--json'];
+    const args = ['run', MODEL, '-f', TEXT, '--take', '200', '-p', 'Who?', '--raw', '-n', '8', '--seed', '1', '--json'];
     const { status, stdout } = dualchunk(args);
     expect(status).toBe(0);
     expect(stdout.trim().split('\n')).toHaveLength(1);
@@ -125,7 +125,7 @@ describe('run', { timeout: 60_000 }, () => {
   });
 
   it('text on stdout, all else on stderr', () => {
-    const { stdout, stderr, status } = dualchunk(['run', MODEL, '-p', 'It was a bright cold day.', '-n', '4']);
+    const { stdout, stderr, status } = dualchunk(['run', MODEL, '-p', 'It was a bright cold day.', '-n', '4', '--seed', '1']);
     expect(status).toBe(0);
     expect(stdout.trim()).not.toBe('');
     expect(stdout).not.toMatch(/tokens/);

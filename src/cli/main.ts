@@ -44,19 +44,15 @@ process.stderr.on('error', (error: NodeJS.ErrnoException) => error.code === 'EPI
 
 /** What commander says of a wrong line, with the flag that is meant by one of another program, and where texts go. */
 function advised(command: Command, text: string): string {
+  if (/^error: too many arguments for '(run|chat)'/.test(text)) {
+    const ask = command.name() === 'run' ? 'the prompt goes behind -p, in quotes, and ' : '';
+    return `${text.trimEnd()}\n(${ask}every text behind a -f of its own)\n`;
+  }
   const flag = /^error: unknown option '(-[^'=]*)/.exec(text)?.[1];
-  const name =
-    flag &&
-    meantBy(
-      flag,
-      command.options.map((option) => option.attributeName()),
-    );
-  const meant = command.options.find((option) => option.attributeName() === name)?.long;
-  if (meant) return `${text.split('\n')[0]}\n(Did you mean ${meant}?)\n`;
-  if (!/^error: too many arguments for '(run|chat)'/.test(text))
-    return flag?.startsWith('--he') ? text : text.replace('(Did you mean --help?)\n', '');
-  const ask = command.name() === 'run' ? 'the prompt goes behind -p, in quotes, and ' : '';
-  return `${text.trimEnd()}\n(${ask}every text behind a -f of its own)\n`;
+  if (flag === undefined || flag.startsWith('--he')) return text;
+  const names = command.options.map((option) => option.attributeName());
+  const meant = command.options[names.indexOf(meantBy(flag, names) ?? '')]?.long;
+  return meant ? `${text.split('\n')[0]}\n(Did you mean ${meant}?)\n` : text.replace('(Did you mean --help?)\n', '');
 }
 
 /** Errors are thrown, as an end of the process would come before what was written is known to have arrived. */
