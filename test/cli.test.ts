@@ -125,7 +125,16 @@ describe('run', { timeout: 60_000 }, () => {
   });
 
   it('text on stdout, all else on stderr', () => {
-    const { stdout, stderr, status } = dualchunk(['run', MODEL, '-p', 'It was a bright cold day.', '-n', '4', '--seed', '1']);
+    const { stdout, stderr, status } = dualchunk([
+      'run',
+      MODEL,
+      '-p',
+      'It was a bright cold day.',
+      '-n',
+      '4',
+      '--seed',
+      '1',
+    ]);
     expect(status).toBe(0);
     expect(stdout.trim()).not.toBe('');
     expect(stdout).not.toMatch(/tokens/);
