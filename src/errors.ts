@@ -1,12 +1,17 @@
 /** Characters of a message; what a file puts into one may be endless. */
 const MAX_LENGTH = 2000;
+/** Of them those that are kept of its end, where the advice is. */
+const END_LENGTH = 400;
 
 /** An error whose text may quote a file: it is one line of bounded length, and no terminal obeys what stands in it. */
 class SafeError extends Error {
   constructor(message: string, options?: ErrorOptions) {
-    super(message.length > MAX_LENGTH ? `${escaped(message.slice(0, MAX_LENGTH))}…` : escaped(message), options);
+    super(shortened(escaped(shortened(message))), options); // an escape is longer than what it stands for
   }
 }
+
+const shortened = (text: string): string =>
+  text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH - END_LENGTH)}…${text.slice(-END_LENGTH)}` : text;
 
 /** A character below U+10000 as in JSON, such as \u001b: shown, and not obeyed. */
 export const escapeOf = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;

@@ -55,6 +55,8 @@ const FIXED_HEADER_BYTES = 24;
 /** A thousand layers have 12 thousand tensors, and no published file has a thousand keys. */
 const MAX_TENSORS = 2 ** 17;
 const MAX_KEYS = 2 ** 16;
+/** Characters of a key, as GGUF has it. */
+const MAX_KEY = 2 ** 16 - 1;
 
 /** ggml has four dimensions at most (`GGML_MAX_DIMS`). */
 const MAX_DIMENSIONS = 4;
@@ -111,6 +113,9 @@ async function readMetadata(cursor: Cursor, nKeys: number, origin: string): Prom
   const pairs = new Map<string, unknown>();
   while (pairs.size < nKeys) {
     const key = await readText(cursor, () => `key ${pairs.size}`);
+    if (key.length > MAX_KEY) {
+      throw new FormatError(`${origin}: key ${pairs.size} has ${key.length} characters; wanted at most ${MAX_KEY}`);
+    }
     if (pairs.has(key)) throw new FormatError(`${origin}: key ${key} comes twice; convert the model again`);
     await cursor.fill(4);
     const type = cursor.u32();
