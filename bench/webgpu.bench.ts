@@ -203,7 +203,7 @@ async function model(type: TensorType) {
     kProj: linear(numKeyValueHeads * headDim, hiddenSize),
     vProj: linear(numKeyValueHeads * headDim, hiddenSize),
     oProj: linear(hiddenSize, numAttentionHeads * headDim),
-    postAttentionLayernorm: norm(),
+    preFeedforwardLayernorm: norm(),
     gateProj: linear(intermediateSize, hiddenSize),
     upProj: linear(intermediateSize, hiddenSize),
     downProj: linear(hiddenSize, intermediateSize),

@@ -3,8 +3,7 @@
  * `checkpoint/` translate files into this record, and nothing else in the project knows other names.
  */
 import { FormatError, UnsupportedError } from './errors.ts';
-
-export type ModelType = 'llama' | 'mistral' | 'qwen2' | 'qwen3';
+import type { ModelType } from './families.ts';
 
 /** How RoPE's inverse frequencies are changed from their trained form. See `rope.ts` for the formulas. */
 export type RopeScaling =
@@ -43,6 +42,8 @@ export interface ModelConfig {
   ropeScaling?: RopeScaling;
   /** Tokens. The length the model was trained or fine-tuned to read. */
   maxPositionEmbeddings: number;
+  /** Layers whose queries and keys are not rotated, by index, where there are some. */
+  layersWithoutRope?: readonly number[];
   /** Tokens a query may look back, itself included; absent when attention is full. */
   slidingWindow?: number;
   tieWordEmbeddings: boolean;

@@ -21,7 +21,8 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['tensorTypes', []],
   ['kvTypes', []],
   ['bundled', [NODE]],
-  ['config', ['errors']],
+  ['config', ['errors'], ['families']],
+  ['families', []],
   ['turns', []],
   ['options', ['backends/wasmScratch', 'errors', 'kvTypes', 'sampler']],
   ['sampler', ['errors', 'kernels/draw']],
@@ -46,7 +47,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['checkpoint/sampling', ['checkpoint/record', 'sampler']],
   [
     'checkpoint/*',
-    ['checkpoint/*', 'config', 'errors', 'kernels/dequantize', 'tensorTypes'],
+    ['checkpoint/*', 'config', 'errors', 'families', 'kernels/dequantize', 'tensorTypes'],
     ['backends/backend', 'sampler', 'transformer'],
   ],
 

@@ -11,6 +11,7 @@ import { loadWeights, weightBytes } from '../src/checkpoint/weights.ts';
 import type { ModelConfig, RopeScaling } from '../src/config.ts';
 import { type DualChunk, dualChunk, PLAIN } from '../src/dualChunk.ts';
 import { Engine } from '../src/engine.ts';
+import { MODEL_TYPES } from '../src/families.ts';
 import { allocKvCache } from '../src/kvCache.ts';
 import { memoryPlan } from '../src/memoryPlan.ts';
 import { resolveMethod } from '../src/method.ts';
@@ -44,7 +45,7 @@ interface Expected {
 
 const pathOf = (name: string) => fileURLToPath(new URL(`golden/${name}`, import.meta.url));
 
-const MODELS = ['llama', 'mistral', 'qwen2', 'qwen3'].map((model) => {
+const MODELS = MODEL_TYPES.map((model) => {
   const expected: Expected = JSON.parse(readFileSync(pathOf(`${model}/expected.json`), 'utf8'));
   return { model, expected };
 });

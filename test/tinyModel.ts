@@ -4,6 +4,7 @@ import type { ModelConfig } from '../src/config.ts';
 import { PLAIN } from '../src/dualChunk.ts';
 import { Engine, type EngineParts } from '../src/engine.ts';
 import { seededRandom } from '../src/eval/random.ts';
+import { familyOf } from '../src/families.ts';
 import { allocKvCache } from '../src/kvCache.ts';
 import type { Placement } from '../src/placement.ts';
 import { ropeFrequencies } from '../src/rope.ts';
@@ -25,9 +26,10 @@ export const tinyConfig = (more: Partial<ModelConfig> = {}): ModelConfig => ({
   ...more,
 });
 
-/** Weights of any config, F32; with biases for qwen2 and head norms for qwen3. */
+/** Weights of any config, F32, with what its family has. */
 export function randomWeights(backend: Backend, config: ModelConfig, seed = 'tiny'): Weights {
-  const { modelType, vocabSize, hiddenSize, intermediateSize, headDim } = config;
+  const { vocabSize, hiddenSize, intermediateSize, headDim } = config;
+  const { qkvBias, qkNorm, norms } = familyOf(config.modelType);
   const random = seededRandom(seed);
   const filled = (rows: number, cols: number, values: Float32Array) => {
     const tensor = backend.alloc('F32', rows, cols);
@@ -45,16 +47,21 @@ export function randomWeights(backend: Backend, config: ModelConfig, seed = 'tin
   const linear = (rows: number, cols: number, gain?: number): Linear => ({ weight: matrix(rows, cols, gain) });
   const attentionInput = (nHeads: number, gain?: number): Linear => ({
     ...linear(nHeads * headDim, hiddenSize, gain),
-    ...(modelType === 'qwen2' && { bias: filled(1, nHeads * headDim, random.normals(nHeads * headDim)) }),
+    ...(qkvBias && { bias: filled(1, nHeads * headDim, random.normals(nHeads * headDim)) }),
   });
   const layer = (): Layer => ({
-    inputLayernorm: norm(hiddenSize),
+    ...(norms === 'before' && { inputLayernorm: norm(hiddenSize) }),
     qProj: attentionInput(config.numAttentionHeads, 2),
     kProj: attentionInput(config.numKeyValueHeads, 2),
     vProj: attentionInput(config.numKeyValueHeads),
     oProj: linear(hiddenSize, config.numAttentionHeads * headDim),
-    ...(modelType === 'qwen3' && { qNorm: norm(headDim), kNorm: norm(headDim) }),
-    postAttentionLayernorm: norm(hiddenSize),
+    ...(qkNorm && {
+      qNorm: norm(qkNorm === 'all' ? config.numAttentionHeads * headDim : headDim),
+      kNorm: norm(qkNorm === 'all' ? config.numKeyValueHeads * headDim : headDim),
+    }),
+    ...(norms === 'before'
+      ? { preFeedforwardLayernorm: norm(hiddenSize) }
+      : { postAttentionLayernorm: norm(hiddenSize), postFeedforwardLayernorm: norm(hiddenSize) }),
     gateProj: linear(intermediateSize, hiddenSize),
     upProj: linear(intermediateSize, hiddenSize),
     downProj: linear(hiddenSize, intermediateSize),

@@ -268,7 +268,11 @@ describe('ggufConfig', () => {
   });
 
   it.each<[string, Parameters<typeof tinyLlama>[0], string]>([
-    ['another architecture', { 'general.architecture': 'gemma3' }, '"gemma3"; supported: llama, qwen2, qwen3'],
+    [
+      'another architecture',
+      { 'general.architecture': 'gemma3' },
+      '"gemma3"; supported: llama, qwen2, qwen3, olmo2, smollm3',
+    ],
     ['no architecture', { 'general.architecture': undefined }, 'general.architecture is missing'],
     ['a missing number', { 'llama.block_count': undefined }, 'llama.block_count is missing'],
     ['a text for a number', { 'llama.block_count': '1' }, 'llama.block_count is "1"'],

@@ -1,14 +1,12 @@
 /** GGUF in Hugging Face's terms: keys of llama.cpp to a config, its tensor names to those of a Hugging Face folder. */
 import { type ModelConfig, type RopeScaling, validateConfig } from '../config.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
+import { everyNth, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
 import type { TensorEntry } from './checkpoint.ts';
 import type { Gguf } from './gguf.ts';
 import { describe, type Fields, fieldsOf, isList } from './record.ts';
 import type { Source } from './source.ts';
-
-/** `llama` is Llama 1 to 3 and Mistral alike. */
-const ARCHITECTURES = ['llama', 'qwen2', 'qwen3'] as const;
 
 /** One divisor for each RoPE frequency, F32 `[headDim / 2]`. */
 const ROPE_FACTORS = 'rope_freqs.weight';
@@ -17,8 +15,9 @@ const ROPE_FACTORS = 'rope_freqs.weight';
 export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfig> {
   const origin = source.name;
   const fields = fieldsOf(gguf.metadata, origin);
-  const arch = architectureOf(fields, origin);
-  const key = (name: string) => `${arch}.${name}`;
+  const modelType = modelTypeOf(fields, origin);
+  const { architecture, noRopeEvery } = familyOf(modelType);
+  const key = (name: string) => `${architecture}.${name}`;
   refuseVariants(fields, key, origin);
 
   const hiddenSize = fields.number(key('embedding_length'));
@@ -26,12 +25,13 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
   const headDim = headDimOf(fields, key, origin, hiddenSize / numAttentionHeads);
   const maxPositionEmbeddings = fields.number(key('context_length'));
   const slidingWindow = fields.number(key('attention.sliding_window'), 0);
+  const numHiddenLayers = fields.number(key('block_count'));
   const config: ModelConfig = {
-    modelType: arch,
+    modelType,
     vocabSize: vocabSizeOf(gguf, origin),
     hiddenSize,
     intermediateSize: sameInAllLayers(fields, key('feed_forward_length'), origin),
-    numHiddenLayers: fields.number(key('block_count')),
+    numHiddenLayers,
     numAttentionHeads,
     numKeyValueHeads: sameInAllLayers(fields, key('attention.head_count_kv'), origin, numAttentionHeads),
     headDim,
@@ -39,6 +39,7 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
     ropeTheta: fields.number(key('rope.freq_base'), 10_000),
     ropeScaling: await ropeScalingOf(gguf, source, fields, key, maxPositionEmbeddings),
     maxPositionEmbeddings,
+    layersWithoutRope: noRopeEvery === undefined ? undefined : everyNth(noRopeEvery, numHiddenLayers),
     slidingWindow: slidingWindow === 0 ? undefined : slidingWindow,
     tieWordEmbeddings: !gguf.tensors.some(({ name }) => name === 'output.weight'),
   };
@@ -48,11 +49,13 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
 
 type Key = (name: string) => string;
 
-function architectureOf(fields: Fields, origin: string): (typeof ARCHITECTURES)[number] {
+/** The first family of the architecture, as `llama` is Mistral's too. */
+function modelTypeOf(fields: Fields, origin: string): ModelType {
   const name = fields.string('general.architecture');
-  const arch = ARCHITECTURES.find((supported) => supported === name);
-  if (arch) return arch;
-  throw new UnsupportedError(`${origin}: architecture ${describe(name)}; supported: ${ARCHITECTURES.join(', ')}`);
+  const modelType = MODEL_TYPES.find((type) => familyOf(type).architecture === name);
+  if (modelType) return modelType;
+  const supported = new Set(MODEL_TYPES.map((type) => familyOf(type).architecture));
+  throw new UnsupportedError(`${origin}: architecture ${describe(name)}; supported: ${[...supported].join(', ')}`);
 }
 
 /** What llama.cpp can express and this forward pass does not compute. */
@@ -180,6 +183,8 @@ const LAYER_NAMES = new Map([
   ['attn_output', 'self_attn.o_proj'],
   ['attn_q_norm', 'self_attn.q_norm'],
   ['attn_k_norm', 'self_attn.k_norm'],
+  ['post_attention_norm', 'post_attention_layernorm'],
+  ['post_ffw_norm', 'post_feedforward_layernorm'],
   ['ffn_norm', 'post_attention_layernorm'],
   ['ffn_gate', 'mlp.gate_proj'],
   ['ffn_up', 'mlp.up_proj'],
@@ -194,13 +199,13 @@ export function huggingFaceName(name: string): string {
   return layer === undefined ? `${known}.${kind}` : `model.layers.${layer}.${known}.${kind}`;
 }
 
-/** The file's tensors by Hugging Face name. Only the llama architecture has its heads' rows interleaved. */
+/** The file's tensors by Hugging Face name. */
 export function ggufTensors({ tensors }: Gguf, { modelType, headDim }: ModelConfig, source: Source) {
   const entries = new Map<string, TensorEntry>();
   for (const tensor of tensors) {
     const name = huggingFaceName(tensor.name);
     if (entries.has(name)) throw new FormatError(`${source.name}: tensors ${tensor.name} and ${name} are the same one`);
-    const isInterleaved = modelType === 'llama' && /\.self_attn\.[qk]_proj\./.test(name);
+    const isInterleaved = familyOf(modelType).interleaves === true && /\.self_attn\.[qk]_proj\./.test(name);
     entries.set(name, { ...tensor, name, source, ...(isInterleaved && { interleavedHeadDim: headDim }) });
   }
   return entries;

@@ -32,6 +32,15 @@ describe('hfConfig', () => {
     expect(read({ model_type: 'qwen3' }).headDim).toBe(128);
   });
 
+  it('reads which layers have no RoPE', () => {
+    const smollm3 = { model_type: 'smollm3' };
+    expect(read(smollm3)).toMatchObject({ layersWithoutRope: [3], tieWordEmbeddings: true });
+    expect(read({ ...smollm3, no_rope_layer_interval: 2 }).layersWithoutRope).toEqual([1, 3]);
+    expect(read({ ...smollm3, no_rope_layers: [0, 1, 1, 0] }).layersWithoutRope).toEqual([0, 3]);
+    expect(read({ ...smollm3, no_rope_layers: [1, 1, 1, 1] }).layersWithoutRope).toEqual([]);
+    expect(read({ no_rope_layers: [0, 1, 1, 0] }).layersWithoutRope).toBeUndefined(); // llama has no such field
+  });
+
   it('reads both spellings of a RoPE scaling', () => {
     const linear = { ropeType: 'linear', factor: 2 };
     expect(read({ rope_scaling: { type: 'linear', factor: 2 } }).ropeScaling).toEqual(linear);
@@ -84,7 +93,11 @@ describe('hfConfig', () => {
   });
 
   it.each<[string, object, string]>([
-    ['another model type', { model_type: 'gemma3' }, 'model_type gemma3; supported: llama, mistral, qwen2, qwen3'],
+    [
+      'another model type',
+      { model_type: 'gemma3' },
+      'model_type gemma3; supported: llama, mistral, qwen2, qwen3, olmo2, smollm3',
+    ],
     ['no model type', { model_type: undefined }, 'model_type is missing'],
     ['a missing number', { hidden_size: undefined }, 'hidden_size is missing'],
     ['a text for a number', { hidden_size: '64' }, 'hidden_size is "64"'],
@@ -118,6 +131,12 @@ describe('hfConfig', () => {
       '1 of 4 layers',
     ],
     ['other layer types', { layer_types: Array(4).fill('linear_attention') }, 'layer type "linear_attention"'],
+    [
+      'too few signs of RoPE',
+      { model_type: 'smollm3', no_rope_layers: [0, 1] },
+      'wanted a 0 or 1 for each of 4 layers',
+    ],
+    ['other signs of RoPE', { model_type: 'smollm3', no_rope_layers: [0, 1, 2, 0] }, 'no_rope_layers is a list of 4'],
     ['too few layer types', { layer_types: ['full_attention'] }, 'layer_types is a list of 1'],
     ['layer types that are no list', { layer_types: 'full_attention' }, 'layer_types is "full'],
     ['a window without size', { model_type: 'mistral', sliding_window: 0 }, 'slidingWindow is 0'],

@@ -1,9 +1,8 @@
 /** `config.json` of a Hugging Face folder to a config. What would change the computation unseen is refused by name. */
-import { type ModelConfig, type ModelType, type RopeScaling, validateConfig } from '../config.ts';
+import { type ModelConfig, type RopeScaling, validateConfig } from '../config.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
+import { everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
 import { describe, type Fields, fieldsOf, isRecord, type JsonRecord } from './record.ts';
-
-const MODEL_TYPES: readonly ModelType[] = ['llama', 'mistral', 'qwen2', 'qwen3'];
 
 const ROPE_TYPES = 'default, linear, dynamic, yarn, llama3';
 
@@ -11,6 +10,7 @@ const ROPE_TYPES = 'default, linear, dynamic, yarn, llama3';
 export function hfConfig(json: JsonRecord, origin: string): ModelConfig {
   const fields = fieldsOf(json, origin);
   const modelType = modelTypeOf(fields, origin);
+  const family = familyOf(modelType);
   refuseVariants(fields, origin);
 
   const hiddenSize = fields.number('hidden_size');
@@ -26,14 +26,14 @@ export function hfConfig(json: JsonRecord, origin: string): ModelConfig {
     numHiddenLayers,
     numAttentionHeads,
     numKeyValueHeads: fields.number('num_key_value_heads', numAttentionHeads),
-    // Qwen3Config's default does not depend on the hidden size.
-    headDim: fields.number('head_dim', modelType === 'qwen3' ? 128 : hiddenSize / numAttentionHeads),
+    headDim: fields.number('head_dim', family.headDim ?? hiddenSize / numAttentionHeads),
     rmsNormEps: fields.number('rms_norm_eps', 1e-6),
     ropeTheta: rope.number('rope_theta', fields.number('rope_theta', 10_000)),
     ropeScaling: ropeScalingOf(rope, origin, maxPositionEmbeddings),
     maxPositionEmbeddings,
-    slidingWindow: slidingWindowOf(fields, origin, modelType, numHiddenLayers),
-    tieWordEmbeddings: fields.boolean('tie_word_embeddings', false),
+    layersWithoutRope: layersWithoutRope(fields, family, numHiddenLayers),
+    slidingWindow: slidingWindowOf(fields, origin, family, numHiddenLayers),
+    tieWordEmbeddings: fields.boolean('tie_word_embeddings', family.tiesEmbeddings === true),
     dualChunkAttentionConfig: dualChunkOf(fields, origin),
   };
   return validateConfig(config, origin);
@@ -123,8 +123,18 @@ function llama3Of(rope: Fields): RopeScaling {
   };
 }
 
-function slidingWindowOf(fields: Fields, origin: string, modelType: ModelType, nLayers: number): number | undefined {
-  const nFull = fullLayers(fields, origin, modelType, nLayers);
+/** `no_rope_layers` has a 0 for each of them; where it is missing, every so many-th is one. */
+function layersWithoutRope(fields: Fields, { noRopeEvery }: Family, nLayers: number): number[] | undefined {
+  if (noRopeEvery === undefined) return undefined;
+  const listed = fields.get('no_rope_layers');
+  if (listed === undefined) return everyNth(fields.number('no_rope_layer_interval', noRopeEvery), nLayers);
+  const isListed = Array.isArray(listed) && listed.length === nLayers && listed.every((one) => one === 0 || one === 1);
+  if (!isListed) throw fields.fault('no_rope_layers', `a 0 or 1 for each of ${nLayers} layers`);
+  return listed.flatMap((hasRope, layer) => (hasRope === 0 ? [layer] : []));
+}
+
+function slidingWindowOf(fields: Fields, origin: string, family: Family, nLayers: number): number | undefined {
+  const nFull = fullLayers(fields, origin, family, nLayers);
   if (nFull >= nLayers) return undefined;
   if (nFull === 0) return fields.number('sliding_window');
   throw new UnsupportedError(
@@ -133,7 +143,7 @@ function slidingWindowOf(fields: Fields, origin: string, modelType: ModelType, n
 }
 
 /** Layers whose attention has no window. Before `layer_types`, each model type had its own way to say it. */
-function fullLayers(fields: Fields, origin: string, modelType: ModelType, nLayers: number): number {
+function fullLayers(fields: Fields, origin: string, family: Family, nLayers: number): number {
   const layerTypes = fields.get('layer_types');
   if (layerTypes !== undefined) {
     if (!Array.isArray(layerTypes)) throw fields.fault('layer_types', 'a list');
@@ -146,8 +156,8 @@ function fullLayers(fields: Fields, origin: string, modelType: ModelType, nLayer
     if (layerTypes.length !== nLayers) throw fields.fault('layer_types', `one for each of ${nLayers} layers`);
     return layerTypes.filter((type) => type === 'full_attention').length;
   }
-  if (modelType === 'mistral') return fields.get('sliding_window') === undefined ? nLayers : 0;
-  if (modelType === 'llama' || !fields.boolean('use_sliding_window', false)) return nLayers;
+  if (family.window === 'length') return fields.get('sliding_window') === undefined ? nLayers : 0;
+  if (family.window === undefined || !fields.boolean('use_sliding_window', false)) return nLayers;
   return fields.number('max_window_layers');
 }
 

@@ -12,6 +12,7 @@ import {
   tinyLlama,
 } from '../../test/checkpointBytes.ts';
 import { FormatError } from '../errors.ts';
+import { MODEL_TYPES } from '../families.ts';
 import { openCheckpoint } from './open.ts';
 import { loadWeights } from './weights.ts';
 
@@ -281,7 +282,7 @@ describe('golden models', () => {
     };
   };
 
-  it.each(['llama', 'mistral', 'qwen2', 'qwen3'])('%s is the same in a folder and as GGUF', async (model) => {
+  it.each(MODEL_TYPES)('%s is the same in a folder and as GGUF', async (model) => {
     const [fromFolder, fromGguf] = [await load(golden(model)), await load(golden(`${model}/model.gguf`))];
     expect(fromGguf.config).toEqual(fromFolder.config);
     expect(fromGguf.weights).toEqual(fromFolder.weights);

@@ -5,6 +5,7 @@
 import type { Backend, Tensor } from '../backends/backend.ts';
 import type { ModelConfig } from '../config.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
+import { familyOf } from '../families.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
 import { rowBytes } from '../tensorTypes.ts';
 import type { Layer, Linear, WeightBytes, Weights } from '../transformer.ts';
@@ -47,21 +48,29 @@ const linear = (name: string, rows: number, cols: number, needsBias = false): Pa
 
 /** The table: the fields of a layer, where they are behind `model.layers.N.`, and their shapes. */
 function layerParts(config: ModelConfig): Partial<Record<keyof Layer, Part>> {
-  const { modelType, hiddenSize, intermediateSize, headDim } = config;
+  const { hiddenSize, intermediateSize, headDim } = config;
+  const { qkvBias, qkNorm, norms } = familyOf(config.modelType);
   const qSize = config.numAttentionHeads * headDim;
   const kvSize = config.numKeyValueHeads * headDim;
-  const needsBias = modelType === 'qwen2';
   return {
-    inputLayernorm: norm('input_layernorm', hiddenSize),
-    qProj: linear('self_attn.q_proj', qSize, hiddenSize, needsBias),
-    kProj: linear('self_attn.k_proj', kvSize, hiddenSize, needsBias),
-    vProj: linear('self_attn.v_proj', kvSize, hiddenSize, needsBias),
+    // Where norms come before, the name of the second tells where it stands, and not what it is of.
+    ...(norms === 'before'
+      ? {
+          inputLayernorm: norm('input_layernorm', hiddenSize),
+          preFeedforwardLayernorm: norm('post_attention_layernorm', hiddenSize),
+        }
+      : {
+          postAttentionLayernorm: norm('post_attention_layernorm', hiddenSize),
+          postFeedforwardLayernorm: norm('post_feedforward_layernorm', hiddenSize),
+        }),
+    qProj: linear('self_attn.q_proj', qSize, hiddenSize, qkvBias),
+    kProj: linear('self_attn.k_proj', kvSize, hiddenSize, qkvBias),
+    vProj: linear('self_attn.v_proj', kvSize, hiddenSize, qkvBias),
     oProj: linear('self_attn.o_proj', hiddenSize, qSize),
-    ...(modelType === 'qwen3' && {
-      qNorm: norm('self_attn.q_norm', headDim),
-      kNorm: norm('self_attn.k_norm', headDim),
+    ...(qkNorm && {
+      qNorm: norm('self_attn.q_norm', qkNorm === 'all' ? qSize : headDim),
+      kNorm: norm('self_attn.k_norm', qkNorm === 'all' ? kvSize : headDim),
     }),
-    postAttentionLayernorm: norm('post_attention_layernorm', hiddenSize),
     gateProj: linear('mlp.gate_proj', intermediateSize, hiddenSize),
     upProj: linear('mlp.up_proj', intermediateSize, hiddenSize),
     downProj: linear('mlp.down_proj', hiddenSize, intermediateSize),

@@ -10,6 +10,7 @@ import { decodeText } from '../../src/cli/text.ts';
 import { UnsupportedError } from '../../src/errors.ts';
 import type { Random } from '../../src/eval/random.ts';
 import type { SampleRecord } from '../../src/eval/records.ts';
+import { MODEL_TYPES } from '../../src/families.ts';
 import { openModel, type TextOptions } from '../../src/index.ts';
 import { MARK } from '../../src/tokenizer/literal.ts';
 import { makeTokenizer, type Tokenizer } from '../../src/tokenizer/tokenizer.ts';
@@ -19,7 +20,6 @@ import { randomTemplate } from './templates.ts';
 export type Target = (random: Random) => Promise<string>;
 
 const GOLDEN = join(import.meta.dirname, '../golden');
-const FAMILIES = ['llama', 'mistral', 'qwen2', 'qwen3'];
 const bytesOf = (path: string) => new Uint8Array(readFileSync(path));
 const jsonOf = (path: string) => JSON.parse(readFileSync(path, 'utf8'));
 
@@ -70,14 +70,14 @@ function tryTokenizer(tokenizer: Tokenizer, random: Random): void {
 const gguf: Target = (random) =>
   inFolder((folder) => {
     const path = join(folder, 'model.gguf');
-    writeFileSync(path, mutateBytes(bytesOf(join(GOLDEN, random.pick(FAMILIES), 'model.gguf')), random));
+    writeFileSync(path, mutateBytes(bytesOf(join(GOLDEN, random.pick(MODEL_TYPES), 'model.gguf')), random));
     return tryModel(path, random);
   });
 
 /** One of a folder's files is damaged, as bytes or in its JSON. */
 const folder: Target = (random) =>
   inFolder((folder) => {
-    cpSync(join(GOLDEN, random.pick(FAMILIES)), folder, { recursive: true });
+    cpSync(join(GOLDEN, random.pick(MODEL_TYPES)), folder, { recursive: true });
     const names = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'generation_config.json'];
     const more = ['special_tokens_map.json', 'model.safetensors', 'model.safetensors.index.json'];
     const path = join(folder, random.pick([...names, ...more].filter((name) => existsSync(join(folder, name)))));
@@ -87,7 +87,7 @@ const folder: Target = (random) =>
   });
 
 const tokenizer: Target = async (random) => {
-  const base = join(GOLDEN, random.pick(FAMILIES));
+  const base = join(GOLDEN, random.pick(MODEL_TYPES));
   const json = mutateJson(jsonOf(join(base, 'tokenizer.json')), random) as Record<string, unknown>;
   if (typeof json !== 'object' || json === null || Array.isArray(json)) return 'no object';
   tryTokenizer(makeTokenizer(json, jsonOf(join(base, 'tokenizer_config.json')), 'fuzz'), random);

@@ -86,8 +86,14 @@ def attention(q, k, v, rope, table, factors):
     return torch.einsum("hij,jhd->ihd", weights, v).reshape(n, -1)
 
 
+def has_rope(config, layer):
+    """Whether a layer rotates queries and keys; SmolLM3 has some that do not."""
+    return config.model_type != "smollm3" or config.no_rope_layers[layer] == 1
+
+
 def forward(weights, config, tokens, rope, table, factors):
-    """Logits `[n, vocab]` of a Llama, Mistral, Qwen2 or Qwen3; `weights` are float64 by Hugging Face name."""
+    """Logits `[n, vocab]` of any of the models; `weights` are float64 by Hugging Face name."""
+    norms_after = config.model_type == "olmo2"
 
     def linear(x, name):
         return F.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
@@ -99,20 +105,20 @@ def forward(weights, config, tokens, rope, table, factors):
     x = weights["model.embed_tokens.weight"][tokens]  # [n, hidden]
     for layer in range(config.num_hidden_layers):
         block = f"model.layers.{layer}"
-        h = norm(x, f"{block}.input_layernorm")
-        q, k, v = (
-            linear(h, f"{block}.self_attn.{name}_proj").view(n, heads, -1)
-            for name, heads in [
-                ("q", config.num_attention_heads),
-                ("k", config.num_key_value_heads),
-                ("v", config.num_key_value_heads),
-            ]
-        )
+        h = x if norms_after else norm(x, f"{block}.input_layernorm")
+        q, k, v = (linear(h, f"{block}.self_attn.{name}_proj") for name in "qkv")
+        if config.model_type == "olmo2":  # over all heads at once
+            q, k = norm(q, f"{block}.self_attn.q_norm"), norm(k, f"{block}.self_attn.k_norm")
+        kv_heads = config.num_key_value_heads
+        q, k, v = q.view(n, config.num_attention_heads, -1), k.view(n, kv_heads, -1), v.view(n, kv_heads, -1)
         if config.model_type == "qwen3":
             q, k = norm(q, f"{block}.self_attn.q_norm"), norm(k, f"{block}.self_attn.k_norm")
-        x = x + linear(attention(q, k, v, rope, table, factors), f"{block}.self_attn.o_proj")
-        h = norm(x, f"{block}.post_attention_layernorm")
+        turn = rope if has_rope(config, layer) else (torch.zeros_like(rope[0]), 1.0)
+        h = linear(attention(q, k, v, turn, table, factors), f"{block}.self_attn.o_proj")
+        x = x + (norm(h, f"{block}.post_attention_layernorm") if norms_after else h)
+        h = x if norms_after else norm(x, f"{block}.post_attention_layernorm")
         gate, up = linear(h, f"{block}.mlp.gate_proj"), linear(h, f"{block}.mlp.up_proj")
-        x = x + linear(F.silu(gate) * up, f"{block}.mlp.down_proj")
+        h = linear(F.silu(gate) * up, f"{block}.mlp.down_proj")
+        x = x + (norm(h, f"{block}.post_feedforward_layernorm") if norms_after else h)
     head = "model.embed_tokens" if config.tie_word_embeddings else "lm_head"
     return linear(norm(x, "model.norm"), head)

@@ -57,12 +57,14 @@ DCA_CASES = {
     "rope llama3": (PAPER, "llama3"),
     "rope yarn, scale logn": ({**FIGURE_2, "scale": "logn"}, "yarn"),
 }
-PLAIN_RULES = {"llama": list(SCALING), "mistral": ["dynamic"], "qwen2": ["yarn"], "qwen3": ["yarn", "llama3"]}
+PLAIN_RULES = {"llama": list(SCALING), "mistral": ["dynamic"], "qwen2": ["yarn"], "qwen3": ["yarn", "llama3"], "olmo2": ["linear"], "smollm3": ["yarn"]}
 DCA_NAMES = {
     "llama": list(DCA_CASES),
     "mistral": ["paper", "intra+inter", "scale logn"],
     "qwen2": ["paper", "chunkllama", "scale yarn", "rope yarn"],
     "qwen3": ["paper", "chunks of 6", "intra", "rope yarn, scale logn"],
+    "olmo2": ["paper", "scale logn"],
+    "smollm3": ["paper", "chunks of 6", "scale logn", "rope yarn"],
 }
 QUANTISED = {  # of llama
     "model.q8_0.gguf": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),

@@ -1,5 +1,5 @@
 """
-Four tiny checkpoints of random weights: each a Hugging Face folder and a GGUF file of the same numbers, in the layout
+Tiny checkpoints of random weights: each a Hugging Face folder and a GGUF file of the same numbers, in the layout
 that llama.cpp's `convert_hf_to_gguf.py` writes.
 """
 import json
@@ -12,7 +12,16 @@ import torch
 from gguf import GGMLQuantizationType as QuantType
 from gguf import LlamaFileType, TokenType
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+)
 
 import vocab
 
@@ -78,6 +87,22 @@ SPECS = {
         ),
         torch.bfloat16, QuantType.BF16, LlamaFileType.MOSTLY_BF16, "qwen3", seed=4,
     ),
+    "olmo2": Spec(
+        Olmo2Config(
+            **COMMON, vocab_size=384, num_hidden_layers=2, intermediate_size=96, num_attention_heads=4,
+            num_key_value_heads=2, rope_theta=500000.0, tie_word_embeddings=False,
+        ),
+        torch.bfloat16, QuantType.BF16, LlamaFileType.MOSTLY_BF16, "olmo2", seed=5,
+    ),
+    # llama.cpp knows no other layers without RoPE than every fourth
+    "smollm3": Spec(
+        SmolLM3Config(
+            **COMMON, vocab_size=384, num_hidden_layers=4, intermediate_size=64, num_attention_heads=4,
+            num_key_value_heads=1, rope_theta=50000.0, tie_word_embeddings=True, no_rope_layer_interval=4,
+            pad_token_id=None,
+        ),
+        torch.bfloat16, QuantType.BF16, LlamaFileType.MOSTLY_BF16, "smollm3", seed=6,
+    ),
 }  # fmt: skip
 
 
@@ -108,6 +133,8 @@ def make_tokenizer(name, vocab_size):
         return vocab.mistral(vocab_size)
     if name == "qwen2":
         return vocab.qwen(vocab_size, vocab.QWEN2_TEMPLATE), None
+    if name in ("olmo2", "smollm3"):
+        return vocab.gpt4(vocab_size), None
     thinking = ["<tool_call>", "</tool_call>", "<think>", "</think>"]
     return vocab.qwen(vocab_size, vocab.QWEN3_TEMPLATE, thinking), None
 
@@ -156,7 +183,7 @@ def deinterleave(rows, heads):
 def interleaved_heads(name, tensor):
     """Number of heads of a tensor whose rows the twin interleaves, else None."""
     spec = SPECS[name]
-    if spec.gguf_arch != "llama":
+    if spec.gguf_arch not in ("llama", "smollm3"):
         return None
     if "q_proj" in tensor:
         return spec.config.num_attention_heads
@@ -226,7 +253,8 @@ def add_vocabulary(writer, folder, vocab_size, scores):
         return TokenType.BYTE if is_byte else TokenType.NORMAL
 
     writer.add_tokenizer_model("llama" if scores else "gpt2")
-    writer.add_tokenizer_pre("default" if scores else "llama-bpe" if writer.arch == "llama" else "qwen2")
+    pre = {"llama": "llama-bpe", "olmo2": "dbrx", "smollm3": "smaug-bpe"}.get(writer.arch, "qwen2")
+    writer.add_tokenizer_pre("default" if scores else pre)
     writer.add_token_list(tokens)
     if scores:
         writer.add_token_scores(scores)

@@ -1,4 +1,4 @@
-"""Tokenizers of the four families, trained on `text.txt`: real pre-tokenizers and special tokens, few merges."""
+"""Tokenizers of the families, trained on `text.txt`: real pre-tokenizers and special tokens, few merges."""
 import io
 import tempfile
 from pathlib import Path
@@ -99,6 +99,18 @@ def qwen(vocab_size, template, ordinary=()):
         add_bos_token=False,
     )
     fast.chat_template = template
+    return fast
+
+
+def gpt4(vocab_size):
+    """What OLMo 2 and SmolLM3 have: Llama 3's words, merges as ever, nothing added in front."""
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer = byte_level_bpe(vocab_size, "{1,3}", special)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", model_input_names=["input_ids", "attention_mask"]
+    )
+    fast.chat_template = QWEN2_TEMPLATE
     return fast
 
 
