@@ -389,6 +389,17 @@ describe('Tokenizer.encodeChat', () => {
     );
   });
 
+  it('refuses messages that JSON cannot hold', () => {
+    const cyclic: Record<string, unknown> = { role: 'user', content: 'Hi' };
+    cyclic.self = cyclic;
+    const call = (message: object) => () => tokenizer.encodeChat([message as Message]);
+    expect(call(cyclic)).toThrow('messages[0] is nested deeper than 32');
+    expect(call({ role: 'user', content: 'Hi', id: 1n })).toThrow(
+      'messages[0] has a value of type bigint; wanted what JSON',
+    );
+    expect(() => tokenizer.encodeChat(Array(1))).toThrow('messages[0].role is undefined');
+  });
+
   it('joins the parts of a message', () => {
     const parts = ask([
       { type: 'text', text: 'a' },

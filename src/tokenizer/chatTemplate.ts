@@ -53,7 +53,6 @@ export function renderChat(
   const nCharacters = template.length + messages.reduce((sum, { content }) => sum + content.length, 0);
   const meter = new Meter(messages.length, nCharacters);
   checkVariables(variables);
-  for (const [i, message] of messages.entries()) checkJson(message, `messages[${i}]`, 0);
   try {
     const values = new Map<string, Value>(
       Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [[name, fromJson(value)]])),
@@ -116,11 +115,12 @@ export function checkVariables(variables: TemplateVariables): void {
     if (!/^[\p{L}_][\p{L}\p{N}_]*$/u.test(name)) {
       throw new UnsupportedError(`"${name}" is no name of a template variable; wanted letters, digits and _`);
     }
-    checkJson(value, `the template variable "${name}"`, 0);
+    checkJson(value, `the template variable "${name}"`);
   }
 }
 
-function checkJson(value: unknown, what: string, depth: number): void {
+/** @throws UnsupportedError when it is not what JSON can hold, or goes deeper than a template's messages do. */
+export function checkJson(value: unknown, what: string, depth = 0): void {
   const wanted = 'wanted what JSON can hold: a text, a number, true, false, null, or lists and objects of them';
   if (depth > MAX_VARIABLE_DEPTH) {
     throw new UnsupportedError(`${what} is nested deeper than ${MAX_VARIABLE_DEPTH}`);

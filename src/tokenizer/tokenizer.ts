@@ -3,6 +3,7 @@ import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { isRecord, shown, UnsupportedError } from '../errors.ts';
 import {
   chatTemplateOf,
+  checkJson,
   checkVariables,
   renderConversation,
   type TemplateVariables,
@@ -203,7 +204,10 @@ function turnsOf(messages: readonly Message[]): Turn[] {
   if (!Array.isArray(given)) {
     throw new UnsupportedError(`the messages are ${shown(given)}; wanted a list of { role, content }`);
   }
-  messages.forEach(checkMessage);
+  for (const [at, message] of messages.entries()) {
+    checkMessage(message, at);
+    checkJson(message, `messages[${at}]`);
+  }
   return messages.map(({ content, ...rest }) => ({
     ...rest,
     content: typeof content === 'string' ? content : content.map(({ text }) => text).join('\n'),
