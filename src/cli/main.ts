@@ -39,8 +39,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   note(`dualchunk: cannot write to standard output (${error.code})`);
   process.exit(1);
 });
-// Whoever has seen enough of the notes may still want the answer.
-process.stderr.on('error', (error: NodeJS.ErrnoException) => error.code === 'EPIPE' || process.exit(1));
+// Where notes cannot be written, the answer is still wanted.
+process.stderr.on('error', () => {});
 
 /** What commander says of a wrong line, with the flag that is meant by one of another program, and where texts go. */
 function advised(command: Command, text: string): string {
