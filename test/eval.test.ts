@@ -1,6 +1,6 @@
 /** `dualchunk eval` as a user meets it: the built program on the bundled model, a server, and everything that can be wrong. */
 import { spawn } from 'node:child_process';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -208,6 +208,30 @@ describe('a server', { timeout: 60_000 }, () => {
 });
 
 describe('bad input', { timeout: 60_000 }, () => {
+  it('a chat template that changes or repeats what the user says', async () => {
+    for (const [name, template] of [
+      ['upper', '{{ messages[0].content | upper }}'],
+      ['twice', '{{ messages[0].content }} {{ messages[0].content }}'],
+    ]) {
+      const model = join(folder, name);
+      cpSync('test/golden/qwen2', model, { recursive: true });
+      const config = JSON.parse(read(name, 'tokenizer_config.json'));
+      file(join(name, 'tokenizer_config.json'), JSON.stringify({ ...config, chat_template: template }));
+      const { status, stderr } = await evaluate(
+        'passkey',
+        '--model',
+        model,
+        '--form',
+        'chat',
+        '--lengths',
+        '512',
+        ...out('bad'),
+      );
+      expect(stderr).toMatch(/the chat template changes or repeats what the user says; use --form raw\n$/);
+      expect(status).toBe(1);
+    }
+  });
+
   it.each([
     ['an unknown method', ['perplexity', '--methods', 'none,dcaa'], /unknown method "dcaa"; wanted none/],
     ['an unknown task', ['ruler', '--tasks', 'niah_single_9'], /unknown task "niah_single_9"; wanted passkey/],

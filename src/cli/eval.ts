@@ -459,8 +459,11 @@ function frameOf({ tokenizer, name }: ModelFile, form: 'raw' | 'chat'): Frame {
   if (tokenizer.chatTemplate === undefined) {
     throw new UnsupportedError(`${name}: no chat template, so no --form chat; use --form raw`);
   }
-  const mark = 'the message';
-  const [before, after] = tokenizer.applyChatTemplate([{ role: 'user', content: mark }]).split(mark);
+  const mark = 'the message of 9427 words';
+  const [before, after, ...more] = tokenizer.applyChatTemplate([{ role: 'user', content: mark }]).split(mark);
+  if (after === undefined || more.length > 0) {
+    throw new UnsupportedError(`${name}: the chat template changes or repeats what the user says; use --form raw`);
+  }
   const encode = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
   return { before: encode(before), after: encode(after) };
 }
