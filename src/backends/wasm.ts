@@ -26,10 +26,11 @@ export interface WasmOptions {
   kvType?: KvType;
 }
 
-/** As many as the machine has cores. */
+/** A machine gets a thread for each of its cores. */
 export const defaultThreads = (): number => Math.min(availableParallelism(), MAX_THREADS);
 
 const PRECISIONS: readonly Precision[] = ['f32', 'int16', 'int8'];
+
 /** The build this engine can run, relaxed if it may and can. */
 function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelaxed: boolean } {
   const bytes = Buffer.from(RELAXED_SIMD, 'base64');

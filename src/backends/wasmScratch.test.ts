@@ -1,4 +1,4 @@
-/** What is planned for kernels is what they take, whatever is read. */
+/** The plan for kernels must be what they take, whatever is read. */
 import { expect, it, onTestFinished } from 'vitest';
 import { randomWeights, tinyConfig, tinyEngine } from '../../test/tinyModel.ts';
 import { dualChunk } from '../dualChunk.ts';

@@ -20,11 +20,11 @@ const DOT_BLOCK_BYTES = 80;
 
 export const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple;
 
-/** Of a thread in a product: a decoded row, 8 rows and 32 columns of words, their scales, an edge tile. */
+/** A thread in a product keeps a decoded row, 8 rows and 32 columns of words, their scales, and an edge tile. */
 export const matmulScratch = (K: number): number =>
   4 * (41 * roundUp(K, 16) + COLUMN_GROUP * Math.ceil(K / TILE_SEGMENT) + 48) + LINE;
 
-/** Of a thread in attention, whose query tile has `rows` rows: queries, outputs and sums, and a tile of keys and values. */
+/** A thread in attention keeps `rows` queries of a tile with their outputs and sums, and a tile of keys and values. */
 export const attendScratch = (rows: number, headDim: number): number =>
   4 * (rows * (3 * headDim + 5) + 195 * headDim + 1024);
 
@@ -36,7 +36,7 @@ export function quantizedBytes(rows: number, cols: number): { numberBytes: numbe
   return { numberBytes, nBytes: numberBytes + (forTiles ? 4 * rows * Math.ceil(cols / TILE_SEGMENT) : 0) };
 }
 
-/** How `n` queries of each of `group` heads are cut into tiles of `rows` rows, which kernels take `step` at a time. */
+/** Cuts `n` queries of each of `group` heads into tiles of `rows` rows, which kernels take `step` at a time. */
 export function queryTiles(n: number, group: number, headDim: number, inIntegers: boolean) {
   const tileLen = Math.max(1, Math.min(n, Math.floor(QUERY_ROWS / group)));
   // Quantising a tile of keys pays where enough rows share it; few rows take the keys as they lie.
@@ -46,7 +46,7 @@ export function queryTiles(n: number, group: number, headDim: number, inIntegers
   return { tileLen, nTiles: Math.ceil(n / tileLen), isInt, step, rows: roundUp(tileLen * group, step) };
 }
 
-/** How many parts the keys of a lone tile are cut into, so that all threads have work; 1 where that is not worth it. */
+/** The keys of a lone tile are cut into so many parts that all threads have work; 1 where that is not worth it. */
 export function keySplits(nTiles: number, nKvHeads: number, nSeen: number, threads: number): number {
   if (nTiles > 1 || nKvHeads >= 4 * threads) return 1;
   return Math.max(1, Math.min(Math.ceil((4 * threads) / nKvHeads), Math.floor(nSeen / SPLIT_KEYS)));

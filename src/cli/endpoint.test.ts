@@ -58,7 +58,7 @@ async function expectRefusals(baseURL: string, message: RegExp) {
 }
 
 describe('a key', () => {
-  /** What a server is sent that is asked for its models and for an answer. */
+  /** A server is sent these when it is asked for its models and for an answer. */
   const sentTo = async (environment: Record<string, string>) => {
     for (const name of ['DUALCHUNK_API_KEY', 'OPENAI_API_KEY']) vi.stubEnv(name, undefined);
     for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);

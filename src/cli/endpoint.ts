@@ -89,7 +89,7 @@ function exchange(url: string, { method, body, signal }: RequestInit, key: strin
   });
 }
 
-/** What the client need not try again. */
+/** The client does not try again what is refused so. */
 const refusal = (message: string): Response =>
   Response.json({ error: { message } }, { status: 400, headers: { 'x-should-retry': 'false' } });
 

@@ -256,7 +256,7 @@ function readRecords(file: string): SampleRecord[] {
   const bytes = reading(file, () => readFileSync(file));
   const lines = reading(file, () => bytes.toString()).split('\n');
   const rest = lines.pop() as string;
-  const isTorn = !isJson(rest) && (rest.startsWith(BEGIN) || BEGIN.startsWith(rest));
+  const isTorn = parsed(rest) === undefined && (rest.startsWith(BEGIN) || BEGIN.startsWith(rest));
   if (!isTorn) lines.push(rest); // a whole line, or one that is not ours to delete
   const records = lines.flatMap((line, at) => (line.trim() === '' ? [] : [readRecord(line, `${file}:${at + 1}`)]));
   if (!isTorn) writing(file, () => appendFileSync(file, '\n'));
@@ -264,12 +264,12 @@ function readRecords(file: string): SampleRecord[] {
   return records;
 }
 
-function isJson(text: string): boolean {
+/** What the text says, or undefined where it is no JSON. */
+function parsed(text: string): unknown {
   try {
-    JSON.parse(text);
-    return true;
+    return JSON.parse(text);
   } catch {
-    return false;
+    return undefined;
   }
 }
 
@@ -335,7 +335,7 @@ const FACTS: Record<'models' | 'methods' | 'tasks', Check> = {
 function readFacts(file: string): Pick<RunFacts, keyof typeof FACTS> | undefined {
   if (sizeOf(file) === undefined) return undefined;
   const text = reading(file, () => readFileSync(file, 'utf8'));
-  const facts: unknown = isJson(text) && JSON.parse(text);
+  const facts = parsed(text);
   if (isRecord(facts) && Object.entries(FACTS).every(([field, check]) => check(facts[field]))) {
     return facts as unknown as RunFacts;
   }

@@ -95,8 +95,9 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
     return { early: makeSplitter(added.filter(isEarly)), late: makeSplitter(inTime(nCharacters, asNormalized)) };
   };
   const plain = splitters((token) => !token.normalized);
-  // Behind the normaliser nothing is marked, so no special token may be found there.
-  const literal = splitters((token) => !token.normalized || token.special);
+  // Behind the normaliser nothing is marked, so no special token may be found there. Few files have one that would be.
+  const isMarkLost = added.some((token) => token.special && token.normalized);
+  const literal = isMarkLost ? splitters((token) => !token.normalized || token.special) : plain;
   const asLiteral = makeLiteral(added);
   const canCut = !joinsWords(json, bytesOf);
   const before = tokensBefore(json.post_processor, origin).map((token) => {
