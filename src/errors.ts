@@ -30,9 +30,13 @@ export class UnsupportedError extends SafeError {
   override name = 'UnsupportedError';
 }
 
-/** Options are: an object of named values, no list and no set. */
+/** An object of JSON, or what stands for one, such as a vocabulary. */
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && !(Symbol.iterator in value);
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** Options are an object of named values, so neither a list nor a set. */
+export const isOptions = (value: unknown): value is Record<string, unknown> =>
+  isRecord(value) && !(Symbol.iterator in value);
 
 /** A value in a message: short, and on one line. */
 export function shown(value: unknown): string {

@@ -1,6 +1,6 @@
 /** The options of the public calls: what each may be, checked before anything is done with them. */
 import { MAX_THREADS } from './backends/wasmScratch.ts';
-import { isRecord, shown, UnsupportedError } from './errors.ts';
+import { isOptions, shown, UnsupportedError } from './errors.ts';
 import { KV_TYPES } from './kvTypes.ts';
 import { SAMPLING_RANGES } from './sampler.ts';
 
@@ -33,7 +33,7 @@ const READING: Record<string, Kind> = {
   onProgress: { wanted: 'a function', fits: (value) => typeof value === 'function' },
 };
 const TEMPLATE: Record<string, Kind> = {
-  templateVariables: { wanted: 'an object, such as { enable_thinking: false }', fits: isRecord },
+  templateVariables: { wanted: 'an object, such as { enable_thinking: false }', fits: isOptions },
 };
 
 const OPTIONS = {
@@ -116,7 +116,7 @@ const plain = (name: string) => name.toLowerCase().replace(/[_-]/g, '');
 
 /** @throws UnsupportedError for an option that `call` does not have, naming the right one, or a value that does not fit. */
 export function checkOptions(call: keyof typeof OPTIONS, options: unknown): void {
-  if (!isRecord(options)) {
+  if (!isOptions(options)) {
     throw new UnsupportedError(`the options of ${call} are ${shown(options)}; wanted an object`);
   }
   const known: Record<string, Kind> = OPTIONS[call];

@@ -1,5 +1,6 @@
 /** The tokenizer of a Hugging Face folder, whose description is spread over five files. */
-import { isRecord, type JsonRecord } from './record.ts';
+import { isRecord } from '../errors.ts';
+import type { JsonRecord } from './record.ts';
 
 /** The files, each empty or absent where the folder lacks it. */
 interface TokenizerFiles {

@@ -1,8 +1,8 @@
 /** `config.json` of a Hugging Face folder to a config. What would change the computation unseen is refused by name. */
 import { type ModelConfig, type RopeScaling, validateConfig } from '../config.ts';
-import { FormatError, UnsupportedError } from '../errors.ts';
+import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
 import { everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
-import { describe, type Fields, fieldsOf, isRecord, type JsonRecord } from './record.ts';
+import { describe, type Fields, fieldsOf, type JsonRecord } from './record.ts';
 
 const ROPE_TYPES = 'default, linear, dynamic, yarn, llama3';
 

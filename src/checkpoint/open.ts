@@ -1,14 +1,14 @@
 /** From a path to a checkpoint: a GGUF file, or a folder in Hugging Face's layout. Nothing but headers is read yet. */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FormatError, UnsupportedError } from '../errors.ts';
+import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
 import { ggufTokenizer } from '../tokenizer/ggufTokenizer.ts';
 import type { Checkpoint, TensorEntry } from './checkpoint.ts';
 import { folderTokenizer } from './folderTokenizer.ts';
 import { readGguf } from './gguf.ts';
 import { ggufConfig, ggufTensors } from './ggufConfig.ts';
 import { hfConfig } from './hfConfig.ts';
-import { decodeFile, describe, isRecord, type JsonRecord, parseRecord } from './record.ts';
+import { decodeFile, describe, type JsonRecord, parseRecord } from './record.ts';
 import { readSafetensors } from './safetensors.ts';
 import { ggufSampling, hfSampling } from './sampling.ts';
 import { openFile, type Source } from './source.ts';

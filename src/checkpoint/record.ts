@@ -1,10 +1,7 @@
 /** Records that come out of a file: parsed, but not to be trusted. Every complaint names file, key and value. */
-import { FormatError } from '../errors.ts';
+import { FormatError, isRecord } from '../errors.ts';
 
 export type JsonRecord = Record<string, unknown>;
-
-export const isRecord = (value: unknown): value is JsonRecord =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** A list of a GGUF file keeps numbers as a typed array. */
 export const isList = (value: unknown): value is ArrayLike<unknown> =>

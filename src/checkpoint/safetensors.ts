@@ -1,7 +1,7 @@
 /** safetensors (huggingface.co/docs/safetensors): eight bytes of header length, a JSON header, then the numbers. */
-import { FormatError } from '../errors.ts';
+import { FormatError, isRecord } from '../errors.ts';
 import type { TensorType } from '../tensorTypes.ts';
-import { fieldsOf, isRecord, parseRecord } from './record.ts';
+import { fieldsOf, parseRecord } from './record.ts';
 import type { Source } from './source.ts';
 import { STAND_IN_BYTES, standIn } from './standIn.ts';
 import { checkRanges, type StoredTensor, storedTensor } from './storedTensor.ts';

@@ -20,7 +20,7 @@ import {
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import { FormatError, UnsupportedError } from '../errors.ts';
+import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
 import type { RunFacts, SampleRecord } from '../eval/records.ts';
 import { reportHtml } from '../eval/report.ts';
 import { csvOf, resultsOf } from '../eval/results.ts';
@@ -277,8 +277,6 @@ type Check = (value: unknown) => boolean;
 const isText: Check = (value) => typeof value === 'string';
 const isNumber: Check = (value) => Number.isFinite(value);
 const isTextOrNumber: Check = (value) => isText(value) || isNumber(value);
-const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
 const recordOf =
   (check: Check): Check =>
   (value) =>

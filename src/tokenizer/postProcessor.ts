@@ -1,6 +1,5 @@
 /** What a `post_processor` puts in front of a text. What it puts behind one is left out: texts here are continued. */
-import { FormatError, shown, UnsupportedError } from '../errors.ts';
-import { isRecord } from './tokenizerJson.ts';
+import { FormatError, isRecord, shown, UnsupportedError } from '../errors.ts';
 
 const SUPPORTED = 'TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing, Sequence';
 

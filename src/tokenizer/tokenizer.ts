@@ -1,6 +1,6 @@
 /** Text to token ids and back. Wraps `@huggingface/tokenizers`; ids are those of the model's `tokenizer.json`. */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
-import { isRecord, shown, UnsupportedError } from '../errors.ts';
+import { isOptions, shown, UnsupportedError } from '../errors.ts';
 import {
   chatTemplateOf,
   checkJson,
@@ -156,7 +156,7 @@ function checkText(text: unknown): void {
 
 /** @throws UnsupportedError for an option that there is not, or one that is neither true nor false. */
 function checkFlags(call: string, options: unknown, known: readonly string[], advice = ''): void {
-  if (!isRecord(options)) throw new UnsupportedError(`the options of ${call} are ${shown(options)}; wanted an object`);
+  if (!isOptions(options)) throw new UnsupportedError(`the options of ${call} are ${shown(options)}; wanted an object`);
   for (const [name, value] of Object.entries(options)) {
     if (!known.includes(name)) {
       throw new UnsupportedError(`${call} has no option ${shown(name)}; wanted ${known.join(', ')}${advice}`);
@@ -170,12 +170,12 @@ function checkFlags(call: string, options: unknown, known: readonly string[], ad
 /** The same, of calls to whose options a variable of the template may have strayed. */
 function checkTemplateOptions(call: string, options: TemplateOptions, known: readonly string[]): void {
   const { variables, ...flags } = Object(options) as TemplateOptions;
-  if (variables !== undefined && !isRecord(variables)) {
+  if (variables !== undefined && !isOptions(variables)) {
     throw new UnsupportedError(
       `variables is ${shown(variables)}; wanted an object, such as { enable_thinking: false }`,
     );
   }
-  checkFlags(call, isRecord(options) ? flags : options, known, '; variables of a template go into variables');
+  checkFlags(call, isOptions(options) ? flags : options, known, '; variables of a template go into variables');
 }
 
 const ROLES: readonly unknown[] = ['system', 'user', 'assistant', 'tool'] satisfies Message['role'][];

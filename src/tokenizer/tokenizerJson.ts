@@ -2,7 +2,7 @@
  * A Hugging Face `tokenizer.json`, checked, and rewritten where `@huggingface/tokenizers` 0.2 reads a setting
  * differently from the Rust `tokenizers` that every model was trained with.
  */
-import { FormatError, UnsupportedError } from '../errors.ts';
+import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
 
 export interface AddedToken {
   id: number;
@@ -228,8 +228,4 @@ export function sequence(...pretokenizers: Component[]): Component {
 
 function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) < MAX_ID;
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
