@@ -46,6 +46,10 @@ export interface ModelConfig {
   layersWithoutRope?: readonly number[];
   /** Tokens a query may look back, itself included; absent when attention is full. */
   slidingWindow?: number;
+  /** Layers that have this window, by index, where others have none. Absent: all have it. */
+  slidingLayers?: readonly number[];
+  /** Base of the RoPE of these layers, which no rule scales, where it is another. */
+  ropeLocalTheta?: number;
   tieWordEmbeddings: boolean;
   /** Hugging Face `dual_chunk_attention_config` (Qwen2.5-1M); tokens. */
   dualChunkAttentionConfig?: {

@@ -3,7 +3,7 @@
  * takes one of three positions, by how many chunks the key lies behind it. No distance ever exceeds `maxDistance`,
  * and a key's position never changes. Plain attention is one infinite chunk.
  */
-import { attentionScale, NO_KEYS, type Placement, type Scale } from './placement.ts';
+import { attentionScale, type Placement, type Scale } from './placement.ts';
 
 /** Which parts of the method are on; all but `full` are the paper's ablations (section 4.4). */
 export type Parts = 'full' | 'intra+inter' | 'intra';
@@ -21,19 +21,21 @@ export interface DualChunk {
 
 export function dualChunk({ chunkLen, maxDistance, parts, scale, trainedLen }: DualChunk): Placement {
   return {
-    bands(i) {
-      const own = i - (i % chunkLen); // first token of the query's chunk
-      const before = Math.max(0, own - chunkLen); // and of the chunk before
-      if (parts === 'intra') return { inter: NO_KEYS, succ: NO_KEYS, intra: [own, i + 1] };
-      return { inter: [0, before], succ: [before, own], intra: [own, i + 1] };
-    },
-    queryPositions(i) {
-      const intra = i % chunkLen;
+    spans(i) {
+      const position = i % chunkLen;
+      const own = i - position; // first token of the query's chunk
+      const before = Math.max(0, own - chunkLen); // first token of the chunk before
+      const intra = { from: own, to: i + 1, position };
+      if (parts === 'intra' || chunkLen === Infinity) return [intra];
       // Without the successive rule the chunk before counts as an earlier one.
-      const succ = parts === 'full' ? Math.min(intra + chunkLen, maxDistance) : maxDistance;
-      return { intra, succ, inter: maxDistance };
+      const successive = parts === 'full' ? Math.min(position + chunkLen, maxDistance) : maxDistance;
+      return [
+        { from: 0, to: before, position: maxDistance },
+        { from: before, to: own, position: successive },
+        intra,
+      ];
     },
-    keyPosition: (j) => j % chunkLen,
+    keyPositions: [(j) => j % chunkLen],
     attentionScale: (i) => attentionScale(i, scale, trainedLen),
   };
 }

@@ -1,39 +1,41 @@
-/** Keys and values of every token read so far. Keys are stored rotated, at a position that never changes. */
+/** Keys and values of every token that was read, in pages. Keys are stored rotated, at a position that never changes. */
+import type { Attention } from './attention.ts';
 import type { Backend, KvLayer } from './backends/backend.ts';
 import type { ModelConfig } from './config.ts';
-import { KV_TYPES, type KvType } from './kvTypes.ts';
+import { KV_TYPES, type KvType, PAGE_LEN } from './kvTypes.ts';
 
 export interface KvCache {
+  /** Page `p` of a text is the same one in all of them. */
   readonly layers: readonly KvLayer[];
-  /** Tokens it can hold. */
-  readonly capacity: number;
-  /** Tokens it holds. Lowering it forgets the tail; what lies beyond is overwritten. */
-  length: number;
+  readonly nPages: number;
 }
 
-/**
- * Allocates a cache for `capacity` tokens ahead. `stageOf` is by layer; `keyForms` is 2 where keys are kept at two positions.
- * @throws UnsupportedError when memory does not suffice.
- */
+/** Pages of a text of so many tokens. */
+export const pagesFor = (nTokens: number): number => Math.ceil(nTokens / PAGE_LEN);
+
+/** Allocates a cache. `stageOf` is by layer. @throws UnsupportedError when memory does not suffice. */
 export function allocKvCache(
   backend: Backend,
   { numKeyValueHeads, headDim }: ModelConfig,
-  capacity: number,
+  { kinds, kindOf }: Attention,
+  nPages: number,
   stageOf: readonly number[],
-  keyForms: 1 | 2 = 1,
 ): KvCache {
-  const layers = stageOf.map((stage) => backend.allocKv(capacity, numKeyValueHeads, headDim, stage, keyForms));
-  return { layers, capacity, length: 0 };
+  const layers = stageOf.map((stage, layer) => {
+    const keyForms = kinds[kindOf[layer]].placement.keyPositions.length;
+    return backend.allocKv(nPages, numKeyValueHeads, headDim, stage, keyForms);
+  });
+  return { layers, nPages };
 }
 
-/** Bytes of one layer's cache for `capacity` tokens. */
+/** Bytes of one layer's cache of so many pages. */
 export function kvLayerBytes(
   { numKeyValueHeads, headDim }: ModelConfig,
-  capacity: number,
+  nPages: number,
   kvType: KvType,
-  keyForms: 1 | 2,
+  keyForms: number,
 ): number {
   const { numberBytes, scaleDims } = KV_TYPES[kvType];
   const headBytes = headDim * numberBytes + (scaleDims === 0 ? 0 : 4 * Math.ceil(headDim / scaleDims));
-  return (keyForms + 1) * capacity * numKeyValueHeads * headBytes;
+  return (keyForms + 1) * nPages * PAGE_LEN * numKeyValueHeads * headBytes;
 }

@@ -10,5 +10,11 @@ export const KV_TYPES = {
 
 export type KvType = keyof typeof KV_TYPES;
 
+/**
+ * Tokens of a page: the cache is given out by pages, so that texts that begin alike can share them. Tiles of 64 keys and
+ * panels of 8 lie within one. `kernels/kv.wasm.ts` has the same number.
+ */
+export const PAGE_LEN = 128;
+
 /** Half of float32, and no loss of perplexity that shows. */
 export const DEFAULT_KV_TYPE: KvType = 'bf16';

@@ -1,7 +1,7 @@
 /** What a model takes, and which memory each layer goes to; known before anything is loaded. */
 import type { ModelConfig } from './config.ts';
 import { UnsupportedError } from './errors.ts';
-import { kvLayerBytes } from './kvCache.ts';
+import { kvLayerBytes, pagesFor } from './kvCache.ts';
 import type { KvType } from './kvTypes.ts';
 import { logitBytes, scratchBytes, type WeightBytes } from './transformer.ts';
 
@@ -33,8 +33,12 @@ export const MEMORY = {
 
 export interface PlanOptions {
   kvType: KvType;
+  /** Texts with room for a whole context each. Default 1. */
+  sequences?: number;
   /** 2 where keys are kept at two positions. Default 1. */
-  keyForms?: 1 | 2;
+  keyForms?: number;
+  /** Kinds of attention among the layers. Default 1. */
+  nKinds?: number;
   /** Bytes. Default: a wasm memory. */
   stageLimit?: number;
   /** Tokens read at a time. Default 512. */
@@ -52,10 +56,12 @@ export function memoryPlan(
   config: ModelConfig,
   weights: WeightBytes,
   context: number,
-  { kvType, keyForms = 1, stageLimit = STAGE_BYTES, blockLen = BLOCK_LEN, kernels = 0 }: PlanOptions,
+  options: PlanOptions,
 ): MemoryPlan {
-  const kvLayer = kvLayerBytes(config, context, kvType, keyForms);
-  const scratch = scratchBytes(config, Math.min(blockLen, context)) + kernels;
+  const { kvType, sequences = 1, keyForms = 1, nKinds = 1 } = options;
+  const { stageLimit = STAGE_BYTES, blockLen = BLOCK_LEN, kernels = 0 } = options;
+  const kvLayer = kvLayerBytes(config, sequences * pagesFor(context), kvType, keyForms);
+  const scratch = scratchBytes(config, Math.min(blockLen, sequences * context), nKinds) + kernels;
   const logits = logitBytes(config, MAX_LOGIT_ROWS);
   const stageBytes = [weights.others + logits + scratch];
   const stageOf = weights.layers.map((layer) => {

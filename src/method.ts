@@ -5,7 +5,7 @@
  * `chunkLen/maxDistance`, a part, a scale. `dca@ntk:4` is DCA over the window that a RoPE rule stretches.
  */
 import { type ModelConfig, type RopeScaling, trainedWindow } from './config.ts';
-import { reRope, selfExtend, streaming, string, windowed } from './distanceBands.ts';
+import { reRope, selfExtend, shifted, streaming, windowed } from './byDistance.ts';
 import { type DualChunk, dualChunk, type Parts, PLAIN } from './dualChunk.ts';
 import { shown, UnsupportedError } from './errors.ts';
 import { attentionScale, type Placement, type Scale } from './placement.ts';
@@ -111,7 +111,7 @@ const BY_DISTANCE: Record<
   string: {
     numbers: 'S/W',
     usual: (c, context) => [Math.max(1, Math.floor(context / 3)), Math.min(128, Math.ceil(c / 8))],
-    place: string,
+    place: shifted,
     words: (shift, w) => `beyond ${shift} tokens, distances less ${shift} plus ${w}`,
     scale: 'none',
   },
@@ -120,6 +120,10 @@ const PARTS: readonly Parts[] = ['full', 'intra+inter', 'intra'];
 /** The paper has none; with it retrieval reaches twice as far (LOG.md). */
 const DEFAULT_SCALE: Scale = 'logn';
 const SCALES: readonly Scale[] = ['none', 'yarn', 'logn'];
+
+/** Whether no layer sees further than a window, so that no distance is ever too long. */
+const looksBackOnly = ({ slidingWindow, slidingLayers }: ModelConfig) =>
+  slidingWindow !== undefined && slidingLayers === undefined;
 
 const RULES = Object.keys(ROPE_RULES).join('|');
 export const METHOD_HELP = [
@@ -151,7 +155,7 @@ export function resolveMethod(
   }
   const trainedLen = trainedWindow(config);
   if (spec === undefined) {
-    const needsDca = context > trainedLen && config.slidingWindow === undefined;
+    const needsDca = context > trainedLen && !looksBackOnly(config);
     return needsDca ? resolveMethod('dca', scale, config, context) : resolveMethod('none', 'none', config, context);
   }
   if (scale !== undefined && !SCALES.includes(scale)) {
@@ -165,7 +169,7 @@ export function resolveMethod(
   if (!(isScaled || isRule || isBare) || under.length > (kind === 'dca' ? 1 : 0)) {
     throw new UnsupportedError(`unknown method "${spec}"; wanted ${METHOD_HELP}`);
   }
-  if (isScaled && config.slidingWindow !== undefined) {
+  if (isScaled && looksBackOnly(config)) {
     throw new UnsupportedError(
       `this model looks back ${config.slidingWindow} tokens only (sliding_window), so ${kind} has nothing to add; use --method none`,
     );

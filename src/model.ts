@@ -2,6 +2,7 @@
  * Text in, text out: a checkpoint with its tokenizer, bound to an engine. `openModel` reads headers only; `load` brings
  * the weights into memory for one context length and one method.
  */
+import { type Attention, attentionOf } from './attention.ts';
 import type { Backend } from './backends/backend.ts';
 import { openReference } from './backends/reference.ts';
 import { defaultThreads, openWasm } from './backends/wasm.ts';
@@ -13,21 +14,15 @@ import { openCheckpoint } from './checkpoint/open.ts';
 import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
 import { PLAIN } from './dualChunk.ts';
-import {
-  DEFAULT_MAX_TOKENS,
-  Engine,
-  type GeneratedToken,
-  type GenerateOptions,
-  type PrefillOptions,
-} from './engine.ts';
 import { shown, UnsupportedError } from './errors.ts';
-import { allocKvCache } from './kvCache.ts';
+import { allocKvCache, pagesFor } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
 import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
 import { type Method, resolveMethod } from './method.ts';
 import { checkOptions, idSet } from './options.ts';
-import type { Placement, Scale } from './placement.ts';
-import { ropeFrequencies } from './rope.ts';
+import type { Scale } from './placement.ts';
+import { Engine } from './runtime/engine.ts';
+import { DEFAULT_MAX_TOKENS, type GeneratedToken, type GenerateOptions, type PrefillOptions } from './runtime/texts.ts';
 import { drawSeed, type Sampling, samplingOf } from './sampler.ts';
 import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
 import { callSizes, makeTransformer } from './transformer.ts';
@@ -37,6 +32,11 @@ export type BackendKind = 'wasm' | 'webgpu' | 'reference';
 export interface LoadOptions {
   /** Tokens that prompt and answer may have together; the KV cache is allocated for them. Default: the trained window, at most 8192. */
   context?: number;
+  /**
+   * Texts that are read and written at once, each with room for a whole context of its own. More wait for their turn.
+   * 1 to 256, default 1.
+   */
+  sequences?: number;
   /** `none`, `dca`, `dca:chunkllama:logn`, … (see `method.ts`). Default: `none` within the trained window, `dca` beyond. */
   method?: string;
   /** Attention scale of DCA. Default `logn`, or what the model's own dual chunk config says. */
@@ -57,6 +57,12 @@ export interface LoadOptions {
   signal?: AbortSignal;
 }
 
+/** What a memory plan depends on besides the context. */
+export interface PlanningOptions extends Pick<LoadOptions, 'sequences' | 'backend' | 'kvType' | 'threads'> {
+  /** Some methods keep keys twice. Default: one that keeps them once. */
+  method?: Method;
+}
+
 /** A model that is still on disk. */
 export interface ModelFile {
   readonly name: string;
@@ -68,13 +74,10 @@ export interface ModelFile {
   /** Stored tensors by type, bytes and count. */
   readonly tensorTypes: ReadonlyMap<string, { count: number; bytes: number }>;
   /**
-   * Bytes the model takes with a context of so many tokens. `kvType` is the wasm backend's, `bf16` by default; others have
-   * their own. Some methods keep keys twice. `threads` is the wasm backend's too, each of which takes scratch memory: by
-   * default as many as the machine has cores.
-   *
-   * @throws UnsupportedError when one of them is out of its range.
+   * Bytes the model takes with a context of so many tokens.
+   * @throws UnsupportedError when the context or an option is out of its range.
    */
-  memoryPlan(context: number, kvType?: KvType, method?: Method, backend?: BackendKind, threads?: number): MemoryPlan;
+  memoryPlan(context: number, options?: PlanningOptions): MemoryPlan;
   /** @throws FormatError, UnsupportedError when the weights or the options do not work out. */
   load(options?: LoadOptions): Promise<Model>;
   close(): Promise<void>;
@@ -153,23 +156,29 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
     const { count, bytes } = tensorTypes.get(type) ?? { count: 0, bytes: 0 };
     tensorTypes.set(type, { count: count + 1, bytes: bytes + nBytes });
   }
-  const plan: ModelFile['memoryPlan'] = (context, kvType = DEFAULT_KV_TYPE, method, kind = 'wasm', threads) => {
+  const attention = ({ placement, ropeScaling = config.ropeScaling, longest }: Method): Attention =>
+    attentionOf({ ...config, ropeScaling }, placement, longest);
+  function plan(context: number, options: PlanningOptions): MemoryPlan {
+    const { method = resolveMethod('none', 'none', config, context), kvType = DEFAULT_KV_TYPE } = options;
+    const { backend: kind = 'wasm', sequences = 1, threads = defaultThreads() } = options;
     const { stageLimit, blockLen } = MEMORY[kind];
     const kept = { wasm: kvType, webgpu: 'bf16', reference: 'f32' } as const; // a GPU's halves take what bf16 takes
-    const sizes = callSizes(config, Math.min(blockLen, context));
+    const sizes = callSizes(config, { blockLen: Math.min(blockLen, sequences * context), nPages: sequences * pagesFor(context) });
     return memoryPlan(config, weightBytes(checkpoint), context, {
       kvType: kept[kind],
-      keyForms: method && keyForms(method.placement),
+      sequences,
+      keyForms: method.placement.keyPositions.length,
+      nKinds: attention(method).kinds.length,
       stageLimit,
       blockLen,
-      kernels: kind === 'wasm' ? kernelBytes(sizes, threads ?? defaultThreads()) : 0,
+      kernels: kind === 'wasm' ? kernelBytes(sizes, threads) : 0,
     });
-  };
+  }
   let closing: Promise<void> | undefined;
 
   async function load(options: LoadOptions = {}): Promise<Model> {
     checkLoadOptions(options);
-    const { context = Math.min(trainedWindow(config), 8192), backend: kind = 'wasm', scale = 'none' } = options;
+    const { context = Math.min(trainedWindow(config), 8192), backend: kind = 'wasm', scale = 'none', sequences = 1 } = options;
     const method = resolveMethod(options.method, options.scale, config, context);
     if (scale !== 'none' && method.placement === PLAIN) {
       throw new UnsupportedError(
@@ -178,18 +187,19 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
     }
     const backend = await openBackend(kind, options);
     try {
-      const planOf = (tokens: number) => plan(tokens, options.kvType, method, kind, options.threads);
+      const planOf = (tokens: number) => plan(tokens, { ...options, method });
       checkFits(planOf, context, kind);
       const { stageOf } = planOf(context);
-      const blockLen = Math.min(MEMORY[kind].blockLen, context);
+      const nPages = sequences * pagesFor(context);
+      const blockLen = Math.min(MEMORY[kind].blockLen, sequences * context);
+      const sizes = { blockLen, maxLogitRows: MAX_LOGIT_ROWS, nPages };
       const weights = await loadWeights(checkpoint, backend, stageOf, options);
-      const { placement, ropeScaling = config.ropeScaling, longest } = method;
-      const rope = ropeFrequencies({ ...config, ropeScaling }, longest);
-      const cache = allocKvCache(backend, config, context, stageOf, keyForms(placement));
-      const transformer = makeTransformer(backend, config, weights, placement, rope, blockLen, MAX_LOGIT_ROWS);
+      const layersAttend = attention(method);
+      const cache = allocKvCache(backend, config, layersAttend, nPages, stageOf);
+      const transformer = makeTransformer(backend, config, weights, layersAttend, sizes);
       await backend.submit(); // tells of memory that did not suffice
       const { vocabSize } = config;
-      const engine = new Engine({ backend, transformer, cache, blockLen, maxLogitRows: MAX_LOGIT_ROWS, vocabSize });
+      const engine = new Engine({ backend, transformer, cache, context, sequences, ...sizes, vocabSize });
       return new Model({ config, tokenizer, sampling, method, engine, backend });
     } catch (error) {
       await backend.dispose();
@@ -199,9 +209,10 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
 
   return {
     ...{ name, format, config, tokenizer, sampling, tensorTypes },
-    memoryPlan(context, kvType, method, backend, threads) {
-      checkOptions('load', { context, kvType, backend, threads });
-      return plan(context, kvType, method, backend, threads);
+    memoryPlan(context, options = {}) {
+      const { method, ...others } = options;
+      checkOptions('load', { context, ...others });
+      return plan(context, options);
     },
     load,
     close() {
@@ -220,8 +231,6 @@ function checkLoadOptions(options: LoadOptions): void {
     throw new UnsupportedError(`${idle} has no effect with backend ${backend}; leave it out, or take backend wasm`);
   }
 }
-
-const keyForms = ({ interKeyPosition }: Placement) => (interKeyPosition ? 2 : 1);
 
 async function openBackend(kind: BackendKind, { threads, precision, kvType }: LoadOptions): Promise<Backend> {
   if (kind === 'wasm') return openWasm({ threads, precision, kvType });
@@ -249,8 +258,9 @@ interface ModelParts {
 }
 
 /**
- * A model in memory. Texts take turns in the order of their calls; one whose reader asks for no more pieces for a second
- * lets others go first. What a prompt shares with the text before is not read again.
+ * A model in memory. As many texts as it was loaded for are read and written at once; further ones wait for their turn in the
+ * order of their calls, and a text whose reader asks for no more pieces for a second lets others go first. What a prompt
+ * shares with texts before it is not read again, as long as the cache has it.
  */
 export class Model {
   readonly config: ModelConfig;

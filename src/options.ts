@@ -39,6 +39,7 @@ const TEMPLATE: Record<string, Kind> = {
 const OPTIONS = {
   load: {
     context: wholeFrom(1),
+    sequences: wholeFrom(1, 256),
     method: text('dca'),
     scale: oneOf('none', 'yarn', 'logn'),
     backend: oneOf('wasm', 'webgpu', 'reference'),
@@ -103,6 +104,9 @@ const ELSEWHERE: Record<string, string> = {
   contextlength: 'context',
   maxseqlen: 'context',
   maxmodellen: 'context',
+  nparallel: 'sequences',
+  parallel: 'sequences',
+  maxnumseqs: 'sequences',
   nthreads: 'threads',
   numthreads: 'threads',
   device: 'backend',

@@ -1,47 +1,57 @@
 /**
- * How a method reads far: which keys a query sees, and at which positions RoPE turns both. A query sees up to three bands of
- * keys, named after Dual Chunk Attention (arXiv 2402.17463): of its own chunk (intra), of the chunk before (succ), and of
- * all earlier ones (inter). It has a position against each; a key has one for good, in some methods another for the inter
- * band. `i` is a query's index, `j` a key's. Keys and the cache never depend on the text's length.
+ * How a method reads far: which keys a query sees, and at which positions RoPE turns both. A query sees its keys in spans, each
+ * at a position of its own; Dual Chunk Attention (arXiv 2402.17463) has three of them. A key has one position for good, in some
+ * methods another for far queries. `i` is a query's index, `j` a key's. Keys and the cache never depend on the text's length.
  */
 
-/** One of each band. */
-export interface Bands<T> {
-  readonly inter: T;
-  readonly succ: T;
-  readonly intra: T;
+/** Keys `from..to` that a query sees from one position; none where `to <= from`. */
+export interface QuerySpan {
+  readonly from: number;
+  readonly to: number;
+  readonly position: number;
+  /** Which of the keys' positions counts here. Default 0. */
+  readonly keyForm?: number;
 }
 
-/** Keys `from..to`, none where `to <= from`. */
-export type Keys = readonly [from: number, to: number];
-
 export interface Placement {
-  /** The keys query `i` sees, all at or before it; bands do not overlap. */
-  bands(i: number): Bands<Keys>;
-  queryPositions(i: number): Bands<number>;
-  keyPosition(j: number): number;
-  /** Where keys stand for the inter band, if elsewhere: the cache then keeps them twice. */
-  interKeyPosition?(j: number): number;
+  /** The keys query `i` sees, all at or before it. Every query has as many spans, some empty; they do not overlap. */
+  spans(i: number): readonly QuerySpan[];
+  /** Where keys stand. With a second entry the cache keeps keys twice. */
+  readonly keyPositions: readonly ((j: number) => number)[];
   /** Factor on the logits of query `i`, at least 1. */
   attentionScale(i: number): number;
 }
 
-/** Ends of a band at a piece's first row; an end that moves is one key further in every next row. */
-export interface Band {
+/** Tokens `start..start + nRows` of one text: rows `row..row + nRows` of a block. Its keys lie in `pages` of the cache. */
+export interface Slice {
+  readonly row: number;
+  readonly nRows: number;
+  readonly start: number;
+  /** The page of tokens `PAGE_LEN * p` and on is `pages[p]`. */
+  readonly pages: readonly number[];
+}
+
+/**
+ * Keys that rows of a block see under one rotation of their queries. The ends are those of the first row; an end that moves
+ * is one key further in every next row.
+ */
+export interface Span {
+  readonly rotation: number;
+  readonly keyForm: number;
   readonly from: number;
   readonly to: number;
   readonly fromMoves: boolean;
   readonly toMoves: boolean;
 }
 
-/** Rows `row..row + nRows` of a block of queries whose bands stand still or move with the query. */
-export interface Piece {
+/** Rows `row..row + nRows` of a block, of one text, whose spans stand still or move with the row. None of them is empty. */
+export interface Stretch {
   readonly row: number;
   readonly nRows: number;
-  readonly bands: Bands<Band>;
+  readonly spans: readonly Span[];
+  /** Pages of the text, as in its slice. */
+  readonly pages: readonly number[];
 }
-
-export const NO_KEYS: Keys = [0, 0];
 
 /** How a factor on the logits grows with the query's own position, since a softmax over more keys is flatter. */
 export type Scale = 'none' | 'yarn' | 'logn';
@@ -56,46 +66,66 @@ export function attentionScale(i: number, scale: Scale, trainedLen: number): num
 }
 
 /** Distance RoPE sees between query `i` and key `j`; undefined where the query does not see the key. */
-export function relativePosition(i: number, j: number, placement: Placement): number | undefined {
-  const bands = placement.bands(i);
-  const names = ['inter', 'succ', 'intra'] as const;
-  const band = names.find((name) => bands[name][0] <= j && j < bands[name][1]);
-  if (band === undefined) return undefined;
-  const isElsewhere = band === 'inter' && placement.interKeyPosition !== undefined;
-  const key = isElsewhere ? placement.interKeyPosition?.(j) : placement.keyPosition(j);
-  return placement.queryPositions(i)[band] - (key as number);
+export function relativePosition(i: number, j: number, { spans, keyPositions }: Placement): number | undefined {
+  const span = spans(i).find(({ from, to }) => from <= j && j < to);
+  return span && span.position - keyPositions[span.keyForm ?? 0](j);
 }
 
+/** Where the spans of a row that is `r` rows behind the first one begin and end. */
+export const endsAt = ({ from, to, fromMoves, toMoves }: Span, r: number): [from: number, to: number] => [
+  from + (fromMoves ? r : 0),
+  to + (toMoves ? r : 0),
+];
+
 /**
- * Cuts a block of `n` queries from token `start` on into pieces, as few as there are changes in how its bands move.
+ * Cuts slices into stretches, as few as there are changes in how their spans move. A span's rotation is its number among
+ * `used`, the spans of the placement that any row has keys in.
  * @param window Keys with `i - j >= window` are not seen, whatever the placement says.
  */
-export function piecesOf({ bands }: Pick<Placement, 'bands'>, start: number, n: number, window = Infinity): Piece[] {
+export function stretchesOf(
+  { spans }: Pick<Placement, 'spans'>,
+  slices: readonly Slice[],
+  window = Infinity,
+): { stretches: Stretch[]; used: number[] } {
+  const cut = slices.flatMap((slice) => cutSlice(spans, slice, window));
+  const used = [...new Set(cut.flatMap((stretch) => stretch.spans.map(({ rotation }) => rotation)))].sort((a, b) => a - b);
+  const stretches = cut.map((stretch) => ({
+    ...stretch,
+    spans: stretch.spans.map((span) => ({ ...span, rotation: used.indexOf(span.rotation) })),
+  }));
+  return { stretches, used };
+}
+
+/** Cuts one slice; rotations are numbers of the placement's spans. */
+function cutSlice(spans: Placement['spans'], { row: firstRow, nRows: n, start, pages }: Slice, window: number): Stretch[] {
+  /** From and to of every span, [0, 0] where it has no keys. */
   const endsOf = (row: number) => {
-    const { inter, succ, intra } = bands(start + row);
     const oldest = start + row - window + 1;
-    return [inter, succ, intra].flatMap(([from, to]) => {
+    return spans(start + row).flatMap(({ from, to }) => {
       const seen = Math.max(from, oldest);
       return to > seen ? [seen, to] : [0, 0];
     });
   };
-  const pieces: Piece[] = [];
+  const keyForms = spans(start).map(({ keyForm = 0 }) => keyForm);
+  const stretches: Stretch[] = [];
   for (let row = 0; row < n; ) {
     const first = endsOf(row);
     const second = row + 1 < n ? endsOf(row + 1) : first;
     const moves = second.map((end, e) => end - first[e]);
     let nRows = 1;
-    // a second row whose ends jump begins a piece of its own
+    // A second row whose ends jump begins a stretch of its own.
     const goesOn = (ends: number[]) => ends.every((end, e) => end === first[e] + (moves[e] === 1 ? nRows : 0));
     while (row + nRows < n && goesOn(endsOf(row + nRows))) nRows++;
-    const band = (e: number): Band => ({
-      from: first[e],
-      to: first[e + 1],
-      fromMoves: nRows > 1 && moves[e] === 1,
-      toMoves: nRows > 1 && moves[e + 1] === 1,
+    const moving = (e: number) => nRows > 1 && moves[e] === 1;
+    const seen = keyForms.map((keyForm, rotation): Span => {
+      const [from, to] = [2 * rotation, 2 * rotation + 1];
+      return { rotation, keyForm, from: first[from], to: first[to], fromMoves: moving(from), toMoves: moving(to) };
     });
-    pieces.push({ row, nRows, bands: { inter: band(0), succ: band(2), intra: band(4) } });
+    stretches.push({ row: firstRow + row, nRows, spans: seen.filter((span) => isSeen(span, nRows)), pages });
     row += nRows;
   }
-  return pieces;
+  return stretches;
 }
+
+/** Whether any of `nRows` rows has keys in the span. */
+const isSeen = ({ from, to, toMoves }: Span, nRows: number) => to + (toMoves ? nRows - 1 : 0) > from;

@@ -26,13 +26,15 @@ export interface LogProb {
 
 /** Draws the tokens of one text. */
 export interface Sampler {
+  /** How the next token is to be drawn. Every call makes the choice of one more token. */
+  choose(): Choice;
+  /** Whether a backend's `draw` takes such choices, and the text so far does not count. */
+  readonly isForBackends: boolean;
   /**
    * The next token, from logits `[vocabSize]`, which it may change, and the tokens of the text so far, which only grows.
    * @throws UnsupportedError when a logit is not a number, or the largest is infinite.
    */
-  sample(logits: Float32Array | Float64Array, history: readonly number[]): number;
-  /** In place of `sample`, how a backend is to draw the next token. Absent where that is more than its `draw` takes. */
-  choose?(): Choice;
+  sample(logits: Float32Array | Float64Array, history: readonly number[], choice?: Choice): number;
 }
 
 /** What a token is drawn by, all settled but for the seed. */
@@ -69,14 +71,15 @@ export function makeSampler(options: SamplingOptions = {}): Sampler {
   const used = new Set<number>();
   let nUsed = 0; // tokens of the history that `used` has
   return {
-    sample(logits, history) {
+    choose,
+    isForBackends,
+    sample(logits, history, choice = choose()) {
       if (repetitionPenalty !== 1) {
         for (; nUsed < history.length; nUsed++) used.add(history[nUsed]);
         for (const id of used) logits[id] *= logits[id] > 0 ? 1 / repetitionPenalty : repetitionPenalty;
       }
-      return checkedToken(draw(logits, choose()));
+      return checkedToken(draw(logits, choice));
     },
-    ...(isForBackends && { choose }),
   };
 }
 

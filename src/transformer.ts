@@ -2,11 +2,11 @@
  * The forward pass of all families, top to bottom. They differ by config numbers and by weights that may be absent, not by
  * code (`families.ts`). The same function reads a prompt and decodes: one is many tokens, the other is one.
  */
-import type { Backend, CallSizes, Queries, Tensor } from './backends/backend.ts';
+import type { Attention, AttentionKind } from './attention.ts';
+import type { Backend, CallSizes, Tensor } from './backends/backend.ts';
 import type { ModelConfig } from './config.ts';
 import type { KvCache } from './kvCache.ts';
-import { type Placement, piecesOf } from './placement.ts';
-import type { Rope } from './rope.ts';
+import { type Slice, type Stretch, stretchesOf } from './placement.ts';
 
 export interface Linear {
   readonly weight: Tensor; // [outFeatures, inFeatures]
@@ -47,17 +47,18 @@ export interface WeightBytes {
 
 export interface Transformer {
   /**
-   * Reads `tokens` (at most `blockLen`) behind what the cache holds, and appends them to it. Only records: the work is
-   * done at the backend's next `submit` or `read`. A prompt split into any blocks gives the same logits. A backend that
-   * draws tokens has them in a tensor, F32 `[n, 1]`.
+   * Reads `tokens` (at most `blockLen`), the rows of `slices` one behind the other, and puts them into the cache. Only
+   * records: the work is done at the backend's next `submit` or `read`. A text split into any slices gives the same logits.
+   * A backend that draws tokens has them in a tensor, F32 `[n, 1]`.
    */
-  forward(tokens: ArrayLike<number> | Tensor, cache: KvCache): void;
+  forward(tokens: ArrayLike<number> | Tensor, slices: readonly Slice[], cache: KvCache): void;
   /** Logits of rows `row..row + nRows` (at most `maxLogitRows`) of the last block, `[nRows, vocabSize]`. */
   logits(row: number, nRows: number): Tensor;
 }
 
-/** Queries have a position against each band of keys. */
-const VARIANTS = ['intra', 'succ', 'inter'] as const;
+/** Most spans that a query sees, and most forms of keys; no method has more. */
+const MAX_SPANS = 3;
+const MAX_KEY_FORMS = 2;
 
 /** Columns of each scratch buffer; in every stage, a block has a row of each for every token. */
 const scratchColumns = (config: ModelConfig) => ({
@@ -66,7 +67,7 @@ const scratchColumns = (config: ModelConfig) => ({
   q: config.numAttentionHeads * config.headDim,
   k: config.numKeyValueHeads * config.headDim,
   v: config.numKeyValueHeads * config.headDim,
-  rotated: VARIANTS.length * config.numAttentionHeads * config.headDim, // q at the position of each variant in use
+  rotated: MAX_SPANS * config.numAttentionHeads * config.headDim, // q at the position of each span in use
   o: config.numAttentionHeads * config.headDim,
   gate: config.intermediateSize,
   up: config.intermediateSize,
@@ -74,137 +75,149 @@ const scratchColumns = (config: ModelConfig) => ({
 
 type Buffers = Record<keyof ReturnType<typeof scratchColumns>, Tensor>;
 
+/** Angles of a block's rows, `[n, headDim / 2]`, or of the rows several times, once for each position they have. */
 interface Angles {
-  readonly cos: Tensor; // [n, headDim / 2]
+  readonly cos: Tensor;
   readonly sin: Tensor;
 }
 
-/** Angles of a block's tokens: of its keys, and of its queries in each variant, one variant after the other. */
-type Turn = Record<'key' | 'interKey' | 'query', Angles>;
+/** What a kind of attention needs in a stage. */
+interface KindAngles {
+  /** One a form. */
+  readonly keys: readonly Angles[];
+  readonly queries: Angles;
+}
 
-/** Whether layers rotate queries and keys; for each of the two a block has angles of its own. */
-type Rotation = 'rope' | 'none';
-
-const rotationOf = ({ layersWithoutRope }: ModelConfig, layer: number): Rotation =>
-  layersWithoutRope?.includes(layer) ? 'none' : 'rope';
-
-const rotationsOf = (config: ModelConfig): Rotation[] => [
-  ...new Set(Array.from({ length: config.numHiddenLayers }, (_, layer) => rotationOf(config, layer))),
-];
-
-/** Bytes of float32 scratch memory that `makeTransformer` allocates in every stage. */
-export function scratchBytes(config: ModelConfig, blockLen: number): number {
-  const angles = 5 * config.headDim * rotationsOf(config).length;
+/** Bytes of float32 scratch memory that `makeTransformer` allocates in every stage, at most. */
+export function scratchBytes(config: ModelConfig, blockLen: number, nKinds: number): number {
+  const angles = nKinds * (MAX_SPANS + MAX_KEY_FORMS) * config.headDim;
   const columns = Object.values(scratchColumns(config)).reduce((a, b) => a + b, angles);
   return 4 * blockLen * columns;
 }
 
-/** And in stage 0 besides. */
+/** Bytes that it allocates in stage 0 besides, for logits. */
 export const logitBytes = ({ hiddenSize, vocabSize }: ModelConfig, maxLogitRows: number): number =>
   4 * maxLogitRows * (hiddenSize + vocabSize);
 
-/** The largest calls that `makeTransformer` makes. */
-export const callSizes = (config: ModelConfig, blockLen: number): CallSizes => ({
+/** How much is read, and of which logits are computed, at once. */
+export interface BlockSizes {
+  /** Rows of a forward. */
+  readonly blockLen: number;
+  /** Rows of logits. */
+  readonly maxLogitRows: number;
+  /** Pages of all texts together. */
+  readonly nPages: number;
+}
+
+/** The largest calls that `makeTransformer` makes. Ids and places are kept for every row, spans for about as many. */
+export const callSizes = (config: ModelConfig, { blockLen, nPages }: Omit<BlockSizes, 'maxLogitRows'>): CallSizes => ({
   rows: blockLen,
   cols: Math.max(config.hiddenSize, config.intermediateSize, config.numAttentionHeads * config.headDim),
   nHeads: config.numAttentionHeads,
   nKvHeads: config.numKeyValueHeads,
   headDim: config.headDim,
+  kept: 4 * blockLen + nPages,
 });
 
 /**
- * Binds weights, positions and scratch memory for blocks of `blockLen` tokens. The layers of a stage follow each other;
- * embedding, last norm and head are in stage 0.
+ * Binds weights, kinds of attention and scratch memory for blocks of `blockLen` rows. The layers of a stage follow each
+ * other; embedding, last norm and head are in stage 0.
  */
 export function makeTransformer(
   b: Backend,
   config: ModelConfig,
   weights: Weights,
-  placement: Placement,
-  rope: Rope,
-  blockLen: number,
-  maxLogitRows: number,
+  { kinds, kindOf }: Attention,
+  sizes: BlockSizes,
 ): Transformer {
+  const { blockLen, maxLogitRows } = sizes;
   const { hiddenSize, headDim, vocabSize, rmsNormEps: eps } = config;
   const mapBuffers = <T>(record: Record<string, T>, f: (entry: T) => Tensor) =>
     Object.fromEntries(Object.entries(record).map(([name, entry]) => [name, f(entry)])) as Buffers;
-  const rotations = rotationsOf(config);
   const stageOf = weights.layers.map(({ oProj }) => oProj.weight.stage);
   const stages = Array.from({ length: 1 + Math.max(...stageOf) }, (_, stage) => {
     const scratch = (cols: number) => b.alloc('F32', blockLen, cols, stage);
-    const angles = (forms = 1): Angles => {
-      const table = () => b.alloc('F32', forms * blockLen, headDim / 2, stage);
+    const angles = (times: number): Angles => {
+      const table = () => b.alloc('F32', times * blockLen, headDim / 2, stage);
       return { cos: table(), sin: table() };
     };
-    b.reserve?.(callSizes(config, blockLen), stage);
-    const turn = (): Turn => ({ key: angles(), interKey: angles(), query: angles(VARIANTS.length) });
-    const turns = new Map(rotations.map((rotation) => [rotation, turn()]));
-    return { buffers: mapBuffers(scratchColumns(config), scratch), turns };
+    b.reserve?.(callSizes(config, sizes), stage);
+    const ofKinds = kinds.map(
+      ({ placement }): KindAngles => ({
+        keys: placement.keyPositions.map(() => angles(1)),
+        queries: angles(placement.spans(0).length),
+      }),
+    );
+    return { buffers: mapBuffers(scratchColumns(config), scratch), ofKinds };
   });
   const normed = b.alloc('F32', maxLogitRows, hiddenSize);
   const logits = b.alloc('F32', maxLogitRows, vocabSize);
 
   /**
-   * Angles of `n` rows, as cos and sin times `factor`; in float64, so that far positions are exact. Where nothing is rotated
-   * they are 0, and the factor is what is left, without the one of RoPE's rule.
+   * Angles of `n` rows, as cos and sin times `factor`; in float64, so that far positions are exact. Without RoPE they are 0,
+   * and the factor is what is left.
    */
-  function writeAngles(name: keyof Turn, n: number, at: (row: number) => [position: number, factor: number]) {
+  function writeAngles(
+    { rope }: AttentionKind,
+    n: number,
+    tablesOf: (stage: number) => Angles,
+    at: (row: number) => [position: number, factor: number],
+  ): void {
     const half = headDim / 2;
-    for (const rotation of rotations) {
-      const cosines = new Float64Array(n * half);
-      const sines = new Float64Array(n * half);
-      for (let r = 0; r < n; r++) {
-        const [position, factor] = at(r);
-        const length = rotation === 'rope' ? factor * rope.attentionFactor : factor;
-        for (let d = 0; d < half; d++) {
-          const angle = rotation === 'rope' ? position * rope.invFreq[d] : 0;
-          cosines[r * half + d] = length * Math.cos(angle);
-          sines[r * half + d] = length * Math.sin(angle);
-        }
-      }
-      for (const { turns } of stages) {
-        const { cos, sin } = (turns.get(rotation) as Turn)[name];
-        b.write(cos, cosines);
-        b.write(sin, sines);
+    const cosines = new Float64Array(n * half);
+    const sines = new Float64Array(n * half);
+    for (let r = 0; r < n; r++) {
+      const [position, factor] = at(r);
+      const length = factor * (rope?.attentionFactor ?? 1);
+      for (let d = 0; d < half; d++) {
+        const angle = rope ? position * rope.invFreq[d] : 0;
+        cosines[r * half + d] = length * Math.cos(angle);
+        sines[r * half + d] = length * Math.sin(angle);
       }
     }
+    stages.forEach((_, stage) => {
+      const { cos, sin } = tablesOf(stage);
+      b.write(cos, cosines);
+      b.write(sin, sines);
+    });
   }
 
-  function forward(tokens: ArrayLike<number> | Tensor, cache: KvCache): void {
-    const n = 'length' in tokens ? tokens.length : tokens.rows;
-    const start = cache.length;
-    const rows = (t: Tensor) => b.view(t, n, t.cols);
+  /** What a kind's layers see of `slices`, and its angles, which do not depend on the layer. */
+  function place(kind: number, slices: readonly Slice[], n: number): { stretches: Stretch[]; nRotations: number } {
+    const { placement, window } = kinds[kind];
+    const { stretches, used } = stretchesOf(placement, slices, window);
+    const positions = slices.flatMap(({ start, nRows }) => Array.from({ length: nRows }, (_, r) => start + r));
+    const spans = positions.map((i) => placement.spans(i));
+    // The softmax scale rides on the queries, so that keys do not depend on the text's length.
+    const scales = positions.map((i) => placement.attentionScale(i) / Math.sqrt(headDim));
+    const tables = (stage: number) => stages[stage].ofKinds[kind];
+    placement.keyPositions.forEach((keyPosition, form) => {
+      writeAngles(kinds[kind], n, (stage) => tables(stage).keys[form], (r) => [keyPosition(positions[r]), 1]);
+    });
+    writeAngles(kinds[kind], used.length * n, (stage) => tables(stage).queries, (r) => [
+      spans[r % n][used[Math.floor(r / n)]].position,
+      scales[r % n],
+    ]);
+    return { stretches, nRotations: used.length };
+  }
 
-    // positions, once for all layers. The softmax scale rides on the queries, so keys do not depend on length.
-    const softmaxScale = (i: number) => placement.attentionScale(i) / Math.sqrt(headDim);
-    const pieces = piecesOf(placement, start, n, config.slidingWindow);
-    const variants = VARIANTS.filter((variant) => pieces.some(({ bands }) => bands[variant].to > bands[variant].from));
-    writeAngles('key', n, (r) => [placement.keyPosition(start + r), 1]);
-    const { interKeyPosition } = placement;
-    if (interKeyPosition) writeAngles('interKey', n, (r) => [interKeyPosition(start + r), 1]);
-    writeAngles('query', variants.length * n, (r) => {
-      const i = start + (r % n);
-      return [placement.queryPositions(i)[variants[Math.floor(r / n)]], softmaxScale(i)];
-    });
-    const rotate = (out: Tensor, input: Tensor, { cos, sin }: Angles) => {
-      const [cosines, sines] = [cos, sin].map((table) => b.view(table, out.rows, table.cols));
-      b.rotate(out, input, cosines, sines);
-    };
-    const blocks = stages.map(({ buffers, turns }) => {
-      const block = mapBuffers(buffers, rows);
-      const { cols } = block.q;
-      const rotated = b.view(buffers.rotated, variants.length * n, cols);
-      /** Where a variant is; one that is not in use is no one's, and anywhere. */
-      const variant = (name: keyof Queries) => b.view(rotated, n, cols, Math.max(0, variants.indexOf(name)) * n * cols);
-      const queries: Queries = { intra: variant('intra'), succ: variant('succ'), inter: variant('inter') };
-      return { ...block, rotated, queries, turns };
-    });
+  const rotate = (out: Tensor, input: Tensor, { cos, sin }: Angles) => {
+    const [cosines, sines] = [cos, sin].map((table) => b.view(table, out.rows, table.cols));
+    b.rotate(out, input, cosines, sines);
+  };
+
+  function forward(tokens: ArrayLike<number> | Tensor, slices: readonly Slice[], cache: KvCache): void {
+    const n = 'length' in tokens ? tokens.length : tokens.rows;
+    const placed = kinds.map((_, kind) => place(kind, slices, n));
+    const blocks = stages.map(({ buffers }) => mapBuffers(buffers, (t) => b.view(t, n, t.cols)));
 
     let stream = blocks[0].x;
     b.gatherRows(stream, weights.embedTokens, tokens);
     weights.layers.forEach((layer, l) => {
-      const { x, h, q, k, v, rotated, queries, o, gate, up, turns } = blocks[stageOf[l]];
-      const turn = turns.get(rotationOf(config, l)) as Turn;
+      const { x, h, q, k, v, o, gate, up } = blocks[stageOf[l]];
+      const { buffers, ofKinds } = stages[stageOf[l]];
+      const { stretches, nRotations } = placed[kindOf[l]];
+      const angles = ofKinds[kindOf[l]];
       /** What a branch reads: the stream, normalised where there is a norm for it. */
       const read = (norm?: Tensor) => {
         if (norm) b.rmsNorm(h, x, norm, eps);
@@ -224,12 +237,13 @@ export function makeTransformer(
       b.matmul(v, attended, layer.vProj.weight, layer.vProj.bias);
       normalize(q, layer.qNorm);
       normalize(k, layer.kNorm);
-      const kInter = interKeyPosition && b.view(o, n, k.cols); // o has no other use before attention
-      if (kInter) rotate(kInter, k, turn.interKey);
-      rotate(k, k, turn.key);
-      b.append(cache.layers[l], k, v, start, kInter);
-      rotate(rotated, q, turn.query);
-      b.attend(o, queries, cache.layers[l], pieces);
+      // The first form is rotated in place, after the second; `o` has no other use before attention.
+      const keys = angles.keys.map((_, form) => (form === 0 ? k : b.view(o, n, k.cols)));
+      for (let form = keys.length - 1; form >= 0; form--) rotate(keys[form], k, angles.keys[form]);
+      b.append(cache.layers[l], keys, v, slices);
+      const queries = b.view(buffers.rotated, nRotations * n, q.cols);
+      rotate(queries, q, angles.queries);
+      b.attend(o, queries, cache.layers[l], stretches);
       b.matmul(h, o, layer.oProj.weight, layer.oProj.bias);
       normalize(h, layer.postAttentionLayernorm);
       b.add(x, h);
@@ -242,7 +256,6 @@ export function makeTransformer(
       normalize(h, layer.postFeedforwardLayernorm);
       b.add(x, h);
     });
-    cache.length += n;
   }
 
   return {

@@ -6,8 +6,9 @@
 import type { Backend, KvLayer, Tensor } from '../src/backends/backend.ts';
 import { deferred, openEager } from '../src/backends/reference.ts';
 import type { Precision } from '../src/backends/wasmStage.ts';
+import { placeOf } from '../src/kernels/attend.ts';
 import type { KvType } from '../src/kvTypes.ts';
-import type { Piece } from '../src/placement.ts';
+import { endsAt, type Span, type Stretch } from '../src/placement.ts';
 import { arithmeticOf, dot, stored, sumOf, turned } from './roundings.ts';
 
 const f32 = Math.fround;
@@ -23,40 +24,41 @@ export function openAttendTwin(precision: Precision, kvType: KvType, isFused: bo
   const backend = openEager();
   return deferred({
     ...backend,
-    append(kv, k, v, start, kInter = k) {
+    append(kv, keys, v, slices) {
       const { headDim } = kv;
       const withNumbers = (x: Tensor, numbers: Float64Array) =>
         ({ ...x, numbers: stored(numbers, headDim, kvType) }) as Tensor;
       const key = (x: Tensor) => withNumbers(x, turned(numbersOf(x), headDim));
-      backend.append(kv, key(k), withNumbers(v, numbersOf(v)), start, key(kInter));
+      backend.append(kv, keys.map(key), withNumbers(v, numbersOf(v)), slices);
     },
-    attend(out, q, kv, pieces) {
-      const { nKvHeads, headDim, ...cache } = kv as KvLayer & Record<'keys' | 'interKeys' | 'values', Float64Array>;
+    attend(out, q, kv, stretches) {
+      const { nKvHeads, headDim, ...cache } = kv as KvLayer & { keys: Float64Array[]; values: Float64Array };
       const nHeads = out.cols / headDim;
       const group = nHeads / nKvHeads;
       const vector = (numbers: Float64Array, nth: number) => numbers.subarray(nth * headDim, (nth + 1) * headDim);
       const sums = new Float64Array(out.rows * nHeads);
       numbersOf(out).fill(0);
 
-      /** Rows from `firstRow` on that share tiles of keys, in all heads of one key-value head, against one band. */
-      function attendBand({ row, nRows, bands }: Piece, firstRow: number, name: keyof Piece['bands'], kvHead: number) {
-        const { from, to, fromMoves, toMoves } = bands[name];
+      /** Rows from `firstRow` on that share tiles of keys, in all heads of one key-value head, against one span. */
+      function attendSpan({ row, nRows, pages }: Stretch, firstRow: number, span: Span, kvHead: number) {
         const tileLen = Math.max(1, Math.min(nRows, Math.floor(QUERY_ROWS / group)));
         const isInt = tileLen * group >= MANY_ROWS && headDim <= MAX_INT_HEAD_DIM;
         const arithmetic = arithmeticOf(isInt ? precision : 'f32', isFused);
         const queries = Array.from({ length: Math.min(tileLen, nRows - firstRow) * group }, (_, i) => {
           const r = firstRow + Math.floor(i / group);
           const nth = (row + r) * nHeads + kvHead * group + (i % group);
-          const floats = turned(vector(numbersOf(q[name]), nth), headDim).map((x) => f32(x * f32(Math.LOG2E)));
-          const seen = { from: from + (fromMoves ? r : 0), to: to + (toMoves ? r : 0) };
+          const query = vector(numbersOf(q), span.rotation * out.rows * nHeads + nth);
+          const floats = turned(query, headDim).map((x) => f32(x * f32(Math.LOG2E)));
+          const [from, to] = endsAt(span, r);
+          const seen = { from, to };
           return { nth, floats, integers: arithmetic.query(floats), seen };
         });
         const end = queries[queries.length - 1].seen.to;
         for (let start = queries[0].seen.from, next = 0; start < end; start = next) {
           next = Math.min(end, start - (start % KEY_TILE) + KEY_TILE);
           const vectors = (numbers: Float64Array) =>
-            Array.from({ length: next - start }, (_, j) => vector(numbers, (start + j) * nKvHeads + kvHead));
-          const keys = vectors(cache[name === 'inter' ? 'interKeys' : 'keys']);
+            Array.from({ length: next - start }, (_, j) => vector(numbers, placeOf(pages, start + j) * nKvHeads + kvHead));
+          const keys = vectors(cache.keys[span.keyForm]);
           const common = Float64Array.from(columnsOf(keys), (column) => arithmetic.common(column, start));
           const packedKeys = keys.map((key) => arithmetic.quantised(key.map((x, d) => f32(x - common[d]))));
           const packedValues = columnsOf(vectors(cache.values)).map((column) => arithmetic.quantised(column));
@@ -76,10 +78,10 @@ export function openAttendTwin(precision: Precision, kvType: KvType, isFused: bo
         return firstRow + tileLen;
       }
 
-      for (const piece of pieces) {
+      for (const stretch of stretches) {
         for (let kvHead = 0; kvHead < nKvHeads; kvHead++) {
-          for (const name of ['inter', 'succ', 'intra'] as const) {
-            for (let r = 0; r < piece.nRows; ) r = attendBand(piece, r, name, kvHead);
+          for (const span of stretch.spans) {
+            for (let r = 0; r < stretch.nRows; ) r = attendSpan(stretch, r, span, kvHead);
           }
         }
       }

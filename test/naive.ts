@@ -4,7 +4,8 @@
  */
 import type { Backend, Tensor } from '../src/backends/backend.ts';
 import { deferred, openEager } from '../src/backends/reference.ts';
-import type { Piece } from '../src/placement.ts';
+import { placeOf } from '../src/kernels/attend.ts';
+import { endsAt, type Stretch } from '../src/placement.ts';
 
 const f32 = Math.fround;
 
@@ -71,30 +72,24 @@ export function openNaive(inHalves: readonly ('matmul' | 'attend')[] = []): Back
         }
       }
     },
-    attend(out, q, kv, pieces) {
-      const { nKvHeads, headDim, ...cached } = kv as typeof kv & Record<string, Float64Array>;
+    attend(out, q, kv, stretches) {
+      const { nKvHeads, headDim, ...cached } = kv as typeof kv & { keys: Float64Array[]; values: Float64Array };
       const factors = factorsOf('attend');
-      const [keys, interKeys, values] = [cached.keys, cached.interKeys, cached.values].map(factors);
-      const queries = {
-        inter: factors(numbersOf(q.inter)),
-        succ: factors(numbersOf(q.succ)),
-        intra: factors(numbersOf(q.intra)),
-      };
+      const [keys, values, queries] = [cached.keys.map(factors), factors(cached.values), factors(numbersOf(q))];
       const nHeads = out.cols / headDim;
       const to = numbersOf(out).fill(0);
       for (let at = 0; at < to.length; at += headDim) {
         const r = Math.floor(at / out.cols);
-        const piece = pieces.find(({ row, nRows }) => r < row + nRows) as Piece;
+        const stretch = stretches.find(({ row, nRows }) => row <= r && r < row + nRows) as Stretch;
         const kvHead = Math.floor(((at % out.cols) / headDim) * (nKvHeads / nHeads));
         const scores: number[] = [];
         const rows: number[] = [];
-        for (const name of ['inter', 'succ', 'intra'] as const) {
-          const band = piece.bands[name];
-          const last = band.to + (band.toMoves ? r - piece.row : 0);
-          for (let j = band.from + (band.fromMoves ? r - piece.row : 0); j < last; j++) {
-            const row = (j * nKvHeads + kvHead) * headDim;
+        for (const span of stretch.spans) {
+          const [from, end] = endsAt(span, r - stretch.row);
+          for (let j = from; j < end; j++) {
+            const row = (placeOf(stretch.pages, j) * nKvHeads + kvHead) * headDim;
             rows.push(row);
-            scores.push(dot(queries[name], at, name === 'inter' ? interKeys : keys, row, headDim));
+            scores.push(dot(queries, span.rotation * to.length + at, keys[span.keyForm], row, headDim));
           }
         }
         const max = Math.max(...scores);

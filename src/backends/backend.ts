@@ -9,7 +9,7 @@
  */
 import { UnsupportedError } from '../errors.ts';
 import type { Choice } from '../kernels/draw.ts';
-import type { Bands, Piece } from '../placement.ts';
+import type { Slice, Stretch } from '../placement.ts';
 import type { TensorType } from '../tensorTypes.ts';
 
 /** Handle of `[rows, cols]` numbers in a backend's memory; where and how they lie there is the backend's business. */
@@ -20,16 +20,16 @@ export interface Tensor {
   readonly stage: number;
 }
 
-/** Handle of one layer's rotated keys and values, `[capacity, nKvHeads, headDim]` each, in the backend's own layout. */
+/**
+ * Handle of one layer's rotated keys and values, `[nPages, PAGE_LEN, nKvHeads, headDim]` each, in the backend's own layout.
+ * With two key forms, keys are there twice.
+ */
 export interface KvLayer {
-  readonly capacity: number;
+  readonly nPages: number;
   readonly nKvHeads: number;
   readonly headDim: number;
   readonly stage: number;
 }
-
-/** The same queries at their position against each band of keys, rotated and scaled; `[n, nHeads * headDim]`. */
-export type Queries = Bands<Tensor>;
 
 /** The largest calls of kernels: rows of activations, columns of what a product multiplies, heads of attention. */
 export interface CallSizes {
@@ -38,6 +38,8 @@ export interface CallSizes {
   readonly nHeads: number;
   readonly nKvHeads: number;
   readonly headDim: number;
+  /** Numbers of 32 bits that calls of one submission read and that lie in no tensor: ids, places, pages, spans. */
+  readonly kept: number;
 }
 
 export interface Backend {
@@ -48,10 +50,10 @@ export interface Backend {
   /** Allocates a tensor, zeroed, in stage 0 unless told. @throws UnsupportedError when memory does not suffice. */
   alloc(type: TensorType, rows: number, cols: number, stage?: number): Tensor;
   /**
-   * Allocates one layer's cache; with two key forms the inter band has keys of its own. Memory is only touched as tokens
-   * arrive. @throws UnsupportedError as `alloc`.
+   * Allocates one layer's cache, with 1 or 2 key forms. Memory is only touched as tokens arrive.
+   * @throws UnsupportedError as `alloc`.
    */
-  allocKv(capacity: number, nKvHeads: number, headDim: number, stage?: number, keyForms?: 1 | 2): KvLayer;
+  allocKv(nPages: number, nKvHeads: number, headDim: number, stage?: number, keyForms?: number): KvLayer;
   /**
    * Takes what calls of up to these sizes need besides their operands, so that nothing more is taken later. Without it, and
    * for larger ones, memory grows with the calls. @throws UnsupportedError as `alloc`.
@@ -75,10 +77,13 @@ export interface Backend {
    * the angles have several times `n` rows, `x` is rotated again by each `n` of them.
    */
   rotate(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor): void;
-  /** Puts `n` rotated keys and values, `[n, nKvHeads * headDim]`, into the cache at position `start`; a second form too. */
-  append(kv: KvLayer, k: Tensor, v: Tensor, start: number, kInter?: Tensor): void;
-  /** Attention of all queries of `pieces` to the keys they see, softmax over all of them at once; `out[n, nHeads * headDim]`. */
-  attend(out: Tensor, q: Queries, kv: KvLayer, pieces: readonly Piece[]): void;
+  /** Puts the rows of `slices` into the cache: keys rotated, a tensor a form, and values; `[n, nKvHeads * headDim]`. */
+  append(kv: KvLayer, keys: readonly Tensor[], v: Tensor, slices: readonly Slice[]): void;
+  /**
+   * Attention of the rows of `stretches` to the keys they see, softmax over all of them at once; `out[n, nHeads * headDim]`.
+   * `q` has the `n` queries, rotated and scaled, once for every rotation that spans name.
+   */
+  attend(out: Tensor, q: Tensor, kv: KvLayer, stretches: readonly Stretch[]): void;
   /** `out = silu(gate) * up` */
   swiglu(out: Tensor, gate: Tensor, up: Tensor): void;
   /** `x += y` */

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { openNaive } from '../../test/naive.ts';
-import { pieces as seen } from '../../test/pieces.ts';
+import { stretches as seen, slice } from '../../test/stretches.ts';
 import { seededRandom } from '../eval/random.ts';
 import { CASES, type KernelCase } from '../kernels/cases.ts';
 import { rowBytes, type TensorType } from '../tensorTypes.ts';
@@ -102,7 +102,7 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
     check('nBytes grows by what is allocated', async () => {
       const before = b.nBytes;
       b.alloc('F32', 10, 100);
-      b.allocKv(50, 2, 8, 1);
+      b.allocKv(1, 2, 8, 1);
       expect(b.nBytes - before).toBeGreaterThanOrEqual(4 * 1000 + cachedBytes * 2 * 50 * 2 * 8);
     });
 
@@ -245,18 +245,20 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       const random = seededRandom('append');
       const normal = (rows: number, nHeads = nKvHeads) =>
         filled(rows, nHeads * headDim, random.normals(rows * nHeads * headDim));
-      const [k, v, query] = [normal(length), normal(length), normal(length, 4)];
+      const [k, v] = [normal(length), normal(length)];
+      const { stretches, nRotations } = seen({ n: length, chunkLen: 24 });
+      const q = normal(nRotations * length, 4);
       const answer = async (pieces: readonly (readonly [start: number, n: number])[]) => {
-        const kv = b.allocKv(length, nKvHeads, headDim);
-        b.append(kv, normal(20), normal(20), 40); // the tail of a text before this one
+        const kv = b.allocKv(1, nKvHeads, headDim);
+        b.append(kv, [normal(20)], normal(20), [slice(20, 40)]); // the tail of a text before this one
         for (const [start, n] of pieces) {
           const piece = (tensor: Tensor) => b.view(tensor, n, tensor.cols, start * tensor.cols);
-          b.append(kv, normal(n), normal(n), Math.min(start + (n >> 1), length - n)); // overwritten, and in order
-          b.append(kv, piece(k), piece(v), start);
+          const before = Math.min(start + (n >> 1), length - n);
+          b.append(kv, [normal(n)], normal(n), [slice(n, before)]); // overwritten, and in order
+          b.append(kv, [piece(k)], piece(v), [slice(n, start)]);
         }
         const out = b.alloc('F32', length, 4 * headDim);
-        const q = { intra: query, succ: query, inter: query };
-        b.attend(out, q, kv, seen({ n: length, chunkLen: 24 }));
+        b.attend(out, q, kv, stretches);
         return read(out);
       };
       const starts = [0, 1, 8, 16, 29, 69, length];
@@ -273,16 +275,17 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
           on.write(tensor, random.normals(rows * cols));
           return tensor;
         };
-        const kv = on.allocKv(9000, 2, headDim, 0, 2);
+        const kv = on.allocKv(71, 2, headDim, 0, 2);
         for (const [start, n] of [
           [0, length],
           [length, more],
         ]) {
-          on.append(kv, normal(n, 2 * headDim), normal(n, 2 * headDim), start, normal(n, 2 * headDim));
+          const [k, far, v] = [0, 1, 2].map(() => normal(n, 2 * headDim));
+          on.append(kv, [k, far], v, [slice(n, start)]);
         }
-        const [query, out] = [normal(more, 4 * headDim), on.alloc('F32', more, 4 * headDim)];
-        const q = { intra: query, succ: query, inter: query };
-        on.attend(out, q, kv, seen({ n: more, start: length, chunkLen: 1500 }));
+        const { stretches, nRotations } = seen({ n: more, start: length, chunkLen: 1500, keyForms: 2 });
+        const [q, out] = [normal(nRotations * more, 4 * headDim), on.alloc('F32', more, 4 * headDim)];
+        on.attend(out, q, kv, stretches);
         return on.read(out);
       };
       const truth = await answer(openReference());
@@ -303,17 +306,15 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
                 if (name === planted) values[random.integer(0, values.length - 1)] = bad;
                 return filled(rows, cols, values);
               };
-              const q = normal('q', n, nHeads * headDim);
+              const { stretches, nRotations } = seen({ n, start, chunkLen: 16 });
+              const q = normal('q', nRotations * n, nHeads * headDim);
               const [k, v] = [normal('k', start + n, nKvHeads * headDim), normal('v', start + n, nKvHeads * headDim)];
-              const [kv, out] = [b.allocKv(start + n, nKvHeads, headDim), b.alloc('F32', n, nHeads * headDim)];
-              const unturned = {
-                cos: filled(start + n, 12, Array((start + n) * 12).fill(1)),
-                sin: b.alloc('F32', start + n, 12),
-              };
-              b.rotate(k, k, unturned.cos, unturned.sin);
-              b.rotate(q, q, b.view(unturned.cos, n, 12), b.view(unturned.sin, n, 12));
-              b.append(kv, k, v, 0);
-              b.attend(out, { intra: q, succ: q, inter: q }, kv, seen({ n, start, chunkLen: 16 }));
+              const [kv, out] = [b.allocKv(1, nKvHeads, headDim), b.alloc('F32', n, nHeads * headDim)];
+              for (const x of [k, q]) {
+                b.rotate(x, x, filled(x.rows, 12, Array(x.rows * 12).fill(1)), b.alloc('F32', x.rows, 12));
+              }
+              b.append(kv, [k], v, [slice(start + n)]);
+              b.attend(out, q, kv, stretches);
               return read(out);
             };
             await expect(attend(where)).rejects.toThrow('not finite');
@@ -329,7 +330,7 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       const one = b.alloc('F32', 1, 5, 2);
       b.write(one, Array(5).fill(1));
       const x = filled(3, 5, values);
-      expect([x.stage, there.stage, b.view(there, 1, 1).stage, b.allocKv(8, 1, 8, 1).stage]).toEqual([0, 2, 2, 1]);
+      expect([x.stage, there.stage, b.view(there, 1, 1).stage, b.allocKv(1, 1, 8, 1).stage]).toEqual([0, 2, 2, 1]);
       await b.submit();
       b.alloc('F32', 2 ** 10, 2 ** 8, 2); // the memory grows while threads know it
       b.add(x, x);
@@ -359,7 +360,7 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       const elsewhere: Backend = {
         ...b,
         alloc: (type, rows, cols) => b.alloc(type, rows, cols, 3),
-        allocKv: (capacity, nKvHeads, headDim) => b.allocKv(capacity, nKvHeads, headDim, 3),
+        allocKv: (nPages, nKvHeads, headDim) => b.allocKv(nPages, nKvHeads, headDim, 3),
       };
       for (const kernelCase of oneOfEach()) await expectRight(elsewhere, kernelCase, rounding);
     });

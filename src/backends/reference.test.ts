@@ -1,6 +1,6 @@
 /** The definitions against values computed by hand, so that they share no mistake with the backends held against them. */
 import { describe, expect, it } from 'vitest';
-import { pieces, type Seen } from '../../test/pieces.ts';
+import { repeated, type Seen, slice, stretches } from '../../test/stretches.ts';
 import { CASES } from '../kernels/cases.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import type { Tensor } from './backend.ts';
@@ -161,17 +161,14 @@ describe('rotate', () => {
 
 describe('attend', () => {
   /** Keys 1, so that a score is the query; values 1, 10, 100, … so that the result shows each key's weight. */
-  const answer = async (seen: Omit<Seen, 'n'>, intra: number[], succ = intra, inter = intra) => {
-    const kv = b.allocKv(5, 1, 1);
-    b.append(kv, tensor([1], [1], [1], [1], [1]), tensor([1], [10], [100], [1000], [10000]), 0);
-    const column = (queries: number[]) => tensor(...queries.map((query) => [query]));
-    const out = b.alloc('F32', intra.length, 1);
-    b.attend(
-      out,
-      { intra: column(intra), succ: column(succ), inter: column(inter) },
-      kv,
-      pieces({ n: intra.length, ...seen }),
-    );
+  const answer = async (seen: Omit<Seen, 'n'>, ...queries: number[][]) => {
+    const n = queries[0].length;
+    const kv = b.allocKv(1, 1, 1);
+    b.append(kv, [tensor([1], [1], [1], [1], [1])], tensor([1], [10], [100], [1000], [10000]), [slice(5)]);
+    const { stretches: found, nRotations } = stretches({ n, ...seen });
+    const rows = queries.length === 1 ? repeated(queries[0], nRotations) : queries.flat();
+    const out = b.alloc('F32', n, 1);
+    b.attend(out, tensor(...rows.map((query) => [query])), kv, found);
     return out;
   };
 
@@ -182,7 +179,7 @@ describe('attend', () => {
 
   it('takes the query by how many chunks the key lies behind', async () => {
     // token 4 is chunk 2: it weighs 1, tokens 2 and 3 weigh 2 each, tokens 0 and 1 weigh 6 each
-    const out = await answer({ start: 4, chunkLen: 2 }, [0], [Math.log(2)], [Math.log(6)]);
+    const out = await answer({ start: 4, chunkLen: 2 }, [Math.log(6)], [Math.log(2)], [0]);
     await expectNumbers(out, [(10000 + 2 * 1100 + 6 * 11) / (1 + 2 * 2 + 2 * 6)]);
   });
 
@@ -196,11 +193,11 @@ describe('attend', () => {
   });
 
   it('weighs by softmax of the dot product, and query heads share key-value heads in order', async () => {
-    const kv = b.allocKv(2, 2, 2);
-    b.append(kv, tensor([1, 2, 0, 0], [3, 4, 0, 0]), tensor([4, 8, 0, 0], [8, 4, 1, 1]), 0);
+    const kv = b.allocKv(1, 2, 2);
+    b.append(kv, [tensor([1, 2, 0, 0], [3, 4, 0, 0])], tensor([4, 8, 0, 0], [8, 4, 1, 1]), [slice(2)]);
     const [out, weight] = [b.alloc('F32', 1, 8), Math.log(3) / 4];
     const q = tensor([weight, weight, 0, 0, 1, 1, 2, 2]); // head 0: scores ln 3 / 4 times 3 and 7, one to three
-    b.attend(out, { intra: q, succ: q, inter: q }, kv, pieces({ n: 1, start: 1 }));
+    b.attend(out, q, kv, stretches({ n: 1, start: 1 }).stretches);
     await expectNumbers(out, [7, 5, 6, 6, 0.5, 0.5, 0.5, 0.5]);
   });
 });

@@ -3,12 +3,13 @@
  * number. Calls wait for `submit` or `read` as on the fast backends, so that a mistake in their order shows here too.
  */
 import { UnsupportedError } from '../errors.ts';
-import { attend } from '../kernels/attend.ts';
+import { attend, placeOf } from '../kernels/attend.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
 import { add, swiglu } from '../kernels/elementwise.ts';
 import { matmul } from '../kernels/matmul.ts';
 import { rmsNorm } from '../kernels/rmsNorm.ts';
 import { rotate } from '../kernels/rotate.ts';
+import { PAGE_LEN } from '../kvTypes.ts';
 import { rowBytes } from '../tensorTypes.ts';
 import { type Backend, DISPOSED, type KvLayer, notFinite, type Tensor } from './backend.ts';
 
@@ -20,8 +21,7 @@ interface ReferenceTensor extends Tensor {
 }
 
 interface ReferenceKv extends KvLayer {
-  readonly keys: Float64Array; // [capacity, nKvHeads, headDim]
-  readonly interKeys: Float64Array; // the same array where there is one form
+  readonly keys: readonly Float64Array[]; // a form each, [nPages * PAGE_LEN, nKvHeads, headDim]
   readonly values: Float64Array;
 }
 
@@ -112,11 +112,10 @@ export function openEager(): Backend {
       const bytes = counted(new Uint8Array(isF32 ? 0 : rows * rowBytes(type, cols)));
       return { type, rows, cols, stage, numbers, bytes } as ReferenceTensor;
     },
-    allocKv(capacity, nKvHeads, headDim, stage = 0, keyForms = 1) {
-      const room = () => counted(new Float64Array(capacity * nKvHeads * headDim));
-      const [keys, values] = [room(), room()];
-      const interKeys = keyForms === 2 ? room() : keys;
-      return { capacity, nKvHeads, headDim, stage, keys, interKeys, values } as ReferenceKv;
+    allocKv(nPages, nKvHeads, headDim, stage = 0, keyForms = 1) {
+      const room = () => counted(new Float64Array(nPages * PAGE_LEN * nKvHeads * headDim));
+      const keys = Array.from({ length: keyForms }, room);
+      return { nPages, nKvHeads, headDim, stage, keys, values: room() } as ReferenceKv;
     },
     view(tensor, rows, cols, offset = 0) {
       return { ...tensor, rows, cols, numbers: numbersOf(tensor).subarray(offset, offset + rows * cols) } as Tensor;
@@ -138,23 +137,25 @@ export function openEager(): Backend {
       matmul(numbersOf(out), numbersOf(x), (r) => decodedRow(weight, r), bias && numbersOf(bias), out.cols, x.cols),
     rotate: (out, x, cos, sin) =>
       rotate(numbersOf(out), numbersOf(x), numbersOf(cos), numbersOf(sin), x.cols, cos.cols),
-    append(kv, k, v, start, kInter = k) {
-      const { keys, interKeys, values } = kv as ReferenceKv;
-      for (const tensor of [k, kInter, v]) checkFinite(tensor, 'the keys or values of attention');
-      interKeys.set(numbersOf(kInter), start * k.cols);
-      keys.set(numbersOf(k), start * k.cols);
-      values.set(numbersOf(v), start * v.cols);
-    },
-    attend(out, q, kv, pieces) {
-      const { nKvHeads, headDim, keys, interKeys, values } = kv as ReferenceKv;
-      for (const band of ['inter', 'succ', 'intra'] as const) {
-        // queries against a band that nobody sees are anywhere
-        const isSeen = pieces.some(({ bands }) => bands[band].to > bands[band].from);
-        if (isSeen) checkFinite(q[band], 'the queries of attention');
+    append(kv, keys, v, slices) {
+      const cache = kv as ReferenceKv;
+      for (const tensor of [...keys, v]) checkFinite(tensor, 'the keys or values of attention');
+      const put = (to: Float64Array, from: Float64Array, place: number, row: number) =>
+        to.set(from.subarray(row * v.cols, (row + 1) * v.cols), place * v.cols);
+      for (const { row, nRows, start, pages } of slices) {
+        for (let r = 0; r < nRows; r++) {
+          const place = placeOf(pages, start + r);
+          keys.forEach((k, form) => {
+            put(cache.keys[form], numbersOf(k), place, row + r);
+          });
+          put(cache.values, numbersOf(v), place, row + r);
+        }
       }
-      const queries = { inter: numbersOf(q.inter), succ: numbersOf(q.succ), intra: numbersOf(q.intra) };
-      const keysOf = { inter: interKeys, succ: keys, intra: keys };
-      attend(numbersOf(out), queries, keysOf, values, pieces, { nHeads: out.cols / headDim, nKvHeads, headDim });
+    },
+    attend(out, q, kv, stretches) {
+      const { nKvHeads, headDim, keys, values } = kv as ReferenceKv;
+      checkFinite(q, 'the queries of attention');
+      attend(numbersOf(out), numbersOf(q), keys, values, stretches, { nHeads: out.cols / headDim, nKvHeads, headDim });
     },
     swiglu: (out, gate, up) => swiglu(numbersOf(out), numbersOf(gate), numbersOf(up)),
     add: (x, y) => add(numbersOf(x), numbersOf(y)),

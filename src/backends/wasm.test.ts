@@ -1,6 +1,6 @@
 import type { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { pieces } from '../../test/pieces.ts';
+import { slice, stretches as seen } from '../../test/stretches.ts';
 import { UnsupportedError } from '../errors.ts';
 import type { Backend, Tensor } from './backend.ts';
 import { expectRight, oneOfEach, runContract } from './contract.case.ts';
@@ -104,21 +104,24 @@ describe.each([INT16, INT8])('$precision', (options) => {
   it.each([64, 128])('nor do those of attention, headDim %d', async (headDim) => {
     const n = 200;
     const constant = (value: number) => filled(n, headDim, () => value);
-    const [q, out, kv] = [constant(3), b.alloc('F32', n, headDim), b.allocKv(n, 1, headDim)];
-    b.append(kv, constant(-3), constant(5), 0);
-    b.attend(out, { intra: q, succ: q, inter: q }, kv, pieces({ n, chunkLen: 70 }));
+    const { stretches, nRotations } = seen({ n, chunkLen: 70 });
+    const q = filled(nRotations * n, headDim, () => 3);
+    const [out, kv] = [b.alloc('F32', n, headDim), b.allocKv(2, 1, headDim)];
+    b.append(kv, [constant(-3)], constant(5), [slice(n)]);
+    b.attend(out, q, kv, stretches);
     for (const value of await b.read(out)) expect(Math.abs(value / 5 - 1)).toBeLessThan(1e-3);
   });
 
   it('what all keys have in common costs no precision', async () => {
     const [n, headDim] = [200, 64];
-    const q = filled(n, headDim, (r, c) => Math.sin(3 * r + c) / 8);
+    const { stretches, nRotations } = seen({ n, chunkLen: 90 });
+    const q = filled(nRotations * n, headDim, (r, c) => Math.sin(3 * (r % n) + c) / 8);
     const v = filled(n, headDim, (r, c) => Math.cos(r * c));
     const attend = async (common: number) => {
-      const [out, kv] = [b.alloc('F32', n, headDim), b.allocKv(n, 1, headDim)];
+      const [out, kv] = [b.alloc('F32', n, headDim), b.allocKv(2, 1, headDim)];
       const k = filled(n, headDim, (r, c) => Math.cos(5 * r + 2 * c) + (c === 40 ? common : 0));
-      b.append(kv, k, v, 0);
-      b.attend(out, { intra: q, succ: q, inter: q }, kv, pieces({ n, chunkLen: 90 }));
+      b.append(kv, [k], v, [slice(n)]);
+      b.attend(out, q, kv, stretches);
       return b.read(out);
     };
     const [without, shifted] = [await attend(0), await attend(80)];
@@ -182,7 +185,7 @@ describe('one wasm memory', () => {
 
   it.each([
     ['a tensor', () => b.alloc('F32', 2 ** 20, 2 ** 10)],
-    ['a cache', () => b.allocKv(2 ** 20, 8, 128)],
+    ['a cache', () => b.allocKv(2 ** 13, 8, 128)],
     ['tensors that fit one by one', () => Array.from({ length: 5 }, () => b.alloc('F32', 2 ** 18, 2 ** 10))],
   ])('refuses %s beyond 4 GiB and stays usable', async (_, allocate) => {
     const x = ones();
@@ -261,8 +264,8 @@ describe('several wasm memories', () => {
 
   it('a kernel refuses operands of two', () => {
     const [x, y] = [b.alloc('F32', 2, 8), b.alloc('F32', 2, 8, 1)];
-    const [kv, there] = [b.allocKv(8, 1, 8), b.allocKv(8, 1, 8, 1)];
-    const seen = pieces({ n: 2 });
+    const [kv, there] = [b.allocKv(1, 1, 8), b.allocKv(1, 1, 8, 1)];
+    const { stretches } = seen({ n: 2 });
     for (const call of [
       () => b.gatherRows(x, y, [0]),
       () => b.gatherRows(x, x, y),
@@ -270,11 +273,11 @@ describe('several wasm memories', () => {
       () => b.matmul(x, x, y),
       () => b.matmul(x, x, x, y),
       () => b.rotate(x, x, x, y),
-      () => b.append(kv, x, y, 0),
-      () => b.append(there, x, x, 0),
-      () => b.append(kv, x, x, 0, y),
-      () => b.attend(x, { intra: x, succ: x, inter: y }, kv, seen),
-      () => b.attend(x, { intra: x, succ: x, inter: x }, there, seen),
+      () => b.append(kv, [x], y, [slice(2)]),
+      () => b.append(there, [x], x, [slice(2)]),
+      () => b.append(kv, [x, y], x, [slice(2)]),
+      () => b.attend(x, y, kv, stretches),
+      () => b.attend(x, x, there, stretches),
       () => b.swiglu(x, x, y),
       () => b.add(x, y),
     ]) {

@@ -105,8 +105,8 @@ export function openWasm({
       return stages.reduce((sum, stage) => sum + stage.nBytes, 0);
     },
     alloc: (type, rows, cols, stage = 0) => stageAt(stage).alloc(type, rows, cols),
-    allocKv: (tokens, nKvHeads, headDim, stage = 0, keyForms = 1) =>
-      stageAt(stage).allocKv(tokens, nKvHeads, headDim, stage, keyForms),
+    allocKv: (nPages, nKvHeads, headDim, stage = 0, keyForms = 1) =>
+      stageAt(stage).allocKv(nPages, nKvHeads, headDim, stage, keyForms),
     reserve: (sizes, stage = 0) => stageAt(stage).reserve(sizes),
     view: (tensor, rows, cols, offset = 0) =>
       ({ ...tensor, rows, cols, at: (tensor as WasmTensor).at + 4 * offset }) as WasmTensor,
@@ -117,8 +117,8 @@ export function openWasm({
     rmsNorm: (out, x, weight, eps) => stageOf(out, x, weight).rmsNorm(out, x, weight, eps),
     matmul: (out, x, weight, bias) => stageOf(out, x, weight, bias).matmul(out, x, weight, bias),
     rotate: (out, x, cos, sin) => stageOf(out, x, cos, sin).rotate(out, x, cos, sin),
-    append: (kv, k, v, start, kInter) => stageOf(kv, k, v, kInter).append(kv, k, v, start, kInter),
-    attend: (out, q, kv, pieces) => stageOf(out, q.intra, q.succ, q.inter, kv).attend(out, q, kv, pieces),
+    append: (kv, keys, v, slices) => stageOf(kv, v, ...keys).append(kv, keys, v, slices),
+    attend: (out, q, kv, stretches) => stageOf(out, q, kv).attend(out, q, kv, stretches),
     swiglu: (out, gate, up) => stageOf(out, gate, up).swiglu(out, gate, up),
     add: (x, y) => stageOf(x, y).add(x, y),
     copy: (out, x) => stageOf(out).copy(out, x),

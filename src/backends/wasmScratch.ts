@@ -67,8 +67,8 @@ export function largestScratch({ rows, cols, nHeads, nKvHeads, headDim }: CallSi
   };
 }
 
-/** All of it, of one stage, and the ids of a block. */
+/** All of it, of one stage, and the numbers that calls read besides. */
 export function kernelBytes(sizes: CallSizes, threads: number): number {
   const { thread, quantized, parts } = largestScratch(sizes, threads);
-  return threads * thread + roundUp(quantized, LINE) + roundUp(parts, LINE) + roundUp(4 * sizes.rows, LINE);
+  return threads * thread + roundUp(quantized, LINE) + roundUp(parts, LINE) + roundUp(4 * sizes.kept, LINE);
 }

@@ -4,7 +4,9 @@
  * stay as they are stored; activations are quantised before they meet them.
  */
 import { UnsupportedError } from '../errors.ts';
-import { KV_TYPES, type KvType } from '../kvTypes.ts';
+import { placeOf } from '../kernels/attend.ts';
+import { KV_TYPES, type KvType, PAGE_LEN } from '../kvTypes.ts';
+import type { Slice, Stretch } from '../placement.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import { type Backend, type CallSizes, type KvLayer, notFinite, type Tensor } from './backend.ts';
 import {
@@ -43,17 +45,14 @@ interface Quantized {
 
 /** Addresses; layouts in kernels/kv.wasm.ts. */
 interface WasmKv extends KvLayer {
-  readonly keys: number;
+  readonly keys: number; // of all forms
   readonly keyScales: number;
-  readonly interKeys: number; // the same as `keys` where there is one form
-  readonly interKeyScales: number;
   readonly values: number;
   readonly valueScales: number;
 }
 
 const PAGE = 65536;
 const MAX_PAGES = 65536;
-const KEY_TILE = 64; // keys; see kernels/attend.wasm.ts
 
 const FAULT_AT = 16; // see kernels/fault.wasm.ts
 /** Kernels leave these numbers where they met what is not finite, or too large to attend to; see kernels/fault.wasm.ts. */
@@ -165,7 +164,8 @@ export function openStage(
   const numbers = (tensor: Tensor) => new Float32Array(memory.buffer, at(tensor), tensor.rows * tensor.cols);
 
   function prepare(): Scratch {
-    ids.used = 0;
+    kept.used = 0;
+    shared.clear();
     const wanted = scratchWanted;
     scratchWanted = 0; // a demand that cannot be met is forgotten with the program that had it
     if (wanted > scratchBytes) {
@@ -182,17 +182,40 @@ export function openStage(
     if (fault !== 0) throw notFinite(FAULTS[fault]);
   }
 
-  /** Room for the ids of recorded calls, which may be many in one program. */
-  const ids = { at: 0, length: 0, used: 0 };
-  const roomForIds = (length: number) => Object.assign(ids, { at: allocBytes(4 * length), length, used: 0 });
-  function keepIds(values: ArrayLike<number>): number {
+  /** Room for the numbers that recorded calls read, such as ids, which may be many in one program. */
+  const kept = { at: 0, length: 0, used: 0 };
+  const roomForKept = (length: number) => Object.assign(kept, { at: allocBytes(4 * length), length, used: 0 });
+  /** Keeps numbers of 32 bits until the program has run; their address. */
+  function keep(values: ArrayLike<number>, Words: Float32ArrayConstructor | Int32ArrayConstructor): number {
     // What was recorded keeps the old room.
-    if (ids.used + values.length > ids.length) roomForIds(2 * ids.length + values.length);
-    const address = ids.at + 4 * ids.used;
-    new Float32Array(memory.buffer, address, values.length).set(values);
-    ids.used += values.length;
+    if (kept.used + values.length > kept.length) roomForKept(2 * kept.length + values.length);
+    const address = kept.at + 4 * kept.used;
+    new Words(memory.buffer, address, values.length).set(values);
+    kept.used += values.length;
     return address;
   }
+  /** Addresses of what calls of a program share: all layers take the same slices, stretches and pages. */
+  const shared = new Map<object, number>();
+  function keepOnce(key: object, values: () => ArrayLike<number>): number {
+    const address = shared.get(key) ?? keep(values(), Int32Array);
+    shared.set(key, address);
+    return address;
+  }
+  const keepPlaces = (slices: readonly Slice[], n: number) =>
+    keepOnce(slices, () => {
+      const places = new Int32Array(n);
+      for (const { row, nRows, start, pages } of slices) {
+        for (let r = 0; r < nRows; r++) places[row + r] = placeOf(pages, start + r);
+      }
+      return places;
+    });
+  const keepSpans = ({ spans }: Stretch) =>
+    keepOnce(spans, () =>
+      spans.flatMap(({ rotation, keyForm, from, to, fromMoves, toMoves }) => [
+        ...[rotation, keyForm, from, to],
+        ...[Number(fromMoves), Number(toMoves)],
+      ]),
+    );
 
   /** Memory that one command fills and the next ones read. Where more is asked than was reserved, it doubles at least. */
   function makeRoom() {
@@ -237,22 +260,20 @@ export function openStage(
     },
     alloc: (type, rows, cols) =>
       ({ type, rows, cols, stage, at: allocBytes(rows * rowBytes(type, cols)) }) as WasmTensor,
-    allocKv(tokens, nKvHeads, headDim, _stage, keyForms = 1) {
-      const capacity = roundUp(tokens, KEY_TILE);
+    allocKv(nPages, nKvHeads, headDim, _stage, keyForms = 1) {
+      const numbers = nPages * PAGE_LEN * nKvHeads; // of each dimension
       const { numberBytes, scaleDims } = KV_TYPES[kvType];
-      const half = () => allocBytes(capacity * nKvHeads * headDim * numberBytes);
-      const scales = () => allocBytes(scaleDims === 0 ? 0 : 4 * capacity * nKvHeads * Math.ceil(headDim / scaleDims));
-      const [keys, keyScales, values, valueScales] = [half(), scales(), half(), scales()];
-      const [interKeys, interKeyScales] = keyForms === 2 ? [half(), scales()] : [keys, keyScales];
-      const places = { keys, keyScales, interKeys, interKeyScales, values, valueScales };
-      return { capacity, nKvHeads, headDim, stage, ...places } as WasmKv;
+      const half = (forms: number) => allocBytes(forms * numbers * headDim * numberBytes);
+      const scales = (forms: number) => allocBytes(scaleDims && 4 * forms * numbers * Math.ceil(headDim / scaleDims));
+      const [keys, keyScales, values, valueScales] = [half(keyForms), scales(keyForms), half(1), scales(1)];
+      return { nPages, nKvHeads, headDim, stage, keys, keyScales, values, valueScales } as WasmKv;
     },
     reserve(sizes) {
       const { thread, quantized, parts } = largestScratch(sizes, threads);
       scratchWanted = Math.max(scratchWanted, thread);
       roomForQuantized(quantized);
       roomForSplits(parts);
-      roomForIds(sizes.rows);
+      roomForKept(sizes.kept);
     },
     write: (tensor, values) => new Float32Array(memory.buffer, at(tensor), values.length).set(values),
     load: (tensor, bytes, byteOffset) =>
@@ -260,7 +281,7 @@ export function openStage(
 
     gatherRows(out, table, ids) {
       const { type, cols } = table;
-      const [n, idsAt] = 'length' in ids ? [ids.length, keepIds(ids)] : [ids.rows, at(ids)];
+      const [n, idsAt] = 'length' in ids ? [ids.length, keep(ids, Float32Array)] : [ids.rows, at(ids)];
       const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), idsAt, cols];
       // a row may be any of the table's, so it is no row of the commands before and after
       record({ kernel: 'gatherRows', args }, n, rowsEach(n));
@@ -298,44 +319,58 @@ export function openStage(
         recordRows('rotate', x.rows, [...args, x.cols, cos.cols], [to, x, ...angles].map(range));
       }
     },
-    append(kv, k, v, start, kInter) {
-      const { keys, keyScales, interKeys, interKeyScales, values, valueScales, ...shape } = kv as WasmKv;
-      const { nKvHeads, headDim, capacity } = shape;
-      const put = (k: Tensor, keys: number, keyScales: number) => {
-        const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
-        const args = [...cache, at(k), at(v), start, nKvHeads, headDim, capacity];
-        const tokens = { at: keys + start, end: keys + start + k.rows }; // stands for their places in the cache
+    append(kv, keyTensors, v, slices) {
+      const { keys, keyScales, values, valueScales, nPages, nKvHeads, headDim } = kv as WasmKv;
+      const capacity = nPages * PAGE_LEN;
+      const { numberBytes, scaleDims } = KV_TYPES[kvType];
+      const places = keepPlaces(slices, v.rows);
+      keyTensors.forEach((k, form) => {
+        const numbers = form * capacity * nKvHeads; // of each dimension, in the forms before
+        const keysOfForm = keys + numbers * headDim * numberBytes;
+        const scalesOfForm = keyScales + (scaleDims && 4 * numbers * Math.ceil(headDim / scaleDims));
+        const cache = [kvTypeNumber, keysOfForm, scalesOfForm, values, valueScales];
+        const args = [...cache, at(k), at(v), places, nKvHeads, headDim, capacity];
+        // Row by row only calls with the same places agree on where rows lie in the cache: these stand for it.
+        const tokens = { at: keysOfForm, end: keysOfForm + places };
         recordRows('append', k.rows, args, [range(k), range(v), tokens], 4 * headDim);
-      };
-      put(k, keys, keyScales);
-      if (kInter) put(kInter, interKeys, interKeyScales); // and the values again
+      });
     },
-    attend(out, { intra, succ, inter }, kv, pieces) {
-      const { keys, keyScales, interKeys, interKeyScales, values, valueScales, ...cached } = kv as WasmKv;
-      const { nKvHeads, headDim, capacity } = cached;
+    attend(out, q, kv, stretches) {
+      const { keys, keyScales, values, valueScales, nPages, nKvHeads, headDim } = kv as WasmKv;
       const nHeads = out.cols / headDim;
       const group = nHeads / nKvHeads;
-      for (const { row, nRows: n, bands } of pieces) {
-        const each = [bands.inter, bands.succ, bands.intra];
-        const ends = each.flatMap(({ from, to }) => [from, to]);
-        const moves = each.flatMap(({ fromMoves, toMoves }) => [fromMoves, toMoves]);
-        const movesBits = moves.reduce((bits, isMoving, e) => bits | (Number(isMoving) << e), 0);
-        const nSeen = each.reduce((sum, { from, to, toMoves }) => sum + to - from + (toMoves ? n - 1 : 0), 0);
-        const tiles = queryTiles(n, group, headDim, precision !== 'f32');
-        const nSplits = keySplits(tiles.nTiles, nKvHeads, nSeen, threads);
-        const parts = nSplits > 1 ? roomForSplits(nKvHeads * nSplits * partBytes(tiles.rows, headDim)) : 0;
-        const rows = [out, intra, succ, inter].map((tensor) => at(tensor) + row * out.cols * 4);
-        const cache = [kvTypeNumber, keys, keyScales, interKeys, interKeyScales, values, valueScales];
-        const shape = [n, nHeads, nKvHeads, headDim, capacity];
-        const work = [tiles.tileLen, tiles.step, tiles.isInt ? attentionFormat : 0, nSplits, parts];
-        const args = [...rows, ...cache, ...shape, ...ends, movesBits, ...work];
-        const scratchNeed = attendScratch(tiles.rows, headDim);
-        record({ kernel: 'attend', args }, tiles.nTiles * nSplits * nKvHeads, 1, { scratchNeed });
+      const cut = stretches.map(({ nRows, spans }) => {
+        const nSeen = spans.reduce((sum, { from, to, toMoves }) => sum + to - from + (toMoves ? nRows - 1 : 0), 0);
+        const tiles = queryTiles(nRows, group, headDim, precision !== 'f32');
+        const nSplits = keySplits(tiles.nTiles, nKvHeads * stretches.length, nSeen, threads);
+        const nBytes = nSplits > 1 ? nKvHeads * nSplits * partBytes(tiles.rows, headDim) : 0;
+        return { ...tiles, nSplits, nBytes };
+      });
+      let parts = roomForSplits(cut.reduce((sum, { nBytes }) => sum + nBytes, 0));
+      const merges: (() => void)[] = [];
+      stretches.forEach((stretch, nth) => {
+        const { row, nRows: n, spans, pages } = stretch;
+        const { tileLen, nTiles, isInt, step, rows, nSplits, nBytes } = cut[nth];
+        const [to, from] = [out, q].map((tensor) => at(tensor) + row * out.cols * 4);
+        const queries = [from, out.rows * out.cols * 4];
+        const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
+        const shape = [n, nHeads, nKvHeads, headDim, nPages * PAGE_LEN];
+        const seen = [keepSpans(stretch), spans.length, keepOnce(pages, () => pages)];
+        const work = [tileLen, step, isInt ? attentionFormat : 0, nSplits, parts];
+        const args = [to, ...queries, ...cache, ...shape, ...seen, ...work];
+        const scratchNeed = attendScratch(rows, headDim);
+        // Stretches write rows of their own, so that none waits for another.
+        record({ kernel: 'attend', args }, nTiles * nSplits * nKvHeads, 1, { scratchNeed, waits: nth === 0 });
         if (nSplits > 1) {
-          const mergeArgs = [rows[0], parts, tiles.rows, nHeads, nKvHeads, headDim, nSplits];
-          record({ kernel: 'mergeSplits', args: mergeArgs }, n * nHeads, rowsEach(n * nHeads));
+          const mergeArgs = [to, parts, rows, nHeads, nKvHeads, headDim, nSplits];
+          const waits = merges.length === 0;
+          merges.push(() => {
+            record({ kernel: 'mergeSplits', args: mergeArgs }, n * nHeads, rowsEach(n * nHeads), { waits });
+          });
         }
-      }
+        parts += nBytes;
+      });
+      for (const merge of merges) merge();
     },
     swiglu(out, gate, up) {
       recordRows('swiglu', out.rows, [at(out), at(gate), at(up), out.cols], [out, gate, up].map(range));

@@ -231,7 +231,7 @@ export function checkLength(text: string, file: ModelFile, flags: ModelFlags): v
   if (flags.context !== undefined && least > flags.context) {
     refuse(`the context holds ${count(flags.context)}`, Math.ceil(flags.context / 2));
   }
-  const { total } = file.memoryPlan(least, flags.kvType, undefined, undefined, flags.threads);
+  const { total } = file.memoryPlan(least, { kvType: flags.kvType, threads: flags.threads });
   if (flags.backend !== 'webgpu' && total > process.availableMemory()) {
     refuse(
       `this machine's memory holds ${size(process.availableMemory())} and they take ${size(total)} at least`,

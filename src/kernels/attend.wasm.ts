@@ -1,7 +1,7 @@
 /**
  * Dual chunk attention in one pass with one online softmax (arXiv 2205.14135): scores live only as a tile of a few rows
- * and 64 keys. Keys are visited in up to three bands, inter, successive, intra, each with a rotation of the query; the ends
- * of a band stand still or move by a key from row to row. Where an end cuts a tile, the keys outside are masked row by row.
+ * and 64 keys. Keys are visited in spans, each with a rotation of the query; the ends of a span stand still or move by a key
+ * from row to row. Where an end cuts a tile, the keys outside are masked row by row. A tile lies in one page of the cache.
  *
  * Items are (tile of queries, split of the keys, key-value head); a tile's rows are `tileLen` tokens times the query heads
  * of the group, so that a tile of keys is loaded once for all of them. With one split the result is finished; with more,
@@ -18,7 +18,7 @@
  */
 import { absMaxBits, FAULT, IN_QUERIES, TOO_LARGE } from './fault.wasm';
 import { hadamard } from './hadamard.wasm';
-import { expandKeys, expandValues, KV_BF16, KV_F32, KV_Q8_0, kvBytes, SCALE_DIMS, scaleBytes } from './kv.wasm';
+import { expandKeys, expandValues, KV_BF16, KV_F32, KV_Q8_0, kvBytes, placeOf, SCALE_DIMS, scaleBytes } from './kv.wasm';
 import { dotRows } from './matmul.wasm';
 import { meanKey, packColumns } from './packTile.wasm';
 import {
@@ -57,6 +57,17 @@ const LARGEST_WEIGHT: f32 = 8191;
 @inline
 const FEW_ROWS: i32 = 3;
 
+/** Keys that rows see under one rotation of their queries: `Span` of placement.ts. */
+@unmanaged
+class Span {
+  rotation: i32;
+  keyForm: i32;
+  from: i32; // ends at row 0 of the call
+  to: i32;
+  fromMoves: i32; // keys further in the next row
+  toMoves: i32;
+}
+
 /** What one item works on; lies at the beginning of its scratch memory. `T` is rows, rounded up to whole tiles. */
 @unmanaged
 class Work {
@@ -69,6 +80,7 @@ class Work {
   format: i32;
   kvType: i32;
   capacity: i32;
+  pages: usize; // i32 each
   keys: usize; // of the item's head
   keyScales: usize;
   values: usize;
@@ -98,7 +110,7 @@ class Work {
 function layOut(w: Work, scratch: usize, T: i32, headDim: i32): void {
   const rowFloats = (T as usize) << 2;
   const headBytes = (headDim as usize) << 2;
-  w.acc = scratch + 128;
+  w.acc = scratch + 128; // `Work` is shorter
   w.rowMax = w.acc + (T as usize) * headBytes;
   w.rowSum = w.rowMax + rowFloats;
   w.queries = w.rowSum + rowFloats;
@@ -244,7 +256,7 @@ function tileInt(
   else tile4x8i8fused(k, a, aStride, b, c, cStride, row, 8, col, accumulate);
 }
 
-/** Scores of three rows and eight keys from token `j` on, stored in 8 bits, a run of dimensions with a scale at a time. */
+/** Scores of three rows and eight keys from place `j` of the cache on, stored in 8 bits, a run of dimensions with a scale at a time. */
 function scoreQ8(w: Work, q: usize, k: usize, j: i32, c: usize): void {
   const products = w.tileKeys; // [3][8], as no keys are decoded here
   const queryBytes = (w.headDim as usize) << 2;
@@ -263,7 +275,7 @@ function scoreQ8(w: Work, q: usize, k: usize, j: i32, c: usize): void {
   }
 }
 
-/** Adds `keys` values from token `j` on, stored in 8 bits, to three rows of sums: weights take on the values' scales. */
+/** Adds `keys` values from place `j` of the cache on, stored in 8 bits, to three rows of sums: weights take on the values' scales. */
 function sumQ8(w: Work, v: usize, j: i32, keys: i32, o: usize): void {
   const weights = w.tileKeys; // [3][64]
   const headBytes = (w.headDim as usize) << 2;
@@ -281,11 +293,12 @@ function sumQ8(w: Work, v: usize, j: i32, keys: i32, o: usize): void {
   }
 }
 
-/**
- * Adds keys `lo..hi` to the running softmax of all rows. Row `r` is row `firstRow + r / group` of the call, and sees keys
- * `first..last` of a band, both further by `fromMoves` and `toMoves` keys for every row of the call.
- */
-function attendSpan(w: Work, lo: i32, hi: i32, first: i32, last: i32, fromMoves: i32, toMoves: i32): void {
+/** Adds keys `lo..hi` of a span to the running softmax of all rows. Row `r` is row `firstRow + r / group` of the call. */
+function attendSpan(w: Work, span: Span, lo: i32, hi: i32): void {
+  const first = span.from;
+  const last = span.to;
+  const fromMoves = span.fromMoves;
+  const toMoves = span.toMoves;
   const headDim = w.headDim;
   const headBytes = (headDim as usize) << 2;
   const tileRows = w.tileRows;
@@ -300,12 +313,13 @@ function attendSpan(w: Work, lo: i32, hi: i32, first: i32, last: i32, fromMoves:
   const weightStride: usize = format >= INT8 ? 64 : 128;
   for (let base = lo & ~(KEY_TILE - 1); base < hi; base += KEY_TILE) {
     const nKeys = min(hi, base + KEY_TILE) - base;
-    const nUnseen = max(0, lo - base); // keys of the tile before the band's: they may be so large that they spoil a scale
-    let k = w.keys + kvBytes(w.kvType, (base as usize) * (headDim as usize));
-    let v = w.values + kvBytes(w.kvType, (base as usize) * (headDim as usize));
+    const nUnseen = max(0, lo - base); // keys of the tile before the span's: they may be so large that they spoil a scale
+    const place = placeOf(w.pages, base);
+    let k = w.keys + kvBytes(w.kvType, (place as usize) * (headDim as usize));
+    let v = w.values + kvBytes(w.kvType, (place as usize) * (headDim as usize));
     if (w.kvType != KV_F32 && !isFew) {
-      expandKeys(w.kvType, w.keys, w.keyScales, base, (nKeys + 7) >> 3, headDim, w.capacity, w.tileKeys);
-      expandValues(w.kvType, w.values, w.valueScales, base, nKeys, headDim, w.capacity, w.tileValues);
+      expandKeys(w.kvType, w.keys, w.keyScales, place, (nKeys + 7) >> 3, headDim, w.capacity, w.tileKeys);
+      expandValues(w.kvType, w.values, w.valueScales, place, nKeys, headDim, w.capacity, w.tileValues);
       k = w.tileKeys;
       v = w.tileValues;
     }
@@ -340,7 +354,7 @@ function attendSpan(w: Work, lo: i32, hi: i32, first: i32, last: i32, fromMoves:
         } else if (isHalf) {
           tile3x8bf16(headDim, q, queryBytes, k + p * 4 * headBytes, 16, c, SCORE_STRIDE, false);
         } else if (isQ8) {
-          scoreQ8(w, q, k + p * 2 * headBytes, base + ((p as i32) << 3), c);
+          scoreQ8(w, q, k + p * 2 * headBytes, place + ((p as i32) << 3), c);
         } else if (isFew) {
           tile3x8f32(headDim, q, queryBytes, k + p * 8 * headBytes, 32, c, SCORE_STRIDE, false);
         } else {
@@ -356,7 +370,7 @@ function attendSpan(w: Work, lo: i32, hi: i32, first: i32, last: i32, fromMoves:
       }
       const o = w.acc + (g as usize) * headBytes;
       if (isQ8) {
-        sumQ8(w, v, base, to, o);
+        sumQ8(w, v, place, to, o);
         continue;
       }
       for (let d: usize = 0; d < headBytes; d += 32) {
@@ -381,15 +395,12 @@ export function attend(
   scratch: usize,
   begin: i32,
   end: i32,
-  out: usize, // [n, nHeads, headDim]; the queries too
-  qIntra: usize,
-  qSucc: usize,
-  qInter: usize,
+  out: usize, // [n, nHeads, headDim]
+  q: usize, // the same for every rotation, `rotationBytes` apart
+  rotationBytes: i32,
   kvType: i32,
   keys: usize,
   keyScales: usize,
-  interKeys: usize, // as the inter band has them
-  interKeyScales: usize,
   values: usize,
   valueScales: usize,
   n: i32,
@@ -397,13 +408,9 @@ export function attend(
   nKvHeads: i32,
   headDim: i32,
   capacity: i32,
-  interFrom: i32, // ends of the bands at row 0
-  interTo: i32,
-  succFrom: i32,
-  succTo: i32,
-  intraFrom: i32,
-  intraTo: i32,
-  moves: i32, // a bit for each of these ends
+  spans: usize, // `Span` each
+  nSpans: i32,
+  pages: usize, // i32 each
   tileLen: i32, // tokens
   tileRows: i32, // 6 or 3: float32, 4: integers
   format: i32,
@@ -417,6 +424,7 @@ export function attend(
   const nTiles = (n + tileLen - 1) / tileLen;
   const cacheBytes = kvBytes(kvType, (capacity as usize) * (headDim as usize));
   const scalesOfHead = scaleBytes(headDim, capacity);
+  const spansEnd = spans + (nSpans as usize) * offsetof<Span>();
   const w = changetype<Work>(scratch);
 
   for (let item = begin; item < end; item++) {
@@ -435,6 +443,7 @@ export function attend(
     w.format = format;
     w.kvType = kvType;
     w.capacity = capacity;
+    w.pages = pages;
     w.values = values + kvHead * cacheBytes;
     w.valueScales = valueScales + kvHead * scalesOfHead;
     layOut(w, scratch, w.T, headDim);
@@ -443,36 +452,34 @@ export function attend(
     memory.fill(w.rowSum, 0, rowFloats);
     for (let r: usize = 0; r < rowFloats; r += 4) store<f32>(w.rowMax + r, LOWEST);
 
-    // tiles of keys that any row sees, counted through the bands; this split has its share of them
+    // tiles of keys that any row sees, counted through the spans; this split has its share of them
     let nKeyTiles = 0;
-    for (let band = 0; band < 3; band++) {
-      const lo = (band == 0 ? interFrom : band == 1 ? succFrom : intraFrom) + ((moves >> (2 * band)) & 1) * firstRow;
-      const hi = (band == 0 ? interTo : band == 1 ? succTo : intraTo) + ((moves >> (2 * band + 1)) & 1) * w.lastRow;
+    for (let at = spans; at < spansEnd; at += offsetof<Span>()) {
+      const span = changetype<Span>(at);
+      const lo = span.from + span.fromMoves * firstRow;
+      const hi = span.to + span.toMoves * w.lastRow;
       if (hi > lo) nKeyTiles += (hi - 1) / KEY_TILE - lo / KEY_TILE + 1;
     }
     const fromTile = (nKeyTiles * split) / nSplits;
     const toTile = (nKeyTiles * (split + 1)) / nSplits;
 
-    let tile = 0; // the band's first
-    for (let band = 0; band < 3; band++) {
-      const first = band == 0 ? interFrom : band == 1 ? succFrom : intraFrom;
-      const last = band == 0 ? interTo : band == 1 ? succTo : intraTo;
-      const fromMoves = (moves >> (2 * band)) & 1;
-      const toMoves = (moves >> (2 * band + 1)) & 1;
-      const lo = first + fromMoves * firstRow;
-      const hi = last + toMoves * w.lastRow;
+    let tile = 0; // the span's first
+    for (let at = spans; at < spansEnd; at += offsetof<Span>()) {
+      const span = changetype<Span>(at);
+      const lo = span.from + span.fromMoves * firstRow;
+      const hi = span.to + span.toMoves * w.lastRow;
       if (hi <= lo) continue;
-      const base = lo / KEY_TILE - tile; // tile of the cache that would be number 0
+      const base = lo / KEY_TILE - tile; // tile of the text that would be number 0
       tile += (hi - 1) / KEY_TILE - lo / KEY_TILE + 1;
       const spanLo = max(lo, (base + fromTile) * KEY_TILE);
       const spanHi = min(hi, (base + toTile) * KEY_TILE);
       if (spanHi <= spanLo) continue;
-      const isInter = band == 0;
-      w.keys = (isInter ? interKeys : keys) + kvHead * cacheBytes;
-      w.keyScales = (isInter ? interKeyScales : keyScales) + kvHead * scalesOfHead;
-      const q = isInter ? qInter : band == 1 ? qSucc : qIntra;
-      packQueries(w, q + (firstRow as usize) * tokenBytes + kvHead * groupBytes, tokenBytes, T);
-      attendSpan(w, spanLo, spanHi, first, last, fromMoves, toMoves);
+      const head = (span.keyForm * nKvHeads) as usize + kvHead;
+      w.keys = keys + head * cacheBytes;
+      w.keyScales = keyScales + head * scalesOfHead;
+      const rotated = q + (span.rotation as usize) * (rotationBytes as usize);
+      packQueries(w, rotated + (firstRow as usize) * tokenBytes + kvHead * groupBytes, tokenBytes, T);
+      attendSpan(w, span, spanLo, spanHi);
     }
 
     if (nSplits > 1) {

@@ -2,10 +2,11 @@
  * What every kernel is tried and timed on, on any backend. A case's name tells its shape and seeds its numbers, so the
  * name alone repeats it. Numbers are exact in float32 and stored types are random blocks, so all backends see the same.
  */
-import { pieces } from '../../test/pieces.ts';
+import { stretches } from '../../test/stretches.ts';
 import type { Backend, Tensor } from '../backends/backend.ts';
 import { type Random, seededRandom } from '../eval/random.ts';
-import type { Piece } from '../placement.ts';
+import { PAGE_LEN } from '../kvTypes.ts';
+import { endsAt, type Slice, type Stretch } from '../placement.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 
 export interface KernelCall {
@@ -74,16 +75,14 @@ export const rotate = define<{ n: number; nHeads: number; headDim: number; inPla
   },
 );
 
-type BandName = keyof Piece['bands'];
-const BANDS: readonly BandName[] = ['inter', 'succ', 'intra'];
+const split = <T>(items: readonly T[], at: number): [T[], T[]] => [items.slice(0, at), items.slice(at)];
 
-/** For each of `length` keys, whether any query sees it in one of these bands. */
-function seenIn(names: readonly BandName[], seenBy: readonly Piece[], length: number): Uint8Array {
+/** For each of `length` keys, whether any query sees it, in one of these forms. */
+function seenIn(keyForms: readonly number[], seenBy: readonly Stretch[], length: number): Uint8Array {
   const isSeen = new Uint8Array(length);
-  for (const { nRows, bands } of seenBy) {
-    for (const name of names) {
-      const { from, to, toMoves } = bands[name];
-      isSeen.fill(1, from, to + (toMoves ? nRows - 1 : 0));
+  for (const { nRows, spans } of seenBy) {
+    for (const span of spans.filter(({ keyForm }) => keyForms.includes(keyForm))) {
+      isSeen.fill(1, span.from, endsAt(span, nRows - 1)[1]);
     }
   }
   return isSeen;
@@ -101,20 +100,25 @@ export interface AttendSizes {
   window?: number;
   near?: number;
   nFar?: number;
-  /** 2: the inter band has keys of its own. */
-  keyForms?: 1 | 2;
+  /** 2: far spans have keys of their own. */
+  keyForms?: number;
+  /** Pages lie in the cache in no order, with others' between them. */
+  scattered?: boolean;
   /** How much higher scores are at the last key than at the first: maxima then grow from tile to tile. Default 0. */
   rise?: number;
 }
 
 export const attend = define<AttendSizes>(
   'attend',
-  (b, { n, start, nKvHeads, group, headDim, keyForms = 1, rise = 0, ...seen }, make) => {
+  (b, { n, start, nKvHeads, group, headDim, keyForms = 1, rise = 0, scattered = false, ...seen }, make) => {
     const nStale = 9; // tokens of a longer text that was here before
     const large = 30000; // shows with any weight and in any scale
     const length = start + n;
     const [cols, width] = [nKvHeads * group * headDim, nKvHeads * headDim];
-    const seenBy = pieces({ n, start, ...seen });
+    const nPages = Math.ceil((length + nStale) / PAGE_LEN);
+    const all = Array.from(Array(2 * nPages).keys());
+    const [pages, others] = scattered ? split(make.random.shuffled(all), nPages) : split(all, nPages);
+    const { stretches: seenBy, nRotations } = stretches({ n, start, keyForms, pages, ...seen });
     /** `x` with `value(row)` in the first dimension of every head. */
     const marked = (rows: number, cols: number, deviation: number, value: (row: number) => number) => {
       const numbers = make.random.normals(rows * cols, deviation);
@@ -123,24 +127,31 @@ export const attend = define<AttendSizes>(
       }
       return numbers;
     };
-    const query = () => {
-      const numbers = marked(n, cols, 2 / Math.sqrt(headDim), () => 2); // scores of deviation 2: neither flat nor one-hot
-      return make.filled(n, cols, numbers);
-    };
-    const q = { intra: query(), succ: query(), inter: query() };
-    /** Keys or values of these bands: large where no query sees them. */
-    const cached = (numbers: Float32Array, bands: readonly BandName[]) => {
-      const isSeen = seenIn(bands, seenBy, length);
+    const rotated = nRotations * n;
+    // Scores of deviation 2 are neither flat nor one-hot.
+    const q = make.filled(rotated, cols, marked(rotated, cols, 2 / Math.sqrt(headDim), () => 2));
+    /** Keys or values of these forms: large where no query sees them. */
+    const cached = (numbers: Float32Array, forms: readonly number[]) => {
+      const isSeen = seenIn(forms, seenBy, length);
       const value = (number: number, at: number) => (isSeen[Math.floor(at / width)] ? number : large);
       return make.filled(length, width, numbers.map(value));
     };
-    const keys = () => marked(length, width, 1, (j) => Math.floor((rise / 2) * (j / length)));
-    const k = cached(keys(), keyForms === 2 ? ['succ', 'intra'] : BANDS);
-    const v = cached(make.random.normals(length * width), BANDS);
-    const stale = make.filled(nStale, width, Array(nStale * width).fill(large));
-    const kv = b.allocKv(length + nStale, nKvHeads, headDim, 0, keyForms);
-    b.append(kv, stale, stale, length, keyForms === 2 ? stale : undefined);
-    b.append(kv, k, v, 0, keyForms === 2 ? cached(keys(), ['inter']) : undefined);
+    const forms = Array.from(Array(keyForms).keys());
+    const keys = forms.map((form) => {
+      const numbers = marked(length, width, 1, (j) => Math.floor((rise / 2) * (j / length)));
+      return cached(numbers, [form]);
+    });
+    const v = cached(make.random.normals(length * width), forms);
+    const stale = make.filled(nPages * PAGE_LEN, width, Array(nPages * PAGE_LEN * width).fill(large));
+    const kv = b.allocKv(2 * nPages, nKvHeads, headDim, 0, keyForms);
+    const slice = (nRows: number, start: number, of = pages): Slice => ({ row: 0, nRows, start, pages: of });
+    const put = (slices: readonly Slice[]) => {
+      const rows = b.view(stale, slices[0].nRows, width);
+      b.append(kv, forms.map(() => rows), rows, slices);
+    };
+    put([slice(nStale, length)]);
+    put([slice(nPages * PAGE_LEN, 0, others)]);
+    b.append(kv, keys, v, [slice(length, 0)]);
     return make.call(n, cols, (out) => b.attend(out, q, kv, seenBy));
   },
 );
@@ -210,6 +221,12 @@ export const CASES: readonly KernelCase[] = [
     attend({ n: 70, start: 20, nKvHeads: 1, group: 3, headDim: 16, chunkLen: 24, maxChunksBehind }),
   ),
   ...[1, 2, 20, 64, 89].map((window) => attend({ n: 50, start: 40, nKvHeads: 1, group: 3, headDim: 16, window })),
+  // pages anywhere: decoding and reading, over borders of pages and chunks
+  ...[1, 3, 40, 150].flatMap((n) => [
+    attend({ n, start: 600, nKvHeads: 2, group: 3, headDim: 16, scattered: true }),
+    attend({ n, start: 250, nKvHeads: 1, group: 2, headDim: 64, chunkLen: 100, scattered: true }),
+    attend({ n, start: 300, nKvHeads: 1, group: 1, headDim: 128, near: 130, nFar: 70, keyForms: 2, scattered: true }),
+  ]),
   // keys parted by distance: the border moves with the query
   ...[1, 2, 20, 64, 89].map((near) => attend({ n: 50, start: 40, nKvHeads: 1, group: 3, headDim: 16, near })),
   ...[1, 4, 64].map((nFar) => attend({ n: 90, start: 30, nKvHeads: 1, group: 3, headDim: 16, near: 70, nFar })),

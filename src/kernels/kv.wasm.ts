@@ -1,7 +1,8 @@
 /**
  * The cache of one layer, and its storage types: float32, bfloat16, and 8 bits with a scale for every 32 dimensions.
  * Keys lie in panels of eight, `[nKvHeads, capacity / 8, headDim, 8]`, values in rows, `[nKvHeads, capacity, headDim]`;
- * scales, where there are any, `[nKvHeads, ceil(headDim / 32), capacity]` float32.
+ * scales, where there are any, `[nKvHeads, ceil(headDim / 32), capacity]` float32. The capacity, in tokens, is that of all
+ * pages; where there are two forms of keys, the second lies behind the first.
  */
 import { absMaxBits, FAULT, IN_KEYS_OR_VALUES, TOO_LARGE } from './fault.wasm';
 import { hadamard } from './hadamard.wasm';
@@ -16,6 +17,10 @@ export const KV_BF16: i32 = 1;
 // @ts-ignore: decorator
 @inline
 export const KV_Q8_0: i32 = 2;
+/** Tokens of a page; see kvTypes.ts. */
+// @ts-ignore: decorator
+@inline
+export const PAGE_LEN: i32 = 128;
 /** Dimensions that share a scale. */
 // @ts-ignore: decorator
 @inline
@@ -43,7 +48,14 @@ function bf16(at: usize): u16 {
   return ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
 }
 
-/** Items are tokens. Puts keys and values `[n, nKvHeads, headDim]` into the cache from token `start` on. */
+/** Where a text's token `j` lies in the cache, in tokens: `pages` is an i32 a page. */
+// @ts-ignore: decorator
+@inline
+export function placeOf(pages: usize, j: i32): i32 {
+  return load<i32>(pages + ((j / PAGE_LEN) << 2)) * PAGE_LEN + (j & (PAGE_LEN - 1));
+}
+
+/** Items are tokens. Puts keys and values `[n, nKvHeads, headDim]` into the cache, token `r` at `places[r]`, an i32 each. */
 export function append(
   scratch: usize,
   begin: i32,
@@ -55,7 +67,7 @@ export function append(
   valueScales: usize,
   k: usize,
   v: usize,
-  start: i32,
+  places: usize,
   nKvHeads: i32,
   headDim: i32,
   capacity: i32,
@@ -64,7 +76,7 @@ export function append(
   const cacheBytes = kvBytes(kvType, (capacity as usize) * (headDim as usize));
   const scalesOfHead = scaleBytes(headDim, capacity);
   for (let r = begin; r < end; r++) {
-    const j = (start + r) as usize;
+    const j = load<i32>(places + ((r as usize) << 2)) as usize;
     for (let head: usize = 0; head < (nKvHeads as usize); head++) {
       const from = ((r as usize) * (nKvHeads as usize) + head) * headBytes;
       const panel = keys + head * cacheBytes + kvBytes(kvType, (j >> 3) * 8 * (headDim as usize) + (j & 7));

@@ -1,0 +1,372 @@
+/**
+ * Token ids in, token ids out. Texts share a cache and its forwards: a step reads a row of every text that is being written
+ * and blocks of prompts (`scheduler.ts`), and hands out what comes of that. What texts have in common at their beginnings is
+ * read once (`pages.ts`). The engine knows nothing of words.
+ */
+import type { Backend, Tensor } from '../backends/backend.ts';
+import { shown, UnsupportedError } from '../errors.ts';
+import { type KvCache, pagesFor } from '../kvCache.ts';
+import type { Slice } from '../placement.ts';
+import { checkedToken } from '../sampler.ts';
+import type { Transformer } from '../transformer.ts';
+import { PageTree, type Path } from './pages.ts';
+import { schedule } from './scheduler.ts';
+import type { Sequence } from './sequence.ts';
+import { type GeneratedToken, type GenerateOptions, lossOf, type PrefillOptions, Scoring, Writing } from './texts.ts';
+
+export interface EngineParts {
+  backend: Backend;
+  transformer: Transformer;
+  cache: KvCache;
+  /** Tokens that a text may have. */
+  context: number;
+  /** Texts that may have a place in the cache at once, each with room for a whole context. */
+  sequences: number;
+  /** Rows read at a time. */
+  blockLen: number;
+  /** Rows of logits the transformer can give at once. */
+  maxLogitRows: number;
+  /** Token ids are below it. */
+  vocabSize: number;
+}
+
+/** Milliseconds that a text may keep its place while its reader asks for nothing and others wait. */
+const PATIENCE = 1000;
+
+type Text = Writing | Scoring;
+
+/** What a step reads of one text. */
+interface Entry {
+  readonly text: Text;
+  /** The text's pages as the step began; it may have lost them since. */
+  readonly path: Path;
+  readonly slice: Slice;
+  /** Where the slice ends in the text. */
+  readonly end: number;
+  /** What its last row, or every row, is for; nothing where more of the text must be read first. */
+  readonly gives: 'token' | 'losses' | 'nothing';
+}
+
+type Result = GeneratedToken | Float64Array | undefined;
+
+/** A forward that was recorded, and what its entries get from it, in their order. */
+interface Step {
+  readonly entries: readonly Entry[];
+  readonly results: Promise<readonly Result[]>;
+}
+
+export class Engine {
+  readonly #parts: EngineParts;
+  readonly #tree: PageTree;
+  /** Where a backend that can draws tokens, F32 `[sequences, 1]`. */
+  readonly #drawn?: Tensor;
+  /** Texts without a place in the cache that want one, in the order in which they came. */
+  readonly #waiting: Text[] = [];
+  /** Texts with a place, the one that was served longest ago first. */
+  readonly #seated: Text[] = [];
+  /** A step that was recorded before the tokens it reads were known here. */
+  #ahead?: Step;
+  #isRunning = false;
+  #timer?: ReturnType<typeof setTimeout>;
+  #closed?: Error;
+  #disposal?: Promise<void>;
+
+  constructor(parts: EngineParts) {
+    this.#parts = parts;
+    this.#tree = new PageTree(parts.cache.nPages);
+    if (parts.backend.draw) this.#drawn = parts.backend.alloc('F32', parts.sequences, 1);
+  }
+
+  /** Tokens that prompt and answer may have together. */
+  get context(): number {
+    return this.#parts.context;
+  }
+
+  /**
+   * Reads `prompt`, then yields one token at a time until a stop token, `maxTokens` or the end of the context. Texts that
+   * are generated at once are read together, as many as there is room for; others wait for their turn.
+   *
+   * @throws UnsupportedError when `prompt` is empty, does not fit the context, or has a token the model does not know;
+   *   when what the model computes is not finite; when the engine is disposed.
+   */
+  async *generate(prompt: readonly number[], options: GenerateOptions = {}): AsyncGenerator<GeneratedToken> {
+    this.#check(prompt);
+    if (options.maxTokens === 0) return;
+    yield* this.#read(new Writing(prompt, options, this.context, () => this.#run()), options.signal);
+  }
+
+  /**
+   * Negative log-likelihood of every token but the first given those before it, in nats; one array a block, in order.
+   *
+   * @throws UnsupportedError as `generate`.
+   */
+  async *score(tokens: readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
+    this.#check(tokens);
+    yield* this.#read(new Scoring(tokens, options, () => this.#run()), options.signal);
+  }
+
+  /** Ends all calls, which reject, and frees the backend and with it everything. */
+  dispose(): Promise<void> {
+    this.#closed ??= new UnsupportedError('the model was disposed; load it again');
+    for (const text of [...this.#waiting, ...this.#seated]) text.fail(this.#closed);
+    clearTimeout(this.#timer);
+    this.#disposal ??= this.#parts.backend.dispose();
+    return this.#disposal;
+  }
+
+  // --- internal ---
+
+  #check(tokens: readonly number[]): void {
+    if (tokens.length === 0) throw new UnsupportedError('the prompt is empty; give at least one token');
+    const { vocabSize } = this.#parts;
+    // By its place: a stranger may be undefined itself, or a gap in the list.
+    const at = tokens.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+    if (at >= 0) {
+      throw new UnsupportedError(`token ${shown(tokens[at])} is not in the vocabulary; wanted 0 to ${vocabSize - 1}`);
+    }
+    if (tokens.length > this.context) {
+      throw new UnsupportedError(
+        `the prompt has ${tokens.length} tokens, but the context holds ${this.context}; load the model with a larger context or shorten the prompt`,
+      );
+    }
+  }
+
+  /** What a text gives, to its reader. It has a place from when it is first asked until its end. */
+  async *#read<T>(text: Text & Sequence<T>, signal?: AbortSignal): AsyncGenerator<T> {
+    if (this.#closed) throw this.#closed;
+    signal?.throwIfAborted();
+    const stop = () => {
+      text.fail(signal?.reason);
+      this.#run();
+    };
+    signal?.addEventListener('abort', stop);
+    try {
+      for (;;) {
+        const isSeated = this.#seated.includes(text);
+        if (!isSeated && !text.isEnded && !this.#waiting.includes(text)) this.#waiting.push(text);
+        const item = await text.next();
+        if (item === undefined) return;
+        yield item;
+      }
+    } finally {
+      signal?.removeEventListener('abort', stop);
+      text.finish();
+      this.#run();
+    }
+  }
+
+  /** Runs steps for as long as a reader waits for what they give. */
+  #run(): void {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    void (async () => {
+      // Readers that were given something ask for more before the next step is chosen.
+      await undefined;
+      while (await this.#step());
+      this.#isRunning = false;
+    })();
+  }
+
+  /** One step; false where there is nothing to do. It never throws: texts do. */
+  async #step(): Promise<boolean> {
+    this.#seat();
+    const asked = this.#seated.filter((text) => this.#isWanted(text));
+    if (asked.length === 0) return false;
+    const step = this.#ahead ?? this.#begin(asked);
+    this.#ahead = undefined;
+    if (!step) return true;
+    this.#ahead = this.#goOn(step, asked);
+    try {
+      const results = await step.results;
+      step.entries.forEach((entry, nth) => {
+        this.#finish(entry, results[nth]);
+      });
+    } catch (error) {
+      this.#failed(step, error);
+    }
+    return true;
+  }
+
+  /** Whether a text is to be read on: its reader waits, or will ask soon while others are read anyway. */
+  #isWanted(text: Text): boolean {
+    if (text.isEnded) return false;
+    return text.isAsked || (text.ahead > 0 && text.isFetched && this.#seated.length > 1);
+  }
+
+  /** Gives places to texts that wait, those of texts that have ended, or that rest while others wait. */
+  #seat(): void {
+    clearTimeout(this.#timer);
+    const { sequences } = this.#parts;
+    for (const text of [...this.#seated]) if (text.isEnded) this.#unseat(text);
+    for (let at = this.#waiting.length - 1; at >= 0; at--) if (this.#waiting[at].isEnded) this.#waiting.splice(at, 1);
+    while (this.#waiting.length > 0) {
+      if (this.#seated.length >= sequences) {
+        const rests = ({ isAsked, restsSince = Infinity }: Text) => (isAsked ? Infinity : restsSince);
+        const idlest = this.#seated.reduce((a, b) => (rests(b) < rests(a) ? b : a));
+        const left = PATIENCE - (performance.now() - rests(idlest));
+        if (left > 0) {
+          if (left <= PATIENCE) this.#timer = setTimeout(() => this.#run(), left);
+          return;
+        }
+        this.#unseat(idlest);
+      }
+      const text = this.#waiting.shift() as Text;
+      text.path = this.#tree.begin();
+      this.#seated.push(text);
+    }
+  }
+
+  #unseat(text: Text): void {
+    this.#seated.splice(this.#seated.indexOf(text), 1);
+    if (text.path) this.#tree.release(text.path);
+    text.path = undefined;
+  }
+
+  /** Records what the scheduler chooses for those who ask. */
+  #begin(asked: readonly Text[]): Step | undefined {
+    for (const text of asked) {
+      const path = text.path as Path;
+      this.#tree.adopt(path, text.tokens, text.reusable);
+      text.found ??= path.length;
+      text.report(path.length);
+    }
+    const waiting = asked.filter(({ isEnded }) => !isEnded);
+    const unread = ({ target, path }: Text) => target - (path as Path).length;
+    const shares = schedule(
+      waiting.map((text) => ({ unread: unread(text), isAlone: text.isAlone })),
+      this.#parts.blockLen,
+    );
+    let row = 0;
+    const entries = shares.map(({ nth, nRows }): Entry => {
+      const entry = this.#entry(waiting[nth], row, (waiting[nth].path as Path).length, nRows);
+      row += nRows;
+      return entry;
+    });
+    if (entries.length === 0) return undefined;
+    const ids = entries.flatMap(({ text, slice, end }) => text.tokens.slice(slice.start, end));
+    return this.#record(entries, ids);
+  }
+
+  #entry(text: Text, row: number, start: number, nRows: number): Entry {
+    const path = text.path as Path;
+    const end = start + nRows;
+    this.#tree.reserve(path, end);
+    const pages = path.nodes.slice(0, pagesFor(end)).map(({ page }) => page);
+    const whole = text instanceof Writing ? end >= text.target : text.targets(start, nRows) !== undefined;
+    const gives = !whole ? 'nothing' : text instanceof Writing ? 'token' : 'losses';
+    return { text, path, slice: { row, nRows, start, pages }, end, gives };
+  }
+
+  /** The step behind one that is not known yet: where all its tokens are drawn by the backend, and none may be the last. */
+  #goOn({ entries }: Step, asked: readonly Text[]): Step | undefined {
+    const goesOn = ({ text, gives, end }: Entry) =>
+      gives === 'token' && this.#isDrawn(text) && !text.isAlone && !text.isLast(end) && asked.includes(text);
+    const isAll = entries.length === asked.length && this.#waiting.length === 0;
+    if (!this.#drawn || !isAll || !entries.every(goesOn)) return undefined;
+    const next = entries.map(({ text, end }, row) => this.#entry(text, row, end, 1));
+    return this.#record(next, this.#parts.backend.view(this.#drawn, entries.length, 1));
+  }
+
+  #isDrawn = (text: Text): text is Writing => this.#drawn !== undefined && text instanceof Writing && text.isDrawn;
+
+  /** Records a forward of the entries' rows, and what they are for. */
+  #record(entries: readonly Entry[], tokens: readonly number[] | Tensor): Step {
+    const results = this.#results(entries, tokens);
+    results.catch(() => {}); // of no interest unless the step counts
+    return { entries, results };
+  }
+
+  /** Tokens and losses of the entries. All that the backend draws is recorded before it returns. */
+  async #results(entries: readonly Entry[], read: readonly number[] | Tensor): Promise<Result[]> {
+    const { backend, transformer, cache, maxLogitRows, vocabSize } = this.#parts;
+    transformer.forward(read, entries.map(({ slice }) => slice), cache);
+    const results: Result[] = entries.map(() => undefined);
+    const lastRow = ({ slice }: Entry) => slice.row + slice.nRows - 1;
+    const numbered = entries.map((entry, nth) => ({ ...entry, nth }));
+    const tokens = numbered.filter(({ gives }) => gives === 'token');
+    const [drawn, sampled] = [true, false].map((isDrawn) => tokens.filter(({ text }) => this.#isDrawn(text) === isDrawn));
+    const scored = numbered.filter(({ gives }) => gives === 'losses');
+    if (drawn.length > 0) {
+      const ids = this.#drawn as Tensor;
+      for (const run of runsOf(drawn, lastRow, maxLogitRows)) {
+        const logits = transformer.logits(lastRow(run[0]), run.length);
+        run.forEach(({ text, end }, row) => {
+          const to = backend.view(ids, 1, 1, drawn.indexOf(run[row]));
+          const from = backend.view(logits, 1, vocabSize, row * vocabSize);
+          if (text instanceof Writing) backend.draw?.(to, from, text.choiceAt(end));
+        });
+      }
+      const found = await backend.read(backend.view(ids, drawn.length, 1));
+      drawn.forEach(({ nth }, row) => {
+        results[nth] = { token: checkedToken(found[row]) };
+      });
+    }
+    for (const run of runsOf(sampled, lastRow, maxLogitRows)) {
+      const logits = await backend.read(transformer.logits(lastRow(run[0]), run.length));
+      run.forEach(({ text, nth }, row) => {
+        const ofRow = logits.subarray(row * vocabSize, (row + 1) * vocabSize);
+        if (text instanceof Writing && !text.isEnded) results[nth] = text.sample(ofRow);
+      });
+    }
+    let isRead = tokens.length > 0;
+    for (const { text, slice, nth } of scored) {
+      const targets = text instanceof Scoring ? (text.targets(slice.start, slice.nRows) ?? []) : [];
+      results[nth] = await this.#losses(targets, slice.row);
+      isRead ||= targets.length > 0;
+    }
+    if (!isRead) await backend.submit();
+    return results;
+  }
+
+  /** `-ln p(target)` of each row from `firstRow` on. */
+  async #losses(targets: readonly number[], firstRow: number): Promise<Float64Array> {
+    const { backend, transformer, maxLogitRows, vocabSize } = this.#parts;
+    const losses = new Float64Array(targets.length);
+    for (let row = 0; row < targets.length; row += maxLogitRows) {
+      const nRows = Math.min(maxLogitRows, targets.length - row);
+      const logits = await backend.read(transformer.logits(firstRow + row, nRows));
+      for (let r = 0; r < nRows; r++) {
+        losses[row + r] = lossOf(logits.subarray(r * vocabSize, (r + 1) * vocabSize), targets[row + r]);
+      }
+    }
+    return losses;
+  }
+
+  /** A submission is done: only now what it wrote counts as cached. */
+  #finish({ text, path, end }: Entry, result: Result): void {
+    if (text.path !== path) return; // it has lost its place, and its pages may be others' by now
+    this.#tree.commit(path, text.tokens, end);
+    if (text.isEnded) return;
+    text.report(end);
+    if (text instanceof Writing && result && 'token' in result) text.accept(result);
+    if (text instanceof Scoring && result instanceof Float64Array) text.accept(result);
+    if (result) text.isAlone = false;
+    // Who was served goes to the end, for the sake of fairness.
+    this.#seated.push(...this.#seated.splice(this.#seated.indexOf(text), 1));
+  }
+
+  /**
+   * Nothing that is cached is sure any more: a GPU tells of numbers that are not finite some submissions late. A text that
+   * was read alone has failed; of several it is not known which one has, and each is tried again alone.
+   */
+  #failed({ entries }: Step, error: unknown): void {
+    this.#ahead = undefined;
+    for (const text of this.#seated) text.path = this.#tree.begin();
+    this.#tree.reset();
+    for (const { text } of entries) {
+      if (entries.length === 1) text.fail(error);
+      else text.isAlone = true;
+    }
+  }
+}
+
+/** Cuts entries into runs whose rows follow each other, of at most `most`. */
+function runsOf<T>(entries: readonly T[], rowOf: (entry: T) => number, most: number): T[][] {
+  const runs: T[][] = [];
+  for (const entry of entries) {
+    const run = runs.at(-1);
+    if (run && run.length < most && rowOf(run[run.length - 1]) + 1 === rowOf(entry)) run.push(entry);
+    else runs.push([entry]);
+  }
+  return runs;
+}

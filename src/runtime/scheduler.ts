@@ -1,0 +1,36 @@
+/** What the next forward reads: a pure function of the texts that wait. */
+
+/** A text that waits to be read on. */
+export interface Waiting {
+  /** Tokens that are to be read before it can give anything. */
+  readonly unread: number;
+  /** Whether no other text may be read with it. */
+  readonly isAlone: boolean;
+}
+
+/** Rows of a forward for one of the waiting, by its place among them. */
+export interface Share {
+  readonly nth: number;
+  readonly nRows: number;
+}
+
+/** While texts wait for their next token, prompts get only so many rows of a block, so that these do not wait long. */
+const PROMPT_SHARE = 1 / 4;
+
+/**
+ * First a row for each text that has but one token to read, as those have that generate; then prompts in the order in which
+ * they wait, up to `blockLen` rows together.
+ */
+export function schedule(waiting: readonly Waiting[], blockLen: number): Share[] {
+  const alone = waiting.findIndex(({ isAlone }) => isAlone);
+  if (alone >= 0) return [{ nth: alone, nRows: Math.min(waiting[alone].unread, blockLen) }];
+  const all = waiting.map(({ unread }, nth) => ({ nth, unread }));
+  const shares: Share[] = all.filter(({ unread }) => unread === 1).slice(0, blockLen).map(({ nth }) => ({ nth, nRows: 1 }));
+  let left = shares.length === 0 ? blockLen : Math.min(Math.ceil(PROMPT_SHARE * blockLen), blockLen - shares.length);
+  for (const { nth, unread } of all.filter(({ unread }) => unread > 1)) {
+    const nRows = Math.min(unread, left);
+    if (nRows > 0) shares.push({ nth, nRows });
+    left -= nRows;
+  }
+  return shares;
+}
