@@ -18,10 +18,10 @@ const UNSEEN = '#f4b6b0';
 function matrix(left: number, top: number, title: string, method: Placement): string {
   const cells: string[] = [`<text x="${left}" y="${top - 14}" class="title">${title}</text>`];
   for (let i = 0; i < N_TOKENS; i++) {
-    const { succ, intra } = method.bands(i);
+    const begins = method.spans(i).map(({ from }) => from);
     for (let j = 0; j <= i; j++) {
       const distance = relativePosition(i, j, method) as number;
-      const color = distance >= TRAINED ? UNSEEN : COLORS[j >= intra[0] ? 0 : j >= succ[0] ? 1 : 2];
+      const color = distance >= TRAINED ? UNSEEN : COLORS[begins.toReversed().findIndex((from) => j >= from)];
       const [x, y] = [left + j * CELL, top + i * CELL];
       cells.push(`<rect x="${x}" y="${y}" width="${CELL}" height="${CELL}" fill="${color}"/>`);
       cells.push(`<text x="${x + CELL / 2}" y="${y + CELL / 2 + 4}">${distance}</text>`);

@@ -49,8 +49,8 @@ describe.each(PARTS)('distances, %s', (parts) => {
     for (const dca of all) {
       for (const [i, j] of pairs(dca)) {
         const distance = relativePosition(i, j, dualChunk(dca));
-        const { intra, succ, inter } = dualChunk(dca).queryPositions(i);
-        if (distance !== undefined) expect([intra, succ, inter]).toContain(distance + dualChunk(dca).keyPosition(j));
+        const positions = dualChunk(dca).spans(i).map(({ position }) => position);
+        if (distance !== undefined) expect(positions).toContain(distance + dualChunk(dca).keyPositions[0](j));
       }
     }
   });
@@ -89,7 +89,8 @@ describe('distances', () => {
       [2 ** 28, 2 ** 28 - 1],
     ]) {
       expect(relativePosition(i, j, PLAIN)).toBe(i - j);
-      expect([PLAIN.keyPosition(i), PLAIN.queryPositions(i).intra]).toEqual([i, i]);
+      expect(PLAIN.keyPositions.map((at) => at(i))).toEqual([i]);
+      expect(PLAIN.spans(i)).toEqual([{ from: 0, to: i + 1, position: i }]);
     }
   });
 });

@@ -31,8 +31,8 @@ const YARN = modelOf(8192, { ropeScaling: { ropeType: 'yarn', factor: 4, origina
 /** All that a method says of a few positions, and of angles. */
 function positionsOf({ placement, dca, ropeScaling, longest, description }: Method) {
   const at = [0, 1, 100, 767, 3000, 5461, 16383].map((i) => ({
-    ...{ bands: placement.bands(i), query: placement.queryPositions(i), scale: placement.attentionScale(i) },
-    keys: [placement.keyPosition(i), placement.interKeyPosition?.(i)],
+    ...{ spans: placement.spans(i), scale: placement.attentionScale(i) },
+    keys: placement.keyPositions.map((at) => at(i)),
   }));
   return { at, dca, ropeScaling, longest, description };
 }

@@ -3,8 +3,8 @@ import { randomTokens, tinyConfig, tinyEngine } from '../test/tinyModel.ts';
 import type { Backend, Tensor } from './backends/backend.ts';
 import { openReference } from './backends/reference.ts';
 import { openCheckpoint } from './checkpoint/open.ts';
-import { Engine } from './engine.ts';
 import { UnsupportedError } from './errors.ts';
+import { pagesFor } from './kvCache.ts';
 import { resolveMethod } from './method.ts';
 import {
   backendName,
@@ -13,10 +13,12 @@ import {
   Model,
   openModel,
   type Piece,
+  type PlanningOptions,
   type Prompt,
   splitAtStop,
   type TextOptions,
 } from './model.ts';
+import { Engine } from './runtime/engine.ts';
 import { samplingOf } from './sampler.ts';
 import { makeTokenizer } from './tokenizer/tokenizer.ts';
 
@@ -45,16 +47,15 @@ function scripted(ids: readonly number[], { context = 64, sampling = samplingOf(
     async dispose() {},
   } as Partial<Backend> as Backend;
   const transformer = {
-    forward(tokens: ArrayLike<number> | Tensor, cache: { length: number }) {
-      const block = 'length' in tokens ? Array.from(tokens) : [];
-      read.push(...block);
-      cache.length += block.length;
+    forward(tokens: ArrayLike<number> | Tensor) {
+      if ('length' in tokens) read.push(...Array.from(tokens));
     },
     logits: () => ({}) as Tensor,
   };
-  const cache = { layers: [], capacity: context, length: 0 };
+  const cache = { layers: [], nPages: pagesFor(context) };
   const { vocabSize } = config;
-  const engine = new Engine({ backend, transformer, cache, blockLen: 16, maxLogitRows: 16, vocabSize });
+  const parts = { backend, transformer, cache, context, sequences: 1, blockLen: 16, maxLogitRows: 16, vocabSize };
+  const engine = new Engine(parts);
   const method = resolveMethod('none', undefined, config, context);
   return { model: new Model({ config, tokenizer, sampling, method, engine, backend }), read };
 }
@@ -277,14 +278,14 @@ describe('a model on disk', () => {
 
   it('counts the cache that its backend keeps', async () => {
     const file = await openModel(PATH);
-    const bytes = (
-      ...[kvType, , backend]: Parameters<typeof file.memoryPlan> extends [unknown, ...infer R] ? R : never
-    ) => file.memoryPlan(1024, kvType, undefined, backend).kvCache;
-    expect(bytes('q8_0', undefined, 'wasm')).toBeLessThan(bytes('bf16', undefined, 'wasm'));
-    expect(bytes('q8_0', undefined, 'webgpu')).toBe(bytes('bf16', undefined, 'wasm'));
+    const bytes = (options: PlanningOptions) => file.memoryPlan(1024, options).kvCache;
+    const bf16 = bytes({ kvType: 'bf16', backend: 'wasm' });
+    expect(bytes({ kvType: 'q8_0', backend: 'wasm' })).toBeLessThan(bf16);
+    expect(bytes({ backend: 'webgpu' })).toBe(bf16);
+    expect(bytes({ sequences: 3, backend: 'wasm' })).toBe(3 * bf16);
     expect(() => file.memoryPlan(Number.NaN)).toThrow('context is NaN; wanted a whole number of at least 1');
     expect(() => file.memoryPlan('64' as unknown as number)).toThrow('context is "64"');
-    expect(() => bytes('q4_0' as 'q8_0', undefined, 'wasm')).toThrow('kvType is "q4_0"');
+    expect(() => bytes({ kvType: 'q4_0' as 'q8_0' })).toThrow('kvType is "q4_0"');
     await file.close();
     await file.close();
     const loading = file.load({ context: 64 });

@@ -1,10 +1,12 @@
 /** Every way of reading, against what it means pair by pair, in float64. */
 import { describe, expect, it } from 'vitest';
+import { slice } from '../test/stretches.ts';
 import { openReference } from './backends/reference.ts';
-import { reRope, selfExtend, streaming, string, windowed } from './distanceBands.ts';
+import { reRope, selfExtend, shifted, streaming, windowed } from './byDistance.ts';
 import { type DualChunk, dualChunk, type Parts, PLAIN } from './dualChunk.ts';
 import { seededRandom } from './eval/random.ts';
-import { attentionScale, type Bands, type Placement, piecesOf, relativePosition, type Scale } from './placement.ts';
+import { pagesFor } from './kvCache.ts';
+import { attentionScale, endsAt, type Placement, relativePosition, type Scale, stretchesOf } from './placement.ts';
 
 const SCALES: readonly Scale[] = ['none', 'yarn', 'logn'];
 const PARTS: readonly Parts[] = ['full', 'intra+inter', 'intra'];
@@ -45,7 +47,7 @@ const BY_DISTANCE: [name: string, Placement, Distance][] = [
     scaled(selfExtend(G, w)),
     (i, j) => (i - j < w ? i - j : Math.floor(i / G) - Math.floor(j / G) + w - Math.floor(w / G)),
   ]),
-  ['STRING 10/4', scaled(string(10, 4)), (i, j) => (i - j < 10 ? i - j : i - j - 10 + 4)],
+  ['STRING 10/4', scaled(shifted(10, 4)), (i, j) => (i - j < 10 ? i - j : i - j - 10 + 4)],
 ];
 
 describe('distances', () => {
@@ -92,42 +94,51 @@ const PLACEMENTS: [name: string, Placement][] = [
   ...BY_DISTANCE.map(([name, placement]): [string, Placement] => [name, placement]),
 ];
 
-describe('pieces', () => {
-  const bandNames = ['inter', 'succ', 'intra'] as const;
-
+describe('stretches', () => {
   it.each(PLACEMENTS)('cover every row once with just the keys it sees: %s', (_, placement) => {
-    const random = seededRandom('pieces');
+    const random = seededRandom('stretches');
     for (let draw = 0; draw < 50; draw++) {
-      const [start, n, window] = [random.integer(0, 60), random.integer(1, 60), random.pick([Infinity, 1, 9])];
-      const rows: Bands<number[]>[] = [];
-      for (const { row, nRows, bands } of piecesOf(placement, start, n, window)) {
-        expect(row).toBe(rows.length);
+      const window = random.pick([Infinity, 1, 9]);
+      let row = 0;
+      const slices = Array.from({ length: random.integer(1, 3) }, (__, text) => {
+        const [start, nRows] = [random.integer(0, 60), random.integer(1, 60)];
+        row += nRows;
+        return { row: row - nRows, nRows, start, pages: [text] };
+      });
+      const { stretches, used } = stretchesOf(placement, slices, window);
+      const rows = stretches.flatMap(({ row, nRows, spans, pages }) =>
+        Array.from({ length: nRows }, (__, r) => ({ row: row + r, ends: spans.map((span) => endsAt(span, r)), spans, pages })),
+      );
+      expect(rows.map(({ row }) => row)).toEqual([...Array(row).keys()]);
+      for (const { row: first, nRows, start, pages } of slices) {
         for (let r = 0; r < nRows; r++) {
-          const keysOf = (band: (typeof bandNames)[number]) => {
-            const { from, to, fromMoves, toMoves } = bands[band];
-            const first = from + (fromMoves ? r : 0);
-            return Array.from({ length: Math.max(0, to + (toMoves ? r : 0) - first) }, (_, k) => first + k);
-          };
-          rows.push({ inter: keysOf('inter'), succ: keysOf('succ'), intra: keysOf('intra') });
+          const found = rows[first + r];
+          expect(found.pages).toBe(pages);
+          // The keys of every span that the placement has, less those before the window.
+          const wanted = placement.spans(start + r).map(({ from, to }, number) => {
+            const oldest = start + r - window + 1;
+            const nth = found.spans.findIndex(({ rotation }) => used[rotation] === number);
+            const [begin, end] = nth < 0 ? [0, 0] : found.ends[nth];
+            const seen = [...Array(Math.max(0, end - begin)).keys()].map((k) => begin + k);
+            expect(seen, `span ${number} of row ${r}`).toEqual(
+              [...Array(Math.max(0, to - Math.max(from, oldest))).keys()].map((k) => Math.max(from, oldest) + k),
+            );
+            return nth;
+          });
+          expect(wanted.filter((nth) => nth >= 0)).toHaveLength(found.spans.length);
         }
       }
-      expect(rows).toHaveLength(n);
-      rows.forEach((row, r) => {
-        for (const name of bandNames) {
-          const [from, to] = placement.bands(start + r)[name];
-          const seen = Array.from({ length: Math.max(0, to - from) }, (_, k) => from + k);
-          expect(row[name], `${name} of row ${r}`).toEqual(seen.filter((j) => start + r - j < window));
-        }
-      });
     }
   });
 
   it('are few: one for each chunk, two where a window fills', () => {
-    expect(piecesOf(PLAIN, 100, 512)).toHaveLength(1);
-    expect(piecesOf(dca(100, 120), 50, 512)).toHaveLength(6);
-    expect(piecesOf(scaled(windowed(100)), 0, 512)).toHaveLength(2);
-    expect(piecesOf(scaled(selfExtend(4, 100)), 0, 512)).toHaveLength(2);
-    expect(piecesOf(PLAIN, 0, 512, 100)).toHaveLength(2);
+    const count = (placement: Placement, start: number, window?: number) =>
+      stretchesOf(placement, [slice(512, start)], window).stretches.length;
+    expect(count(PLAIN, 100)).toBe(1);
+    expect(count(dca(100, 120), 50)).toBe(6);
+    expect(count(scaled(windowed(100)), 0)).toBe(2);
+    expect(count(scaled(selfExtend(4, 100)), 0)).toBe(2);
+    expect(count(PLAIN, 0, 100)).toBe(2);
   });
 });
 
@@ -155,15 +166,18 @@ describe('attention by turned queries and cached keys', () => {
       return out;
     };
     const scale = (i: number) => placement.attentionScale(i) / Math.sqrt(headDim);
-    const query = (band: keyof Bands<number>) => rotated(q, (i) => placement.queryPositions(i)[band], scale);
-    const { interKeyPosition } = placement;
-    const keysAt = (at: (j: number) => number) => rotated(k, at, () => 1);
-    const kv = b.allocKv(N, 1, headDim, 0, interKeyPosition ? 2 : 1);
-    const values = filled(N, headDim, v);
-    b.append(kv, keysAt(placement.keyPosition), values, 0, interKeyPosition && keysAt(interKeyPosition));
-    const queries = { intra: query('intra'), succ: query('succ'), inter: query('inter') };
+    const { keyPositions, spans } = placement;
+    const { stretches, used } = stretchesOf(placement, [slice(N)]);
+    const keys = keyPositions.map((at) => rotated(k, at, () => 1));
+    const kv = b.allocKv(pagesFor(N), 1, headDim, 0, keys.length);
+    b.append(kv, keys, filled(N, headDim, v), [slice(N)]);
+    const queries = b.alloc('F32', used.length * N, headDim);
+    for (const [rotation, number] of used.entries()) {
+      const to = b.view(queries, N, headDim, rotation * N * headDim);
+      b.copy(to, rotated(q, (i) => spans(i)[number].position, scale));
+    }
     const out = b.alloc('F32', N, headDim);
-    b.attend(out, queries, kv, piecesOf(placement, 0, N));
+    b.attend(out, queries, kv, stretches);
     const published = BY_DISTANCE.find(([one]) => one === name)?.[2];
     const distance = published ?? ((i, j) => relativePosition(i, j, placement));
     const expected = attendByPair(q, k, v, invFreq, distance, placement.attentionScale);

@@ -242,7 +242,8 @@ describe('a choice for a backend', () => {
       { topK: 256, temperature: 2, topP: 1, minP: 0.1 },
     ],
   ])('%o', (options, choice) => {
-    expect(makeSampler(options).choose?.()).toEqual({ ...choice, u: expect.any(Number) });
+    expect(makeSampler(options).isForBackends).toBe(true);
+    expect(makeSampler(options).choose()).toEqual({ ...choice, u: expect.any(Number) });
   });
 
   it.each<SamplingOptions>([
@@ -252,14 +253,14 @@ describe('a choice for a backend', () => {
     { repetitionPenalty: 1.1 },
     { temperature: 1, topK: 5, repetitionPenalty: 0.9 },
   ])('none for %o', (options) => {
-    expect(makeSampler(options).choose).toBeUndefined();
+    expect(makeSampler(options).isForBackends).toBe(false);
   });
 
   it('leads to the token that the sampler itself would give', () => {
     const options = { temperature: 1, topK: 3, seed: 8 };
     const [here, there] = [makeSampler(options), makeSampler(options)];
     const tokens = Array.from({ length: 50 }, () => here.sample(logitsOf(PROBABILITIES), []));
-    expect(tokens).toEqual(tokens.map(() => draw(logitsOf(PROBABILITIES), there.choose?.() as Choice)));
+    expect(tokens).toEqual(tokens.map(() => draw(logitsOf(PROBABILITIES), there.choose())));
     expect(new Set(tokens).size).toBe(3);
   });
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { attentionOf } from '../src/attention.ts';
 import type { Backend } from '../src/backends/backend.ts';
 import { openReference } from '../src/backends/reference.ts';
 import { openWasm } from '../src/backends/wasm.ts';
@@ -10,15 +11,15 @@ import { openCheckpoint } from '../src/checkpoint/open.ts';
 import { loadWeights, weightBytes } from '../src/checkpoint/weights.ts';
 import type { ModelConfig, RopeScaling } from '../src/config.ts';
 import { type DualChunk, dualChunk, PLAIN } from '../src/dualChunk.ts';
-import { Engine } from '../src/engine.ts';
 import { MODEL_TYPES } from '../src/families.ts';
-import { allocKvCache } from '../src/kvCache.ts';
+import { allocKvCache, pagesFor } from '../src/kvCache.ts';
 import { memoryPlan } from '../src/memoryPlan.ts';
 import { resolveMethod } from '../src/method.ts';
 import type { Placement } from '../src/placement.ts';
-import { ropeFrequencies } from '../src/rope.ts';
+import { Engine } from '../src/runtime/engine.ts';
 import { type Message, makeTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { makeTransformer, type Weights } from '../src/transformer.ts';
+import { slice } from './stretches.ts';
 import { hasWebGpu, sharedWebGpu } from './webgpu.ts';
 
 interface Case {
@@ -110,10 +111,11 @@ function bind(
   longest: number,
   context: number,
 ) {
-  const rope = ropeFrequencies(config, longest);
-  const transformer = makeTransformer(backend, config, weights, placement, rope, BLOCK_LEN, BLOCK_LEN);
-  const cache = allocKvCache(backend, config, context, stageOf);
-  return { backend, transformer, cache, blockLen: BLOCK_LEN, maxLogitRows: BLOCK_LEN, vocabSize: config.vocabSize };
+  const attention = attentionOf(config, placement, longest);
+  const sizes = { blockLen: BLOCK_LEN, maxLogitRows: BLOCK_LEN, nPages: pagesFor(context) };
+  const transformer = makeTransformer(backend, config, weights, attention, sizes);
+  const cache = allocKvCache(backend, config, attention, sizes.nPages, stageOf);
+  return { backend, transformer, cache, context, sequences: 1, ...sizes, vocabSize: config.vocabSize };
 }
 
 async function expectCase(opened: Opened, one: Case, bound: number): Promise<void> {
@@ -130,7 +132,7 @@ async function expectCase(opened: Opened, one: Case, bound: number): Promise<voi
   const actual: number[] = [];
   for (let start = 0; start < tokens.length; start += BLOCK_LEN) {
     const block = tokens.slice(start, start + BLOCK_LEN);
-    transformer.forward(block, cache);
+    transformer.forward(block, [slice(block.length, start)], cache);
     await backend.submit();
     for (const row of rows.filter((r) => r >= start && r < start + block.length)) {
       actual.push(...(await backend.read(transformer.logits(row - start, 1))));
@@ -220,9 +222,10 @@ describe.each(MODELS)('$model over several memories', ({ model, expected }) => {
       tokens.length,
     );
     const logits: number[] = [];
-    for (let start = 0; start < tokens.length; start = cache.length) {
+    for (let start = 0; start < tokens.length; ) {
       const block = tokens.slice(start, start < 150 ? Math.min(150, start + 37) : start + 1);
-      transformer.forward(block, cache);
+      transformer.forward(block, [slice(block.length, start)], cache);
+      start += block.length;
       logits.push(...(await backend.read(transformer.logits(0, block.length))));
     }
     return { logits, nStages: new Set([0, ...opened.stageOf]).size };

@@ -25,7 +25,7 @@ export const firstPages = (length: number): number[] =>
   Array.from({ length: Math.ceil(length / PAGE_LEN) }, (_, page) => page);
 
 /** The spans of the query `i`; positions are of no interest here. */
-export function spansOf(i: number, seen: Seen): QuerySpan[] {
+function spansOf(i: number, seen: Seen): QuerySpan[] {
   const { chunkLen = Infinity, maxChunksBehind = Infinity, near, nFar = Infinity, keyForms = 1 } = seen;
   const span = (from: number, to: number, keyForm = 0) => ({ from, to, position: 0, keyForm });
   if (near !== undefined) {
@@ -50,4 +50,4 @@ export const repeated = (values: ArrayLike<number>, nRotations: number): number[
   Array.from({ length: nRotations }, () => Array.from(values)).flat();
 
 /** A text's only slice, `n` rows from token `start` on, in the first pages of the cache. */
-export const slice = (n: number, start = 0, pages = firstPages(start + n)): Slice => ({ row: 0, nRows: n, start, pages });
+export const slice = (n: number, start = 0, pages: readonly number[] = firstPages(start + n)): Slice => ({ row: 0, nRows: n, start, pages });

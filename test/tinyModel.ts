@@ -1,13 +1,13 @@
 /** A model of random weights, small enough for the float64 backend, with attention sharp enough that positions matter. */
+import { attentionOf } from '../src/attention.ts';
 import type { Backend } from '../src/backends/backend.ts';
 import type { ModelConfig } from '../src/config.ts';
 import { PLAIN } from '../src/dualChunk.ts';
-import { Engine, type EngineParts } from '../src/engine.ts';
 import { seededRandom } from '../src/eval/random.ts';
 import { familyOf } from '../src/families.ts';
-import { allocKvCache } from '../src/kvCache.ts';
+import { allocKvCache, pagesFor } from '../src/kvCache.ts';
 import type { Placement } from '../src/placement.ts';
-import { ropeFrequencies } from '../src/rope.ts';
+import { Engine, type EngineParts } from '../src/runtime/engine.ts';
 import { type Layer, type Linear, makeTransformer, type Weights } from '../src/transformer.ts';
 
 export const tinyConfig = (more: Partial<ModelConfig> = {}): ModelConfig => ({
@@ -81,6 +81,7 @@ export interface TinyOptions {
   placement?: Placement;
   /** Tokens. */
   context?: number;
+  sequences?: number;
   blockLen?: number;
   maxLogitRows?: number;
 }
@@ -91,20 +92,16 @@ export function tinyEngine({
   config = tinyConfig(),
   placement = PLAIN,
   context = 64,
+  sequences = 1,
   blockLen = context,
   maxLogitRows = blockLen,
 }: TinyOptions): EngineParts & { engine: Engine } {
-  const rope = ropeFrequencies(config, context);
+  const attention = attentionOf(config, placement, context);
   const weights = randomWeights(backend, config);
-  const transformer = makeTransformer(backend, config, weights, placement, rope, blockLen, maxLogitRows);
-  const parts = {
-    backend,
-    transformer,
-    cache: allocKvCache(backend, config, context, Array(config.numHiddenLayers).fill(0)),
-    blockLen,
-    maxLogitRows,
-    vocabSize: config.vocabSize,
-  };
+  const sizes = { blockLen, maxLogitRows, nPages: sequences * pagesFor(context) };
+  const transformer = makeTransformer(backend, config, weights, attention, sizes);
+  const cache = allocKvCache(backend, config, attention, sizes.nPages, Array(config.numHiddenLayers).fill(0));
+  const parts = { backend, transformer, cache, context, sequences, ...sizes, vocabSize: config.vocabSize };
   return { ...parts, engine: new Engine(parts) };
 }
 

@@ -290,7 +290,7 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       };
       const truth = await answer(openReference());
       const worst = maxAbs(differences(await answer(b), truth));
-      expect(worst).toBeLessThan((1e-5 + (rounding?.attend ?? 0)) * maxAbs(truth));
+      expect(worst).toBeLessThan((1e-5 + 1.5 * (rounding?.attend ?? 0)) * maxAbs(truth));
     });
 
     // 2^60 is a number, but a score of such could not be one; half precision ends at 65504
@@ -303,7 +303,8 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
             const attend = async (planted: 'q' | 'k' | 'v' | undefined) => {
               const normal = (name: 'q' | 'k' | 'v', rows: number, cols: number) => {
                 const values = random.normals(rows * cols);
-                if (name === planted) values[random.integer(0, values.length - 1)] = bad;
+                // Among queries in the last rotation, whose span every row has keys in.
+                if (name === planted) values[random.integer(values.length - (name === 'q' ? n : rows) * cols, values.length - 1)] = bad;
                 return filled(rows, cols, values);
               };
               const { stretches, nRotations } = seen({ n, start, chunkLen: 16 });

@@ -22,10 +22,10 @@ it('is a few MiB for every thread, in every stage', () => {
   const thread = 4 * (41 * 28672 + 32 * 224 + 48) + 64; // 4.5 MiB: a product's rows and columns
   const quantized = 512 * (2 * 28672 + 4 * 224);
   const parts = (nSplits: number) => 8 * nSplits * 4 * 384 * 130; // of the keys that all heads of a tile of queries see
-  const sizes = callSizes(LARGE, 512);
+  const sizes = callSizes(LARGE, { blockLen: 512, nPages: 64 });
   expect(largestScratch(sizes, 2)).toEqual({ thread, quantized, parts: 0 }); // each thread has four heads
   expect(largestScratch(sizes, 128)).toEqual({ thread, quantized, parts: parts(64) });
-  expect(kernelBytes(sizes, 128)).toBe(128 * thread + quantized + parts(64) + 4 * 512); // 703 MiB
+  expect(kernelBytes(sizes, 128)).toBe(128 * thread + quantized + parts(64) + 4 * (4 * 512 + 64)); // 703 MiB
 
   const weights = { layers: Array(80).fill(480 * 2 ** 20), others: 2 ** 30 };
   const plan = (threads: number) => {
@@ -67,7 +67,7 @@ it.each([
   const { total } = memoryPlan(config, weights, context, {
     kvType: 'bf16',
     blockLen,
-    kernels: kernelBytes(callSizes(config, blockLen), threads),
+    kernels: kernelBytes(callSizes(config, { blockLen, nPages: 24 }), threads),
   });
   expect(nBytes).toBeGreaterThan(0.99 * total);
   expect(nBytes).toBeLessThan(1.01 * total); // lines are filled up

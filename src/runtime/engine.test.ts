@@ -1,18 +1,20 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../test/tinyModel.ts';
-import { hasWebGpu, sharedWebGpu } from '../test/webgpu.ts';
-import type { Backend, Tensor } from './backends/backend.ts';
-import { deferred, openEager, openReference } from './backends/reference.ts';
-import { openWasm } from './backends/wasm.ts';
-import { reRope, selfExtend, streaming, string, windowed } from './distanceBands.ts';
-import { type DualChunk, dualChunk, PLAIN } from './dualChunk.ts';
-import { Engine, type GeneratedToken, type GenerateOptions } from './engine.ts';
-import { UnsupportedError } from './errors.ts';
-import { seededRandom } from './eval/random.ts';
-import { familyOf, MODEL_TYPES } from './families.ts';
-import { draw } from './kernels/draw.ts';
-import type { Placement } from './placement.ts';
-import { logSumExp } from './sampler.ts';
+import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../../test/tinyModel.ts';
+import { slice } from '../../test/stretches.ts';
+import { hasWebGpu, sharedWebGpu } from '../../test/webgpu.ts';
+import type { Backend, Tensor } from '../backends/backend.ts';
+import { deferred, openEager, openReference } from '../backends/reference.ts';
+import { openWasm } from '../backends/wasm.ts';
+import { reRope, selfExtend, shifted, streaming, windowed } from '../byDistance.ts';
+import { type DualChunk, dualChunk, PLAIN } from '../dualChunk.ts';
+import { Engine } from './engine.ts';
+import type { GeneratedToken, GenerateOptions } from './texts.ts';
+import { UnsupportedError } from '../errors.ts';
+import { seededRandom } from '../eval/random.ts';
+import { familyOf, MODEL_TYPES } from '../families.ts';
+import { draw } from '../kernels/draw.ts';
+import type { Placement } from '../placement.ts';
+import { logSumExp } from '../sampler.ts';
 
 const BACKENDS = [
   { backend: 'reference', open: openReference, bound: 1e-11 },
@@ -37,7 +39,7 @@ const METHODS: { name: string; placement: Placement; slidingWindow?: number }[] 
   { name: 'streaming', placement: unscaled(streaming(3, 9)) },
   { name: 'ReRoPE', placement: unscaled(reRope(11)) },
   { name: 'Self-Extend', placement: unscaled(selfExtend(5, 11)) },
-  { name: 'STRING', placement: unscaled(string(12, 7)) },
+  { name: 'STRING', placement: unscaled(shifted(12, 7)) },
 ];
 const PLAIN_METHODS: typeof METHODS = [
   { name: 'plain', placement: PLAIN },
@@ -66,7 +68,7 @@ async function logitsByBlocks({ transformer, cache, backend }: ReturnType<typeof
   const rows: number[] = [];
   for (const [at, start] of starts.entries()) {
     const block = TOKENS.slice(start, starts[at + 1]);
-    transformer.forward(block, cache);
+    transformer.forward(block, [slice(block.length, start)], cache);
     rows.push(...(await backend.read(transformer.logits(0, block.length))));
   }
   return rows;
@@ -260,12 +262,14 @@ describe('reading', () => {
   });
 
   it.each(read)('%s stops between blocks when aborted, and may be repeated', async (_, start) => {
-    const { engine, cache } = open({ blockLen });
+    const { engine } = open({ blockLen });
     const [abort, reason] = [new AbortController(), new Error('enough')];
     const onProgress = (done: number) => done === 2 * blockLen && abort.abort(reason);
     await expect(start(engine, { signal: abort.signal, onProgress })).rejects.toBe(reason);
-    expect(cache.length).toBe(2 * blockLen);
-    expectSameText(await generate(engine, TOKENS), await generate(open({ blockLen }).engine, TOKENS));
+    const totals: number[] = [];
+    const again = await generate(engine, TOKENS, { onProgress: (__, total) => totals.push(total) });
+    expect(totals[0]).toBe(TOKENS.length - 2 * blockLen);
+    expectSameText(again, await generate(open({ blockLen }).engine, TOKENS));
   });
 
   it('stops between tokens when aborted', async () => {
@@ -377,9 +381,14 @@ describe.each([
       [99, 6], // the last one need not be read
     ]) {
       log.length = 0;
-      expect(await draws(parts.engine, prompt, { maxTokens })).toHaveLength(nTokens);
+      const text = await draws(parts.engine, prompt, { maxTokens });
+      expect(text).toHaveLength(nTokens);
       expect(log.filter((call) => call === 'forward drawn')).toHaveLength(nTokens - 1);
-      expect(parts.cache.length).toBe(prompt.length + nTokens - 1);
+      // All that was read is found again.
+      const longer = [...prompt, ...text.map(({ token }) => token)].slice(0, 25);
+      const totals: number[] = [];
+      await draws(parts.engine, longer, { maxTokens: 1, onProgress: (_, total) => totals.push(total) });
+      expect(totals[0]).toBe(1);
     }
   });
 
@@ -445,8 +454,8 @@ describe('a backend that draws', () => {
     const { backend, log } = watched(openDrawing());
     for await (const _ of open({ backend }).engine.generate([1, 2], { maxTokens: 4 })) log.push('given');
     expect(log).toEqual([
-      ...['forward 2', 'draw', 'read 1', 'known'],
-      ...['forward drawn', 'draw', 'read 1', 'given'],
+      ...['forward 2', 'draw', 'read 1'],
+      ...['forward drawn', 'draw', 'read 1', 'known', 'given'],
       ...['forward drawn', 'draw', 'read 1', 'known', 'given'],
       ...['forward drawn', 'draw', 'read 1', 'known', 'given'],
       ...['known', 'given'],

@@ -11,7 +11,6 @@ import { checkedToken } from '../sampler.ts';
 import type { Transformer } from '../transformer.ts';
 import { PageTree, type Path } from './pages.ts';
 import { schedule } from './scheduler.ts';
-import type { Sequence } from './sequence.ts';
 import { type GeneratedToken, type GenerateOptions, lossOf, type PrefillOptions, Scoring, Writing } from './texts.ts';
 
 export interface EngineParts {
@@ -92,7 +91,8 @@ export class Engine {
   async *generate(prompt: readonly number[], options: GenerateOptions = {}): AsyncGenerator<GeneratedToken> {
     this.#check(prompt);
     if (options.maxTokens === 0) return;
-    yield* this.#read(new Writing(prompt, options, this.context, () => this.#run()), options.signal);
+    const text = new Writing(prompt, options, this.context, () => this.#run());
+    yield* this.#read(text, () => text.next(), options.signal);
   }
 
   /**
@@ -102,7 +102,8 @@ export class Engine {
    */
   async *score(tokens: readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
     this.#check(tokens);
-    yield* this.#read(new Scoring(tokens, options, () => this.#run()), options.signal);
+    const text = new Scoring(tokens, options, () => this.#run());
+    yield* this.#read(text, () => text.next(), options.signal);
   }
 
   /** Ends all calls, which reject, and frees the backend and with it everything. */
@@ -132,7 +133,7 @@ export class Engine {
   }
 
   /** What a text gives, to its reader. It has a place from when it is first asked until its end. */
-  async *#read<T>(text: Text & Sequence<T>, signal?: AbortSignal): AsyncGenerator<T> {
+  async *#read<T>(text: Text, next: () => Promise<T | undefined>, signal?: AbortSignal): AsyncGenerator<T> {
     if (this.#closed) throw this.#closed;
     signal?.throwIfAborted();
     const stop = () => {
@@ -144,7 +145,7 @@ export class Engine {
       for (;;) {
         const isSeated = this.#seated.includes(text);
         if (!isSeated && !text.isEnded && !this.#waiting.includes(text)) this.#waiting.push(text);
-        const item = await text.next();
+        const item = await next();
         if (item === undefined) return;
         yield item;
       }

@@ -1,12 +1,13 @@
 /** What an engine goes through: texts that take turns, are left, aborted or fail; and its end. */
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { randomTokens, tinyEngine } from '../test/tinyModel.ts';
-import type { Backend, Tensor } from './backends/backend.ts';
-import { deferred, openEager, openReference } from './backends/reference.ts';
-import type { Engine, GeneratedToken, GenerateOptions } from './engine.ts';
-import { UnsupportedError } from './errors.ts';
-import { seededRandom } from './eval/random.ts';
-import { draw } from './kernels/draw.ts';
+import { randomTokens, tinyEngine } from '../../test/tinyModel.ts';
+import type { Backend, Tensor } from '../backends/backend.ts';
+import { deferred, openEager, openReference } from '../backends/reference.ts';
+import type { Engine } from './engine.ts';
+import type { GeneratedToken, GenerateOptions } from './texts.ts';
+import { UnsupportedError } from '../errors.ts';
+import { seededRandom } from '../eval/random.ts';
+import { draw } from '../kernels/draw.ts';
 
 const TOKENS = randomTokens(50);
 const OTHERS = randomTokens(50, 'others');
