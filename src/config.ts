@@ -96,15 +96,12 @@ const SCALING_RANGES: Readonly<Record<string, readonly [min: number, max: number
  * @throws UnsupportedError when heads or dimensions do not fit the forward pass.
  */
 export function validateConfig(config: ModelConfig, origin: string): ModelConfig {
-  for (const [field, limit] of Object.entries(LIMITS)) {
-    const value = config[field as keyof typeof LIMITS];
-    if (!Number.isInteger(value) || value < 1 || value > limit) {
-      throw new FormatError(`${origin}: ${field} is ${value}; wanted a whole number from 1 to ${limit}`);
-    }
-  }
+  for (const field of Object.keys(LIMITS) as (keyof typeof LIMITS)[]) checkLimit(config[field], field, origin);
   for (const [field, range] of Object.entries(RANGES)) {
     checkRange(config[field as keyof typeof RANGES], range, field, origin);
   }
+  const { ropeLocalTheta = config.ropeTheta } = config;
+  checkRange(ropeLocalTheta, RANGES.ropeTheta, 'ropeLocalTheta', origin);
   for (const [field, value] of Object.entries(config.ropeScaling ?? {})) {
     if (field === 'ropeType' || value === undefined) continue;
     for (const number of [value].flat()) checkRange(number, SCALING_RANGES[field], `ropeScaling.${field}`, origin);
@@ -129,6 +126,27 @@ export function validateConfig(config: ModelConfig, origin: string): ModelConfig
   }
   return config;
 }
+
+function checkLimit(value: number, field: keyof typeof LIMITS, origin: string): void {
+  if (Number.isInteger(value) && value >= 1 && value <= LIMITS[field]) return;
+  throw new FormatError(`${origin}: ${field} is ${value}; wanted a whole number from 1 to ${LIMITS[field]}`);
+}
+
+/** The layers of a model, by index. @throws FormatError when no model has so many. */
+export function layersOf(numHiddenLayers: number, origin: string): number[] {
+  checkLimit(numHiddenLayers, 'numHiddenLayers', origin);
+  return Array.from({ length: numHiddenLayers }, (_, layer) => layer);
+}
+
+/** The fields of a config whose layers `sliding`, of so many, look back `window` tokens. All of them need no list. */
+export const slidingFields = (
+  sliding: readonly number[],
+  numHiddenLayers: number,
+  window: () => number,
+): Pick<ModelConfig, 'slidingWindow' | 'slidingLayers'> => ({
+  slidingWindow: sliding.length === 0 ? undefined : window(),
+  slidingLayers: sliding.length % numHiddenLayers === 0 ? undefined : sliding,
+});
 
 function checkRange(value: number, [min, max]: readonly [number, number], field: string, origin: string): void {
   if (value >= min && value <= max) return;

@@ -49,5 +49,5 @@ export const familyOf = (modelType: ModelType): Family => FAMILIES[modelType];
 export const MODEL_TYPES = Object.keys(FAMILIES) as readonly ModelType[];
 
 /** Layers 3, 7, 11 and so on where `n` is 4; none where it is 0. */
-export const everyNth = (n: number, nLayers: number): number[] =>
-  Array.from({ length: nLayers }, (_, layer) => layer).filter((layer) => (layer + 1) % n === 0);
+export const everyNth = (n: number, layers: readonly number[]): number[] =>
+  layers.filter((layer) => (layer + 1) % n === 0);

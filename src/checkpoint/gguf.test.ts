@@ -256,6 +256,26 @@ describe('ggufConfig', () => {
     });
   });
 
+  it('reads which layers have a window', async () => {
+    const windowOf = async (pattern?: number | number[], window = 5) => {
+      const { slidingWindow, slidingLayers } = await configOf(
+        tinyLlama({
+          'llama.block_count': 4,
+          'llama.attention.sliding_window': window,
+          'llama.attention.sliding_window_pattern': pattern,
+        }),
+      );
+      return [slidingWindow, slidingLayers];
+    };
+    expect(await windowOf(undefined)).toEqual([5, undefined]);
+    expect(await windowOf(2)).toEqual([5, [0, 2]]);
+    expect(await windowOf([0, 1, 1, 0])).toEqual([5, [1, 2]]);
+    expect(await windowOf(1)).toEqual([undefined, undefined]);
+    expect(await windowOf(2, 0)).toEqual([undefined, undefined]);
+    const { ropeLocalTheta } = await configOf(tinyLlama({ 'llama.rope.freq_base_swa': 500 }));
+    expect(ropeLocalTheta).toBe(500);
+  });
+
   it('reads rope_freqs.weight as factors', async () => {
     const factors = (values: number[]) => [
       { name: 'rope_freqs.weight', shape: [values.length], data: f32Bytes(values) },
@@ -282,7 +302,17 @@ describe('ggufConfig', () => {
     ['values unlike keys', { 'llama.attention.value_length': 16 }, 'keys have 8 numbers and values 16'],
     ['longrope', { 'llama.rope.scaling.type': 'longrope' }, '"longrope"; supported: none, linear, yarn'],
     ['scaling by zero', { 'llama.rope.scaling.type': 'linear', 'llama.rope.scaling.factor': 0 }, 'above 0'],
-    ['mixed windows', { 'llama.attention.sliding_window_pattern': 2 }, 'mixed'],
+    [
+      'a pattern of too few layers',
+      { 'llama.attention.sliding_window': 5, 'llama.attention.sliding_window_pattern': [1, 0] },
+      'a list of 2; wanted a whole number, or a 0 or 1 for each of 1 layers',
+    ],
+    [
+      'half a pattern',
+      { 'llama.attention.sliding_window': 5, 'llama.attention.sliding_window_pattern': 1.5 },
+      'sliding_window_pattern is 1.5',
+    ],
+    ['a window of half a token', { 'llama.attention.sliding_window': 0.5 }, 'slidingWindow is 0.5'],
     ['more tokens than rows', { 'tokenizer.ggml.tokens': Array(6).fill('a') }, '6 tokens'],
   ])('refuses %s', async (_what, overrides, message) => {
     await expect(configOf(tinyLlama(overrides))).rejects.toThrow(message);

@@ -1,5 +1,5 @@
 /** GGUF in Hugging Face's terms: keys of llama.cpp to a config, its tensor names to those of a Hugging Face folder. */
-import { type ModelConfig, type RopeScaling, validateConfig } from '../config.ts';
+import { layersOf, type ModelConfig, type RopeScaling, slidingFields, validateConfig } from '../config.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { everyNth, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
@@ -24,8 +24,10 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
   const numAttentionHeads = sameInAllLayers(fields, key('attention.head_count'), origin);
   const headDim = headDimOf(fields, key, origin, hiddenSize / numAttentionHeads);
   const maxPositionEmbeddings = fields.number(key('context_length'));
-  const slidingWindow = fields.number(key('attention.sliding_window'), 0);
   const numHiddenLayers = fields.number(key('block_count'));
+  const layers = layersOf(numHiddenLayers, origin);
+  const slidingWindow = fields.number(key('attention.sliding_window'), 0);
+  const sliding = slidingWindow === 0 ? [] : slidingLayersOf(fields, key, layers);
   const config: ModelConfig = {
     modelType,
     vocabSize: vocabSizeOf(gguf, origin),
@@ -39,8 +41,9 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
     ropeTheta: fields.number(key('rope.freq_base'), 10_000),
     ropeScaling: await ropeScalingOf(gguf, source, fields, key, maxPositionEmbeddings),
     maxPositionEmbeddings,
-    layersWithoutRope: noRopeEvery === undefined ? undefined : everyNth(noRopeEvery, numHiddenLayers),
-    slidingWindow: slidingWindow === 0 ? undefined : slidingWindow,
+    layersWithoutRope: noRopeEvery === undefined ? undefined : everyNth(noRopeEvery, layers),
+    ...slidingFields(sliding, numHiddenLayers, () => slidingWindow),
+    ropeLocalTheta: fields.optional(key('rope.freq_base_swa')),
     tieWordEmbeddings: !gguf.tensors.some(({ name }) => name === 'output.weight'),
   };
   checkFactors(config, origin);
@@ -63,9 +66,21 @@ function refuseVariants(fields: Fields, key: Key, origin: string): void {
   const nExperts = fields.number(key('expert_count'), 0);
   if (nExperts !== 0)
     throw new UnsupportedError(`${origin}: a mixture of ${nExperts} experts; supported: dense models`);
-  if (fields.get(key('attention.sliding_window_pattern')) !== undefined) {
-    throw new UnsupportedError(`${origin}: layers with and without sliding window are mixed; wanted all layers alike`);
+}
+
+/** Layers that have the window: listed one by one, or all but every so many-th; by default all. */
+function slidingLayersOf(fields: Fields, key: Key, layers: readonly number[]): number[] {
+  const name = key('attention.sliding_window_pattern');
+  const pattern = fields.get(name) ?? 0;
+  const signs = isList(pattern) ? Array.from(pattern) : [];
+  if (signs.length === layers.length && signs.every((sign) => sign === 0 || sign === 1)) {
+    return layers.filter((layer) => signs[layer] === 1);
   }
+  if (typeof pattern !== 'number' || !Number.isInteger(pattern) || pattern < 0) {
+    throw fields.fault(name, `a whole number, or a 0 or 1 for each of ${layers.length} layers`);
+  }
+  const full = new Set(everyNth(pattern, layers));
+  return layers.filter((layer) => !full.has(layer));
 }
 
 /** A number that may also be listed layer by layer, if all layers agree. */
@@ -148,7 +163,7 @@ function namedScalingOf(
 
 /** Keys as llama.cpp's converter writes them; `attn_factor` multiplies YaRN's own length, the other replaces it. */
 function yarnOptions(fields: Fields, key: Key, factor: number) {
-  const option = (name: string) => (fields.get(key(name)) === undefined ? undefined : fields.positive(key(name)));
+  const option = (name: string) => fields.optional(key(name));
   const multiplier = option('rope.scaling.attn_factor');
   return {
     attentionFactor:

@@ -1,6 +1,7 @@
 /** `dualchunk inspect`: what a checkpoint is, how it would be read, and what it would take. Loads no weights. */
 import { Command } from 'commander';
 import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
+import { layersInWords } from '../method.ts';
 import { addModelFlags, loadOptionsOf, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
 import { count, size, visible } from './terminal.ts';
 
@@ -81,6 +82,7 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
           ['chunk', `${count(dca.chunkLen)} tokens, ${count(chunksIn(context, dca.chunkLen))} chunks`],
           ['distances', `at most ${count(dca.maxDistance)}`],
           ['exact across a border', `up to ${count(dca.maxDistance - dca.chunkLen)}`],
+          ['in', layersInWords(config) ?? 'all layers'],
         ];
   section(`reading ${count(context)} tokens (trained window ${count(window)})`, [
     ['backend', backend],

@@ -1,20 +1,21 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../../test/tinyModel.ts';
 import { slice } from '../../test/stretches.ts';
+import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../../test/tinyModel.ts';
 import { hasWebGpu, sharedWebGpu } from '../../test/webgpu.ts';
 import type { Backend, Tensor } from '../backends/backend.ts';
 import { deferred, openEager, openReference } from '../backends/reference.ts';
 import { openWasm } from '../backends/wasm.ts';
 import { reRope, selfExtend, shifted, streaming, windowed } from '../byDistance.ts';
+import type { ModelConfig } from '../config.ts';
 import { type DualChunk, dualChunk, PLAIN } from '../dualChunk.ts';
-import { Engine } from './engine.ts';
-import type { GeneratedToken, GenerateOptions } from './texts.ts';
 import { UnsupportedError } from '../errors.ts';
 import { seededRandom } from '../eval/random.ts';
 import { familyOf, MODEL_TYPES } from '../families.ts';
 import { draw } from '../kernels/draw.ts';
 import type { Placement } from '../placement.ts';
 import { logSumExp } from '../sampler.ts';
+import { Engine } from './engine.ts';
+import type { GeneratedToken, GenerateOptions } from './texts.ts';
 
 const BACKENDS = [
   { backend: 'reference', open: openReference, bound: 1e-11 },
@@ -29,7 +30,7 @@ const unscaled = (positions: Omit<Placement, 'attentionScale'>): Placement => ({
   attentionScale: () => 1,
 });
 /** All read their first 12 tokens as plain attention does, and no token behind. */
-const METHODS: { name: string; placement: Placement; slidingWindow?: number }[] = [
+const METHODS: { name: string; placement: Placement; windows?: Partial<ModelConfig> }[] = [
   { name: 'dca', placement: DCA },
   { name: 'intra+inter', placement: dualChunk({ ...SETTINGS, parts: 'intra+inter' }) },
   { name: 'intra', placement: dualChunk({ ...SETTINGS, parts: 'intra' }) },
@@ -43,7 +44,12 @@ const METHODS: { name: string; placement: Placement; slidingWindow?: number }[] 
 ];
 const PLAIN_METHODS: typeof METHODS = [
   { name: 'plain', placement: PLAIN },
-  { name: 'plain with a window', placement: PLAIN, slidingWindow: 7 },
+  { name: 'plain with a window', placement: PLAIN, windows: { slidingWindow: 7 } },
+  {
+    name: 'dca in one layer, a window in the other',
+    placement: DCA,
+    windows: { slidingWindow: 7, slidingLayers: [0], ropeLocalTheta: 10 },
+  },
 ];
 
 const TOKENS = randomTokens(50); // four chunks of 12 and two tokens
@@ -99,15 +105,12 @@ describe.each(BACKENDS)('blocks, $backend', ({ open: openBackend, bound }) => {
     ...[1, 2, 3].map((seed) => [`at random, seed ${seed}`, starts(`split ${seed}`)]),
   ] as [string, number[]][];
 
-  it.each([...PLAIN_METHODS, ...METHODS])(
-    'any split gives the same logits: $name',
-    async ({ placement, slidingWindow }) => {
-      const config = tinyConfig({ slidingWindow });
-      const opened = () => open({ backend: openBackend(), config, placement });
-      const whole = await logitsByBlocks(opened(), [0]);
-      for (const [, split] of SPLITS) expectNear(await logitsByBlocks(opened(), split), whole, bound);
-    },
-  );
+  it.each([...PLAIN_METHODS, ...METHODS])('any split gives the same logits: $name', async ({ placement, windows }) => {
+    const config = tinyConfig(windows);
+    const opened = () => open({ backend: openBackend(), config, placement });
+    const whole = await logitsByBlocks(opened(), [0]);
+    for (const [, split] of SPLITS) expectNear(await logitsByBlocks(opened(), split), whole, bound);
+  });
 });
 
 describe('models', () => {
