@@ -254,11 +254,11 @@ export function makeTransformer(
       b.matmul(h, o, layer.oProj.weight, layer.oProj.bias);
       normalize(h, layer.postAttentionLayernorm);
       b.add(x, h);
-      // feed-forward: norm, gate and up, SwiGLU, down, add
+      // feed-forward: norm, gate and up, gated, down, add
       const fed = read(layer.preFeedforwardLayernorm);
       b.matmul(gate, fed, layer.gateProj.weight, layer.gateProj.bias);
       b.matmul(up, fed, layer.upProj.weight, layer.upProj.bias);
-      b.swiglu(gate, gate, up);
+      b.glu(gate, gate, up, 'silu');
       b.matmul(h, gate, layer.downProj.weight, layer.downProj.bias);
       normalize(h, layer.postFeedforwardLayernorm);
       b.add(x, h);

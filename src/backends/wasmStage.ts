@@ -5,6 +5,7 @@
  */
 import { UnsupportedError } from '../errors.ts';
 import { placeOf } from '../kernels/attend.ts';
+import { SIGMOID_OF } from '../kernels/elementwise.ts';
 import { KV_TYPES, type KvType, PAGE_LEN } from '../kvTypes.ts';
 import type { Slice, Stretch } from '../placement.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
@@ -279,10 +280,10 @@ export function openStage(
     load: (tensor, bytes, byteOffset) =>
       new Uint8Array(memory.buffer, at(tensor) + byteOffset, bytes.length).set(bytes),
 
-    gatherRows(out, table, ids) {
+    gatherRows(out, table, ids, factor = 1) {
       const { type, cols } = table;
       const [n, idsAt] = 'length' in ids ? [ids.length, keep(ids, Float32Array)] : [ids.rows, at(ids)];
-      const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), idsAt, cols];
+      const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), idsAt, cols, factor];
       // a row may be any of the table's, so it is no row of the commands before and after
       record({ kernel: 'gatherRows', args }, n, rowsEach(n));
     },
@@ -372,8 +373,9 @@ export function openStage(
       });
       for (const merge of merges) merge();
     },
-    swiglu(out, gate, up) {
-      recordRows('swiglu', out.rows, [at(out), at(gate), at(up), out.cols], [out, gate, up].map(range));
+    glu(out, gate, up, activation) {
+      const args = [at(out), at(gate), at(up), out.cols, ...SIGMOID_OF[activation]];
+      recordRows('glu', out.rows, args, [out, gate, up].map(range));
     },
     add(x, y) {
       recordRows('add', x.rows, [at(x), at(y), x.cols], [x, y].map(range));

@@ -309,9 +309,9 @@ function watched(backend: Backend) {
   const log: string[] = [];
   const watching: Backend = {
     ...backend,
-    gatherRows(out, table, ids) {
+    gatherRows(out, table, ids, factor) {
       log.push(`forward ${'length' in ids ? ids.length : 'drawn'}`);
-      backend.gatherRows(out, table, ids);
+      backend.gatherRows(out, table, ids, factor);
     },
     draw(...operands) {
       log.push('draw');
