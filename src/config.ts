@@ -4,6 +4,7 @@
  */
 import { FormatError, UnsupportedError } from './errors.ts';
 import type { ModelType } from './families.ts';
+import type { Activation } from './kernels/elementwise.ts';
 
 /** How RoPE's inverse frequencies are changed from their trained form. See `rope.ts` for the formulas. */
 export type RopeScaling =
@@ -38,6 +39,12 @@ export interface ModelConfig {
   numKeyValueHeads: number;
   headDim: number;
   rmsNormEps: number;
+  /** Of the gate of the feed-forward. Default: SiLU. */
+  hiddenAct?: Activation;
+  /** Factor on embeddings. Default 1. */
+  embeddingFactor?: number;
+  /** Queries are scaled by one over its root. Default: `headDim`. */
+  queryPreAttnScalar?: number;
   ropeTheta: number;
   ropeScaling?: RopeScaling;
   /** Tokens. The length the model was trained or fine-tuned to read. */
@@ -100,8 +107,9 @@ export function validateConfig(config: ModelConfig, origin: string): ModelConfig
   for (const [field, range] of Object.entries(RANGES)) {
     checkRange(config[field as keyof typeof RANGES], range, field, origin);
   }
-  const { ropeLocalTheta = config.ropeTheta } = config;
+  const { ropeLocalTheta = config.ropeTheta, queryPreAttnScalar = config.headDim } = config;
   checkRange(ropeLocalTheta, RANGES.ropeTheta, 'ropeLocalTheta', origin);
+  checkRange(queryPreAttnScalar, [2 ** -10, 2 ** 20], 'queryPreAttnScalar', origin);
   for (const [field, value] of Object.entries(config.ropeScaling ?? {})) {
     if (field === 'ropeType' || value === undefined) continue;
     for (const number of [value].flat()) checkRange(number, SCALING_RANGES[field], `ropeScaling.${field}`, origin);

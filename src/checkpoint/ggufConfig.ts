@@ -1,7 +1,7 @@
 /** GGUF in Hugging Face's terms: keys of llama.cpp to a config, its tensor names to those of a Hugging Face folder. */
 import { layersOf, type ModelConfig, type RopeScaling, slidingFields, validateConfig } from '../config.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
-import { everyNth, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
+import { embeddingFactor, everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
 import type { TensorEntry } from './checkpoint.ts';
 import type { Gguf } from './gguf.ts';
@@ -16,7 +16,8 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
   const origin = source.name;
   const fields = fieldsOf(gguf.metadata, origin);
   const modelType = modelTypeOf(fields, origin);
-  const { architecture, noRopeEvery } = familyOf(modelType);
+  const family = familyOf(modelType);
+  const { architecture, noRopeEvery, activation, ropeLocalTheta, widerScaleAt } = family;
   const key = (name: string) => `${architecture}.${name}`;
   refuseVariants(fields, key, origin);
 
@@ -27,7 +28,7 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
   const numHiddenLayers = fields.number(key('block_count'));
   const layers = layersOf(numHiddenLayers, origin);
   const slidingWindow = fields.number(key('attention.sliding_window'), 0);
-  const sliding = slidingWindow === 0 ? [] : slidingLayersOf(fields, key, layers);
+  const sliding = slidingWindow === 0 ? [] : slidingLayersOf(fields, key, family, layers);
   const config: ModelConfig = {
     modelType,
     vocabSize: vocabSizeOf(gguf, origin),
@@ -38,12 +39,15 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
     numKeyValueHeads: sameInAllLayers(fields, key('attention.head_count_kv'), origin, numAttentionHeads),
     headDim,
     rmsNormEps: fields.number(key('attention.layer_norm_rms_epsilon')),
+    hiddenAct: activation ?? 'silu',
+    embeddingFactor: embeddingFactor(family, hiddenSize),
+    queryPreAttnScalar: numHiddenLayers === widerScaleAt ? hiddenSize / numAttentionHeads : undefined,
     ropeTheta: fields.number(key('rope.freq_base'), 10_000),
     ropeScaling: await ropeScalingOf(gguf, source, fields, key, maxPositionEmbeddings),
     maxPositionEmbeddings,
     layersWithoutRope: noRopeEvery === undefined ? undefined : everyNth(noRopeEvery, layers),
     ...slidingFields(sliding, numHiddenLayers, () => slidingWindow),
-    ropeLocalTheta: fields.optional(key('rope.freq_base_swa')),
+    ropeLocalTheta: fields.optional(key('rope.freq_base_swa')) ?? ropeLocalTheta,
     tieWordEmbeddings: !gguf.tensors.some(({ name }) => name === 'output.weight'),
   };
   checkFactors(config, origin);
@@ -66,12 +70,16 @@ function refuseVariants(fields: Fields, key: Key, origin: string): void {
   const nExperts = fields.number(key('expert_count'), 0);
   if (nExperts !== 0)
     throw new UnsupportedError(`${origin}: a mixture of ${nExperts} experts; supported: dense models`);
+  for (const name of ['final_logit_softcapping', 'attn_logit_softcapping'].map(key)) {
+    const cap = fields.get(name);
+    if (cap !== undefined) throw new UnsupportedError(`${origin}: ${name} ${describe(cap)}; supported: none`);
+  }
 }
 
-/** Layers that have the window: listed one by one, or all but every so many-th; by default all. */
-function slidingLayersOf(fields: Fields, key: Key, layers: readonly number[]): number[] {
+/** Layers that have the window: listed one by one, or all but every so many-th; where neither is said, as in the family. */
+function slidingLayersOf(fields: Fields, key: Key, { fullEvery = 0 }: Family, layers: readonly number[]): number[] {
   const name = key('attention.sliding_window_pattern');
-  const pattern = fields.get(name) ?? 0;
+  const pattern = fields.get(name) ?? fullEvery;
   const signs = isList(pattern) ? Array.from(pattern) : [];
   if (signs.length === layers.length && signs.every((sign) => sign === 0 || sign === 1)) {
     return layers.filter((layer) => signs[layer] === 1);
@@ -207,20 +215,22 @@ const LAYER_NAMES = new Map([
 ]);
 
 /** `blk.3.attn_q.weight` to `model.layers.3.self_attn.q_proj.weight`; a name that no part knows stays as it is. */
-export function huggingFaceName(name: string): string {
+export function huggingFaceName(name: string, { norms }: Family): string {
   const [, layer, part, kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(name) ?? [];
-  const known = layer === undefined ? MODEL_NAMES.get(part) : LAYER_NAMES.get(part);
+  const names = layer === undefined ? MODEL_NAMES : LAYER_NAMES;
+  const known = part === 'ffn_norm' && norms === 'both' ? 'pre_feedforward_layernorm' : names.get(part);
   if (known === undefined) return name;
   return layer === undefined ? `${known}.${kind}` : `model.layers.${layer}.${known}.${kind}`;
 }
 
 /** The file's tensors by Hugging Face name. */
 export function ggufTensors({ tensors }: Gguf, { modelType, headDim }: ModelConfig, source: Source) {
+  const family = familyOf(modelType);
   const entries = new Map<string, TensorEntry>();
   for (const tensor of tensors) {
-    const name = huggingFaceName(tensor.name);
+    const name = huggingFaceName(tensor.name, family);
     if (entries.has(name)) throw new FormatError(`${source.name}: tensors ${tensor.name} and ${name} are the same one`);
-    const isInterleaved = familyOf(modelType).interleaves === true && /\.self_attn\.[qk]_proj\./.test(name);
+    const isInterleaved = family.interleaves === true && /\.self_attn\.[qk]_proj\./.test(name);
     entries.set(name, { ...tensor, name, source, ...(isInterleaved && { interleavedHeadDim: headDim }) });
   }
   return entries;

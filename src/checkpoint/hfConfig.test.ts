@@ -25,6 +25,7 @@ describe('hfConfig', () => {
       numKeyValueHeads: 4,
       headDim: 16,
       rmsNormEps: 1e-6,
+      hiddenAct: 'silu',
       ropeTheta: 10_000,
       maxPositionEmbeddings: 2048,
       tieWordEmbeddings: false,
@@ -96,6 +97,25 @@ describe('hfConfig', () => {
     expect([none.slidingWindow, none.slidingLayers]).toEqual([undefined, undefined]);
   });
 
+  it('reads a gemma3_text', () => {
+    const gemma = { model_type: 'gemma3_text', num_hidden_layers: 12, hidden_size: 640, sliding_window: 512 };
+    const published = { hidden_activation: 'gelu_pytorch_tanh', query_pre_attn_scalar: 168, rope_theta: 1e6 };
+    expect(read({ ...gemma, ...published, attn_logit_softcapping: null })).toMatchObject({
+      hiddenAct: 'gelu',
+      headDim: 256,
+      embeddingFactor: 25.25, // 25.298 in bfloat16
+      queryPreAttnScalar: 168,
+      ropeTheta: 1e6,
+      ropeLocalTheta: 1e4,
+      slidingWindow: 512,
+      slidingLayers: [0, 1, 2, 3, 4, 6, 7, 8, 9, 10],
+      tieWordEmbeddings: true,
+    });
+    expect(read({ ...gemma, sliding_window_pattern: 4 }).slidingLayers).toEqual([0, 1, 2, 4, 5, 6, 8, 9, 10]);
+    const layer_types = ['full_attention', ...Array(11).fill('sliding_attention')];
+    expect(read({ ...gemma, layer_types }).slidingLayers).toHaveLength(11);
+  });
+
   it('reads the RoPE of layers with a window', () => {
     expect(read({ rope_theta: 1e6, rope_local_base_freq: 5e3 })).toMatchObject({ ropeTheta: 1e6, ropeLocalTheta: 5e3 });
     const rope_parameters = {
@@ -122,14 +142,23 @@ describe('hfConfig', () => {
     [
       'another model type',
       { model_type: 'gemma3' },
-      'model_type gemma3; supported: llama, mistral, qwen2, qwen3, olmo2, smollm3',
+      'model_type gemma3; supported: llama, mistral, qwen2, qwen3, olmo2, smollm3, gemma3_text',
     ],
     ['no model type', { model_type: undefined }, 'model_type is missing'],
     ['a missing number', { hidden_size: undefined }, 'hidden_size is missing'],
     ['a text for a number', { hidden_size: '64' }, 'hidden_size is "64"'],
     ['absurd sizes', { vocab_size: 2 ** 40 }, 'vocabSize'],
     ['heads that do not divide', { num_attention_heads: 6 }, 'headDim'],
-    ['another activation', { hidden_act: 'gelu' }, 'hidden_act gelu; supported: silu'],
+    ['another activation', { hidden_act: 'gelu' }, 'hidden_act "gelu"; supported: silu, gelu_pytorch_tanh'],
+    ['capped logits', { final_logit_softcapping: 30 }, 'final_logit_softcapping 30; supported: none'],
+    ['capped scores', { attn_logit_softcapping: 50 }, 'attn_logit_softcapping 50; supported: none'],
+    ['attention that looks ahead', { use_bidirectional_attention: true }, 'use_bidirectional_attention'],
+    ['queries scaled by nothing', { query_pre_attn_scalar: 0 }, 'query_pre_attn_scalar is 0'],
+    [
+      'a pattern of no layers',
+      { model_type: 'gemma3_text', sliding_window_pattern: 0 },
+      'sliding_window_pattern is 0; wanted a whole number above 0',
+    ],
     ['quantised weights', { quantization_config: { quant_method: 'gptq' } }, '"gptq"; use a GGUF file'],
     ['partial rotary embedding', { partial_rotary_factor: 0.5 }, 'partial_rotary_factor 0.5'],
     ['it in rope_parameters', { rope_parameters: { partial_rotary_factor: 0.5 } }, 'partial_rotary_factor 0.5'],

@@ -1,11 +1,16 @@
 /** `config.json` of a Hugging Face folder to a config. What would change the computation unseen is refused by name. */
 import { layersOf, type ModelConfig, type RopeScaling, slidingFields, validateConfig } from '../config.ts';
 import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
-import { everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
+import { embeddingFactor, everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
+import type { Activation } from '../kernels/elementwise.ts';
 import { describe, type Fields, fieldsOf, type JsonRecord } from './record.ts';
 
 const [FULL, SLIDING] = ['full_attention', 'sliding_attention'];
 const LAYER_TYPES = [FULL, SLIDING];
+const ACTIVATIONS = new Map<unknown, Activation>([
+  ['silu', 'silu'],
+  ['gelu_pytorch_tanh', 'gelu'],
+]);
 const ROPE_TYPES = 'default, linear, dynamic, yarn, llama3';
 
 /** @param origin For messages: the path of the file. @throws FormatError, UnsupportedError */
@@ -33,12 +38,15 @@ export function hfConfig(json: JsonRecord, origin: string): ModelConfig {
     numKeyValueHeads: fields.number('num_key_value_heads', numAttentionHeads),
     headDim: fields.number('head_dim', family.headDim ?? hiddenSize / numAttentionHeads),
     rmsNormEps: fields.number('rms_norm_eps', 1e-6),
+    hiddenAct: activationOf(fields, origin, family),
+    embeddingFactor: embeddingFactor(family, hiddenSize),
+    queryPreAttnScalar: fields.optional('query_pre_attn_scalar'),
     ropeTheta: rope.number('rope_theta', fields.number('rope_theta', 10_000)),
     ropeScaling: ropeScalingOf(rope, origin, maxPositionEmbeddings),
     maxPositionEmbeddings,
     layersWithoutRope: withoutRope,
     ...slidingFields(sliding, numHiddenLayers, () => fields.number('sliding_window')),
-    ropeLocalTheta: localTheta ?? fields.optional('rope_local_base_freq'),
+    ropeLocalTheta: localTheta ?? fields.optional('rope_local_base_freq') ?? family.ropeLocalTheta,
     tieWordEmbeddings: fields.boolean('tie_word_embeddings', family.tiesEmbeddings === true),
     dualChunkAttentionConfig: dualChunkOf(fields, origin),
   };
@@ -58,8 +66,21 @@ function refuseVariants(fields: Fields, origin: string): void {
     const method = isRecord(quantization) ? describe(quantization.quant_method) : describe(quantization);
     throw new UnsupportedError(`${origin}: quantization_config ${method}; use a GGUF file of this model instead`);
   }
-  const act = fields.string('hidden_act', 'silu');
-  if (act !== 'silu') throw new UnsupportedError(`${origin}: hidden_act ${act}; supported: silu`);
+  for (const key of ['final_logit_softcapping', 'attn_logit_softcapping']) {
+    const cap = fields.get(key);
+    if (cap !== undefined) throw new UnsupportedError(`${origin}: ${key} ${describe(cap)}; supported: none`);
+  }
+  if (fields.boolean('use_bidirectional_attention', false)) {
+    throw new UnsupportedError(`${origin}: use_bidirectional_attention; supported: models that read left to right`);
+  }
+}
+
+function activationOf(fields: Fields, origin: string, family: Family): Activation {
+  const name = fields.get('hidden_activation') ?? fields.get('hidden_act');
+  const activation = name === undefined ? (family.activation ?? 'silu') : ACTIVATIONS.get(name);
+  if (activation) return activation;
+  const supported = [...ACTIVATIONS.keys()].join(', ');
+  throw new UnsupportedError(`${origin}: hidden_act ${describe(name)}; supported: ${supported}`);
 }
 
 /**
@@ -172,6 +193,13 @@ function slidingLayersOf(
     if (layerTypes.length !== layers.length)
       throw fields.fault('layer_types', `one for each of ${layers.length} layers`);
     return layers.filter((layer) => layerTypes[layer] === SLIDING);
+  }
+  if (family.fullEvery !== undefined) {
+    const pattern = fields.number('sliding_window_pattern', family.fullEvery);
+    if (!Number.isInteger(pattern) || pattern < 1)
+      throw fields.fault('sliding_window_pattern', 'a whole number above 0');
+    const full = new Set(everyNth(pattern, layers));
+    return layers.filter((layer) => !full.has(layer));
   }
   if (family.window === 'length') return fields.get('sliding_window') === undefined ? [] : layers;
   if (family.window === undefined || !fields.boolean('use_sliding_window', false)) return [];

@@ -2,6 +2,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
+import { familyOf } from '../families.ts';
 import { ggufTokenizer } from '../tokenizer/ggufTokenizer.ts';
 import type { Checkpoint, TensorEntry } from './checkpoint.ts';
 import { folderTokenizer } from './folderTokenizer.ts';
@@ -78,7 +79,8 @@ async function readFolder(folder: string, open: Open) {
   const configPath = join(folder, 'config.json');
   const configJson = await readJson(configPath);
   const config = hfConfig(configJson, configPath);
-  const tensors = await readShards(folder, shards, open);
+  const { normsAboveOne } = familyOf(config.modelType);
+  const tensors = await readShards(folder, shards, open, normsAboveOne);
   const optional = async (name: string): Promise<JsonRecord> =>
     names.includes(name) ? readJson(join(folder, name)) : {};
   const generationConfig = await optional('generation_config.json');
@@ -136,13 +138,13 @@ function shardsOfIndex({ weight_map: weightMap }: JsonRecord, origin: string, na
   return shards;
 }
 
-async function readShards(folder: string, shards: Map<string, string[]>, open: Open) {
+async function readShards(folder: string, shards: Map<string, string[]>, open: Open, normsAboveOne = false) {
   const entries = new Map<string, TensorEntry>();
   for (const [shard, expected] of shards) {
     const source = await open(join(folder, shard));
     for (const tensor of await readSafetensors(source)) {
       if (entries.has(tensor.name)) throw new FormatError(`${source.name}: tensor ${tensor.name} is in two files`);
-      entries.set(tensor.name, { ...tensor, source });
+      entries.set(tensor.name, { ...tensor, source, isAboveOne: normsAboveOne && tensor.name.endsWith('norm.weight') });
     }
     const missing = expected.find((name) => entries.get(name)?.source !== source);
     if (missing) throw new FormatError(`${source.name}: tensor ${missing} is missing, though the index lists it here`);

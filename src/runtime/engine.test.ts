@@ -115,10 +115,13 @@ describe.each(BACKENDS)('blocks, $backend', ({ open: openBackend, bound }) => {
 
 describe('models', () => {
   it.each(MODEL_TYPES)('%s: wasm computes what reference computes', async (modelType) => {
+    const { activation, noRopeEvery, fullEvery, ropeLocalTheta } = familyOf(modelType);
     const config = tinyConfig({
       modelType,
       tieWordEmbeddings: modelType === 'llama',
-      layersWithoutRope: familyOf(modelType).noRopeEvery ? [1] : undefined,
+      layersWithoutRope: noRopeEvery ? [1] : undefined,
+      hiddenAct: activation,
+      ...(fullEvery && { slidingWindow: 7, slidingLayers: [0], ropeLocalTheta, embeddingFactor: 5.6875 }),
     });
     const [wasm, reference] = await Promise.all(
       BACKENDS.map(({ open: openBackend }) =>
@@ -126,6 +129,17 @@ describe('models', () => {
       ),
     );
     expectNear(wasm, reference, 1e-4);
+  });
+
+  it('scale queries by what the config says', async () => {
+    const halved = { ...PLAIN, attentionScale: () => 0.5 };
+    const [byConfig, byPlacement, plain] = await Promise.all([
+      logitsByBlocks(open({ config: tinyConfig({ queryPreAttnScalar: 4 * tinyConfig().headDim }) }), [0]),
+      logitsByBlocks(open({ placement: halved }), [0]),
+      logitsByBlocks(open(), [0]),
+    ]);
+    expect(byConfig).toEqual(byPlacement);
+    expect(byConfig).not.toEqual(plain);
   });
 
   it('methods differ beyond the first chunk, and only there', async () => {
