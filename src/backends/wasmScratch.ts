@@ -9,7 +9,8 @@ export const MAX_THREADS = 256;
 
 export const LINE = 64; // every allocation begins at a cache line
 export const COLUMN_GROUP = 32; // see kernels/matmul.wasm.ts
-export const INT_TILE_ROWS = 4; // in a product, fewer are multiplied row by row
+export const INT_TILE_ROWS = 4;
+export const MANY_TOKENS = 32; // so many are worth decoding blocks of weights for
 const QUERY_ROWS = 384; // rows of a query tile: enough to reuse a tile of keys, few enough to stay in L2
 const MANY_ROWS = 48; // of queries, to be worth packing keys for
 const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
@@ -29,10 +30,9 @@ export const attendScratch = (rows: number, headDim: number): number =>
   4 * (rows * (3 * headDim + 5) + 195 * headDim + 1024);
 
 /** Quantised activations `[rows, cols]`: the numbers, and with their scales. */
-export function quantizedBytes(rows: number, cols: number): { numberBytes: number; nBytes: number } {
-  const forTiles = rows >= INT_TILE_ROWS;
+export function quantizedBytes(rows: number, cols: number, forTiles: boolean): { numberBytes: number; nBytes: number } {
   const rowBytes = forTiles ? 2 * roundUp(cols, 2) : DOT_BLOCK_BYTES * Math.ceil(cols / DOT_SEGMENT);
-  const numberBytes = roundUp(rows * rowBytes, LINE);
+  const numberBytes = roundUp((forTiles ? rows : roundUp(rows, INT_TILE_ROWS)) * rowBytes, LINE);
   return { numberBytes, nBytes: numberBytes + (forTiles ? 4 * rows * Math.ceil(cols / TILE_SEGMENT) : 0) };
 }
 
@@ -62,7 +62,7 @@ export function largestScratch({ rows, cols, nHeads, nKvHeads, headDim }: CallSi
   const nSplits = keySplits(1, nKvHeads, Infinity, threads);
   return {
     thread: roundUp(Math.max(matmulScratch(cols), attendScratch(tileRows, headDim)), LINE),
-    quantized: Math.max(quantizedBytes(rows, cols).nBytes, quantizedBytes(INT_TILE_ROWS - 1, cols).nBytes),
+    quantized: Math.max(quantizedBytes(rows, cols, true).nBytes, quantizedBytes(MANY_TOKENS, cols, false).nBytes),
     parts: nSplits > 1 ? nKvHeads * nSplits * partBytes(tileRows, headDim) : 0,
   };
 }

@@ -16,6 +16,7 @@ import {
   keySplits,
   LINE,
   largestScratch,
+  MANY_TOKENS,
   matmulScratch,
   partBytes,
   quantizedBytes,
@@ -231,13 +232,12 @@ export function openStage(
   const roomForQuantized = makeRoom();
   const roomForSplits = makeRoom();
 
-  /** Records the quantisation of `x` for tiles or for dot products. */
-  function quantize(x: Tensor): Quantized {
+  /** Records the quantisation of `x` for tiles, or in blocks for dot products, where there are no scales apart. */
+  function quantize(x: Tensor, forTiles: boolean): Quantized {
     const { rows, cols } = x;
-    const forTiles = rows >= INT_TILE_ROWS;
-    const { numberBytes, nBytes } = quantizedBytes(rows, cols);
+    const { numberBytes, nBytes } = quantizedBytes(rows, cols, forTiles);
     const xq = roomForQuantized(nBytes);
-    const xScales = xq + numberBytes;
+    const xScales = forTiles ? xq + numberBytes : 0;
     const args = forTiles ? [xq, xScales, at(x), cols] : [xq, at(x), cols];
     const operands = [range(x), { at: xq, end: xq + nBytes }];
     recordRows(forTiles ? 'quantizeForTiles' : 'quantizeForDots', rows, args, operands);
@@ -293,15 +293,16 @@ export function openStage(
     matmul(out, x, weight, bias) {
       const { type, rows: N, cols: K } = weight;
       const isBlocks = TENSOR_TYPES[type].blockLen > 1;
-      const isInt = precision !== 'f32' && (x.rows >= INT_TILE_ROWS || isBlocks);
+      const forTiles = x.rows >= (isBlocks ? MANY_TOKENS : INT_TILE_ROWS);
+      const isInt = precision !== 'f32' && (forTiles || isBlocks);
       // q, k and v, or gate and up, multiply the same: quantised once, and none waits for the one before.
-      const source = `${at(x)} ${x.rows} ${K} ${isInt}`;
+      const source = `${at(x)} ${x.rows} ${K} ${isInt} ${forTiles}`;
       const touched = [out, x, weight, ...(bias ? [bias] : [])].map(range);
       const goesOn =
         commands.at(-1) === product.command &&
         source === product.source &&
         touched.every((a) => product.outs.every((b) => areApart(a, b)));
-      if (!goesOn) Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x) : NOT_QUANTIZED });
+      if (!goesOn) Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x, forTiles) : NOT_QUANTIZED });
       product.outs.push(range(out));
       const { xq, xScales } = product.quantized;
       const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];

@@ -1,12 +1,14 @@
 /**
  * `out[n, N] = x[n, K] · weight[N, K]ᵀ + bias[N]`. Items are groups of 32 columns of `out`. With a tile's worth of rows or
  * more, a group's weights are decoded once into four panels of 32-bit words, `[words][8]`, and run through a tile; a word
- * is one float, or a pair of 16-bit integers. With fewer rows every weight row is multiplied as it is stored.
+ * is one float, or a pair of 16-bit integers. With few rows blocks are multiplied as they are stored: a row of `x` at a time
+ * (`dotRow.wasm.ts`), or several in a tile (`matmulBlocks.wasm.ts`).
  *
  * Scratch: a decoded row `[K]`, 8 rows of words, panels `[4][words][8]`, their scales, one tile `[6][8]`.
  */
 import { dequantizeRow } from './dequantize.wasm';
 import { dotRow } from './dotRow.wasm';
+import { multiplyBlocks } from './matmulBlocks.wasm';
 import { DOT_BLOCK_BYTES, quantizeRow, TILE_LARGEST, TILE_SEGMENT } from './quantize.wasm';
 import { madd, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
@@ -118,8 +120,8 @@ export function matmul(
   end: i32,
   out: usize,
   x: usize,
-  xq: usize, // 0: multiply floats; else `x` quantised for tiles or, with fewer than four rows, for dot products
-  xScales: usize, // of tiles
+  xq: usize, // 0: multiply floats; else `x` quantised, for tiles, or where there are no `xScales` in blocks for dot products
+  xScales: usize,
   weight: usize,
   type: i32,
   rowBytes: usize,
@@ -146,7 +148,11 @@ export function matmul(
   for (let item = begin; item < end; item++) {
     const firstCol = item * 32;
     const nCols = min(32, N - firstCol);
-    if (n < tileRows) {
+    if (xq && !xScales && n >= 4 && N >= 8) {
+      multiplyBlocks(scratch, firstCol, firstCol + nCols, out, xq, weight, type, rowBytes, bias, n, N, K);
+      continue;
+    }
+    if (n < tileRows || (xq && !xScales)) {
       const to = firstCol + nCols;
       multiplyRows(scratch, firstCol, to, out, x, xq, weight, type, rowBytes, bias, n, N, K);
       continue;
