@@ -38,8 +38,7 @@ export const streaming = (sinks: number, near: number): Positions =>
   parted(near, { n: sinks, position: (i) => Math.min(i, sinks + near - 1) });
 
 /** ReRoPE (kexue.fm/archives/9708): distance `min(d, w)`. */
-export const reRope = (w: number): Positions =>
-  parted(w, { n: Infinity, position: () => w, keyPosition: () => 0 });
+export const reRope = (w: number): Positions => parted(w, { n: Infinity, position: () => w, keyPosition: () => 0 });
 
 /** Self-Extend (arXiv 2401.01325): beyond `w` tokens `floor(i / G) - floor(j / G) + w - floor(w / G)`. */
 export const selfExtend = (group: number, w: number): Positions =>

@@ -49,7 +49,9 @@ describe.each(PARTS)('distances, %s', (parts) => {
     for (const dca of all) {
       for (const [i, j] of pairs(dca)) {
         const distance = relativePosition(i, j, dualChunk(dca));
-        const positions = dualChunk(dca).spans(i).map(({ position }) => position);
+        const positions = dualChunk(dca)
+          .spans(i)
+          .map(({ position }) => position);
         if (distance !== undefined) expect(positions).toContain(distance + dualChunk(dca).keyPositions[0](j));
       }
     }

@@ -29,11 +29,7 @@ export function dualChunk({ chunkLen, maxDistance, parts, scale, trainedLen }: D
       if (parts === 'intra' || chunkLen === Infinity) return [intra];
       // Without the successive rule the chunk before counts as an earlier one.
       const successive = parts === 'full' ? Math.min(position + chunkLen, maxDistance) : maxDistance;
-      return [
-        { from: 0, to: before, position: maxDistance },
-        { from: before, to: own, position: successive },
-        intra,
-      ];
+      return [{ from: 0, to: before, position: maxDistance }, { from: before, to: own, position: successive }, intra];
     },
     keyPositions: [(j) => j % chunkLen],
     attentionScale: (i) => attentionScale(i, scale, trainedLen),

@@ -4,8 +4,9 @@
  * behind colons in any order, `dca:chunkllama:logn`: a preset (`paper`, `chunkllama`, `config`), a pair
  * `chunkLen/maxDistance`, a part, a scale. `dca@ntk:4` is DCA over the window that a RoPE rule stretches.
  */
-import { type ModelConfig, type RopeScaling, trainedWindow } from './config.ts';
+
 import { reRope, selfExtend, shifted, streaming, windowed } from './byDistance.ts';
+import { type ModelConfig, type RopeScaling, trainedWindow } from './config.ts';
 import { type DualChunk, dualChunk, type Parts, PLAIN } from './dualChunk.ts';
 import { shown, UnsupportedError } from './errors.ts';
 import { attentionScale, type Placement, type Scale } from './placement.ts';

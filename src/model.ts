@@ -163,7 +163,10 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
     const { backend: kind = 'wasm', sequences = 1, threads = defaultThreads() } = options;
     const { stageLimit, blockLen } = MEMORY[kind];
     const kept = { wasm: kvType, webgpu: 'bf16', reference: 'f32' } as const; // a GPU's halves take what bf16 takes
-    const sizes = callSizes(config, { blockLen: Math.min(blockLen, sequences * context), nPages: sequences * pagesFor(context) });
+    const sizes = callSizes(config, {
+      blockLen: Math.min(blockLen, sequences * context),
+      nPages: sequences * pagesFor(context),
+    });
     return memoryPlan(config, weightBytes(checkpoint), context, {
       kvType: kept[kind],
       sequences,
@@ -178,7 +181,12 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
 
   async function load(options: LoadOptions = {}): Promise<Model> {
     checkLoadOptions(options);
-    const { context = Math.min(trainedWindow(config), 8192), backend: kind = 'wasm', scale = 'none', sequences = 1 } = options;
+    const {
+      context = Math.min(trainedWindow(config), 8192),
+      backend: kind = 'wasm',
+      scale = 'none',
+      sequences = 1,
+    } = options;
     const method = resolveMethod(options.method, options.scale, config, context);
     if (scale !== 'none' && method.placement === PLAIN) {
       throw new UnsupportedError(

@@ -107,7 +107,12 @@ describe('stretches', () => {
       });
       const { stretches, used } = stretchesOf(placement, slices, window);
       const rows = stretches.flatMap(({ row, nRows, spans, pages }) =>
-        Array.from({ length: nRows }, (__, r) => ({ row: row + r, ends: spans.map((span) => endsAt(span, r)), spans, pages })),
+        Array.from({ length: nRows }, (__, r) => ({
+          row: row + r,
+          ends: spans.map((span) => endsAt(span, r)),
+          spans,
+          pages,
+        })),
       );
       expect(rows.map(({ row }) => row)).toEqual([...Array(row).keys()]);
       for (const { row: first, nRows, start, pages } of slices) {
@@ -174,7 +179,10 @@ describe('attention by turned queries and cached keys', () => {
     const queries = b.alloc('F32', used.length * N, headDim);
     for (const [rotation, number] of used.entries()) {
       const to = b.view(queries, N, headDim, rotation * N * headDim);
-      b.copy(to, rotated(q, (i) => spans(i)[number].position, scale));
+      b.copy(
+        to,
+        rotated(q, (i) => spans(i)[number].position, scale),
+      );
     }
     const out = b.alloc('F32', N, headDim);
     b.attend(out, queries, kv, stretches);

@@ -88,7 +88,9 @@ export function stretchesOf(
   window = Infinity,
 ): { stretches: Stretch[]; used: number[] } {
   const cut = slices.flatMap((slice) => cutSlice(spans, slice, window));
-  const used = [...new Set(cut.flatMap((stretch) => stretch.spans.map(({ rotation }) => rotation)))].sort((a, b) => a - b);
+  const used = [...new Set(cut.flatMap((stretch) => stretch.spans.map(({ rotation }) => rotation)))].sort(
+    (a, b) => a - b,
+  );
   const stretches = cut.map((stretch) => ({
     ...stretch,
     spans: stretch.spans.map((span) => ({ ...span, rotation: used.indexOf(span.rotation) })),
@@ -97,7 +99,11 @@ export function stretchesOf(
 }
 
 /** Cuts one slice; rotations are numbers of the placement's spans. */
-function cutSlice(spans: Placement['spans'], { row: firstRow, nRows: n, start, pages }: Slice, window: number): Stretch[] {
+function cutSlice(
+  spans: Placement['spans'],
+  { row: firstRow, nRows: n, start, pages }: Slice,
+  window: number,
+): Stretch[] {
   /** From and to of every span, [0, 0] where it has no keys. */
   const endsOf = (row: number) => {
     const oldest = start + row - window + 1;

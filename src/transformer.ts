@@ -192,12 +192,19 @@ export function makeTransformer(
     const scales = positions.map((i) => placement.attentionScale(i) / Math.sqrt(headDim));
     const tables = (stage: number) => stages[stage].ofKinds[kind];
     placement.keyPositions.forEach((keyPosition, form) => {
-      writeAngles(kinds[kind], n, (stage) => tables(stage).keys[form], (r) => [keyPosition(positions[r]), 1]);
+      writeAngles(
+        kinds[kind],
+        n,
+        (stage) => tables(stage).keys[form],
+        (r) => [keyPosition(positions[r]), 1],
+      );
     });
-    writeAngles(kinds[kind], used.length * n, (stage) => tables(stage).queries, (r) => [
-      spans[r % n][used[Math.floor(r / n)]].position,
-      scales[r % n],
-    ]);
+    writeAngles(
+      kinds[kind],
+      used.length * n,
+      (stage) => tables(stage).queries,
+      (r) => [spans[r % n][used[Math.floor(r / n)]].position, scales[r % n]],
+    );
     return { stretches, nRotations: used.length };
   }
 

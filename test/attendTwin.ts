@@ -57,7 +57,9 @@ export function openAttendTwin(precision: Precision, kvType: KvType, isFused: bo
         for (let start = queries[0].seen.from, next = 0; start < end; start = next) {
           next = Math.min(end, start - (start % KEY_TILE) + KEY_TILE);
           const vectors = (numbers: Float64Array) =>
-            Array.from({ length: next - start }, (_, j) => vector(numbers, placeOf(pages, start + j) * nKvHeads + kvHead));
+            Array.from({ length: next - start }, (_, j) =>
+              vector(numbers, placeOf(pages, start + j) * nKvHeads + kvHead),
+            );
           const keys = vectors(cache.keys[span.keyForm]);
           const common = Float64Array.from(columnsOf(keys), (column) => arithmetic.common(column, start));
           const packedKeys = keys.map((key) => arithmetic.quantised(key.map((x, d) => f32(x - common[d]))));

@@ -50,4 +50,9 @@ export const repeated = (values: ArrayLike<number>, nRotations: number): number[
   Array.from({ length: nRotations }, () => Array.from(values)).flat();
 
 /** A text's only slice, `n` rows from token `start` on, in the first pages of the cache. */
-export const slice = (n: number, start = 0, pages: readonly number[] = firstPages(start + n)): Slice => ({ row: 0, nRows: n, start, pages });
+export const slice = (n: number, start = 0, pages: readonly number[] = firstPages(start + n)): Slice => ({
+  row: 0,
+  nRows: n,
+  start,
+  pages,
+});

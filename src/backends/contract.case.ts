@@ -304,7 +304,8 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
               const normal = (name: 'q' | 'k' | 'v', rows: number, cols: number) => {
                 const values = random.normals(rows * cols);
                 // Among queries in the last rotation, whose span every row has keys in.
-                if (name === planted) values[random.integer(values.length - (name === 'q' ? n : rows) * cols, values.length - 1)] = bad;
+                if (name === planted)
+                  values[random.integer(values.length - (name === 'q' ? n : rows) * cols, values.length - 1)] = bad;
                 return filled(rows, cols, values);
               };
               const { stretches, nRotations } = seen({ n, start, chunkLen: 16 });

@@ -1,6 +1,6 @@
 import type { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { slice, stretches as seen } from '../../test/stretches.ts';
+import { stretches as seen, slice } from '../../test/stretches.ts';
 import { UnsupportedError } from '../errors.ts';
 import type { Backend, Tensor } from './backend.ts';
 import { expectRight, oneOfEach, runContract } from './contract.case.ts';

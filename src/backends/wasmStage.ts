@@ -302,7 +302,8 @@ export function openStage(
         commands.at(-1) === product.command &&
         source === product.source &&
         touched.every((a) => product.outs.every((b) => areApart(a, b)));
-      if (!goesOn) Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x, forTiles) : NOT_QUANTIZED });
+      if (!goesOn)
+        Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x, forTiles) : NOT_QUANTIZED });
       product.outs.push(range(out));
       const { xq, xScales } = product.quantized;
       const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];

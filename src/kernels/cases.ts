@@ -129,7 +129,11 @@ export const attend = define<AttendSizes>(
     };
     const rotated = nRotations * n;
     // Scores of deviation 2 are neither flat nor one-hot.
-    const q = make.filled(rotated, cols, marked(rotated, cols, 2 / Math.sqrt(headDim), () => 2));
+    const q = make.filled(
+      rotated,
+      cols,
+      marked(rotated, cols, 2 / Math.sqrt(headDim), () => 2),
+    );
     /** Keys or values of these forms: large where no query sees them. */
     const cached = (numbers: Float32Array, forms: readonly number[]) => {
       const isSeen = seenIn(forms, seenBy, length);
@@ -147,7 +151,12 @@ export const attend = define<AttendSizes>(
     const slice = (nRows: number, start: number, of = pages): Slice => ({ row: 0, nRows, start, pages: of });
     const put = (slices: readonly Slice[]) => {
       const rows = b.view(stale, slices[0].nRows, width);
-      b.append(kv, forms.map(() => rows), rows, slices);
+      b.append(
+        kv,
+        forms.map(() => rows),
+        rows,
+        slices,
+      );
     };
     put([slice(nStale, length)]);
     put([slice(nPages * PAGE_LEN, 0, others)]);

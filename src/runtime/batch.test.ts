@@ -128,7 +128,11 @@ describe.each(BACKENDS)('texts at once, $name', { timeout: 60_000 }, ({ name, op
     const { engine, forwards } = open(openBackend, { context, blockLen: 512, sequences: 2 });
     const prompts = [1, 2].map((n) => [...common, ...randomTokens(30, `end ${n}`)]);
     const texts = await Promise.all(prompts.map((prompt) => generate(engine, prompt, { maxTokens: 6, logprobs: 1 })));
-    const pages = forwards.filter((slices) => slices.length === 2).at(-1)?.map((slice) => slice.pages) ?? [];
+    const pages =
+      forwards
+        .filter((slices) => slices.length === 2)
+        .at(-1)
+        ?.map((slice) => slice.pages) ?? [];
     const nCommon = Math.floor(common.length / PAGE_LEN);
     expect(pages[0].slice(0, nCommon)).toEqual(pages[1].slice(0, nCommon));
     expect(new Set(pages.flat()).size).toBe(nCommon + 2);
@@ -175,87 +179,98 @@ describe.each(BACKENDS)('texts at once, $name', { timeout: 60_000 }, ({ name, op
   });
 });
 
-describe.each(BACKENDS.slice(0, 2))('500 lives of three texts, $name', { timeout: 300_000 }, ({ open: openBackend }) => {
-  beforeEach(() => {
-    vi.useFakeTimers();
-  });
-  afterEach(() => {
-    vi.useRealTimers();
-  });
+describe.each(BACKENDS.slice(0, 2))(
+  '500 lives of three texts, $name',
+  { timeout: 300_000 },
+  ({ open: openBackend }) => {
+    beforeEach(() => {
+      vi.useFakeTimers();
+    });
+    afterEach(() => {
+      vi.useRealTimers();
+    });
 
-  it('end with right logits or an error by name', async () => {
-    const beginning = randomTokens(200, 'beginning');
-    const fresh = open(openBackend, { context: 260 }).engine;
-    const answers = new Map<string, Promise<GeneratedToken[]>>();
-    const answer = (prompt: readonly number[], options: GenerateOptions) => {
-      const key = JSON.stringify([prompt, options]);
-      const known = answers.get(key) ?? generate(fresh, prompt, { ...options, maxTokens: 6 });
-      answers.set(key, known);
-      return known;
-    };
-    const losses = new Map<number, Promise<number[]>>();
-    const lossesOf = (length: number) => {
-      const known = losses.get(length) ?? collect(fresh.score(beginning.slice(0, length))).then((b) => b.flatMap((x) => [...x]));
-      losses.set(length, known);
-      return known;
-    };
-    const count = { texts: 0, scores: 0, named: 0 };
-    for (let life = 0; life < 500; life++) {
-      const random = seededRandom(`life ${life}`);
-      const { engine, faults } = open(openBackend, { context: 260, sequences: 3 });
-      const isNamed = (error: unknown, signal: AbortSignal) =>
-        signal.aborted || /^(fault|the model was disposed)/.test((error as Error).message);
-      /** Trims the beginning to one of a few lengths, and goes on in one of two ways. */
-      const prompt = () => [...beginning.slice(0, random.pick([1, 60, 127, 128, 129, 190])), ...random.pick([[], [5], [7, 7]])];
-      const calls = Array.from({ length: random.integer(2, 6) }, async (_, n) => {
-        const abort = new AbortController();
-        const dice = random.uniform();
-        const text = prompt();
-        const length = random.pick([1, 64, 65, 150]);
-        const [pauseAt, leaveAt] = [random.integer(1, 12), random.integer(1, 12)];
-        const options = random.pick<GenerateOptions>([{}, { logprobs: 1 }, { temperature: 2, topK: 9, seed: 1 }]);
-        if (random.uniform() < 0.2) setTimeout(() => abort.abort(), random.integer(0, 1500));
-        await new Promise((resolve) => setTimeout(resolve, random.integer(0, 3)));
-        const { signal } = abort;
-        const given: GeneratedToken[] = [];
-        try {
-          if (dice < 0.25) {
-            const found = (await collect(engine.score(beginning.slice(0, length), { signal }))).flatMap((x) => [...x]);
-            const wanted = await lossesOf(length);
-            expect(found.map((x) => x.toFixed(8))).toEqual(wanted.map((x) => x.toFixed(8)));
-            count.scores++;
-            return;
+    it('end with right logits or an error by name', async () => {
+      const beginning = randomTokens(200, 'beginning');
+      const fresh = open(openBackend, { context: 260 }).engine;
+      const answers = new Map<string, Promise<GeneratedToken[]>>();
+      const answer = (prompt: readonly number[], options: GenerateOptions) => {
+        const key = JSON.stringify([prompt, options]);
+        const known = answers.get(key) ?? generate(fresh, prompt, { ...options, maxTokens: 6 });
+        answers.set(key, known);
+        return known;
+      };
+      const losses = new Map<number, Promise<number[]>>();
+      const lossesOf = (length: number) => {
+        const known =
+          losses.get(length) ?? collect(fresh.score(beginning.slice(0, length))).then((b) => b.flatMap((x) => [...x]));
+        losses.set(length, known);
+        return known;
+      };
+      const count = { texts: 0, scores: 0, named: 0 };
+      for (let life = 0; life < 500; life++) {
+        const random = seededRandom(`life ${life}`);
+        const { engine, faults } = open(openBackend, { context: 260, sequences: 3 });
+        const isNamed = (error: unknown, signal: AbortSignal) =>
+          signal.aborted || /^(fault|the model was disposed)/.test((error as Error).message);
+        /** Trims the beginning to one of a few lengths, and goes on in one of two ways. */
+        const prompt = () => [
+          ...beginning.slice(0, random.pick([1, 60, 127, 128, 129, 190])),
+          ...random.pick([[], [5], [7, 7]]),
+        ];
+        const calls = Array.from({ length: random.integer(2, 6) }, async (_, n) => {
+          const abort = new AbortController();
+          const dice = random.uniform();
+          const text = prompt();
+          const length = random.pick([1, 64, 65, 150]);
+          const [pauseAt, leaveAt] = [random.integer(1, 12), random.integer(1, 12)];
+          const options = random.pick<GenerateOptions>([{}, { logprobs: 1 }, { temperature: 2, topK: 9, seed: 1 }]);
+          if (random.uniform() < 0.2) setTimeout(() => abort.abort(), random.integer(0, 1500));
+          await new Promise((resolve) => setTimeout(resolve, random.integer(0, 3)));
+          const { signal } = abort;
+          const given: GeneratedToken[] = [];
+          try {
+            if (dice < 0.25) {
+              const found = (await collect(engine.score(beginning.slice(0, length), { signal }))).flatMap((x) => [
+                ...x,
+              ]);
+              const wanted = await lossesOf(length);
+              expect(found.map((x) => x.toFixed(8))).toEqual(wanted.map((x) => x.toFixed(8)));
+              count.scores++;
+              return;
+            }
+            for await (const token of engine.generate(text, { ...options, maxTokens: 6, signal })) {
+              given.push(token);
+              if (given.length === leaveAt) break;
+              if (given.length === pauseAt) await new Promise((resolve) => setTimeout(resolve, random.pick([1, 1100])));
+            }
+          } catch (error) {
+            if (!isNamed(error, signal)) throw error;
+            count.named++;
           }
-          for await (const token of engine.generate(text, { ...options, maxTokens: 6, signal })) {
-            given.push(token);
-            if (given.length === leaveAt) break;
-            if (given.length === pauseAt) await new Promise((resolve) => setTimeout(resolve, random.pick([1, 1100])));
-          }
-        } catch (error) {
-          if (!isNamed(error, signal)) throw error;
-          count.named++;
-        }
-        expectSame(given, (await answer(text, options)).slice(0, given.length), 1e-9);
-        count.texts++;
-        if (n === 0 && random.uniform() < 0.1) faults.next = new Error('fault');
-      });
-      if (random.uniform() < 0.3) setTimeout(() => void engine.dispose(), random.integer(0, 40));
-      if (random.uniform() < 0.2) setTimeout(() => Object.assign(faults, { next: new Error('fault') }), random.integer(0, 10));
-      let isSettled = false;
-      const settled = Promise.all(calls).finally(() => {
-        isSettled = true;
-      });
-      settled.catch(() => {});
-      for (let n = 0; n < 60 && !isSettled; n++) await vi.advanceTimersByTimeAsync(n < 40 ? 2 : 1000);
-      expect(isSettled, `life ${life} hangs`).toBe(true);
-      await settled;
-      await engine.dispose();
-    }
-    expect(count.texts).toBeGreaterThan(1000);
-    expect(count.scores).toBeGreaterThan(200);
-    expect(count.named).toBeGreaterThan(100);
-  });
-});
+          expectSame(given, (await answer(text, options)).slice(0, given.length), 1e-9);
+          count.texts++;
+          if (n === 0 && random.uniform() < 0.1) faults.next = new Error('fault');
+        });
+        if (random.uniform() < 0.3) setTimeout(() => void engine.dispose(), random.integer(0, 40));
+        if (random.uniform() < 0.2)
+          setTimeout(() => Object.assign(faults, { next: new Error('fault') }), random.integer(0, 10));
+        let isSettled = false;
+        const settled = Promise.all(calls).finally(() => {
+          isSettled = true;
+        });
+        settled.catch(() => {});
+        for (let n = 0; n < 60 && !isSettled; n++) await vi.advanceTimersByTimeAsync(n < 40 ? 2 : 1000);
+        expect(isSettled, `life ${life} hangs`).toBe(true);
+        await settled;
+        await engine.dispose();
+      }
+      expect(count.texts).toBeGreaterThan(1000);
+      expect(count.scores).toBeGreaterThan(200);
+      expect(count.named).toBeGreaterThan(100);
+    });
+  },
+);
 
 it('asks for room for so many texts', () => {
   const { cache } = open(openReference, { sequences: 3, config: tinyConfig() });

@@ -1,20 +1,20 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../../test/tinyModel.ts';
 import { slice } from '../../test/stretches.ts';
+import { randomTokens, type TinyOptions, tinyConfig, tinyEngine } from '../../test/tinyModel.ts';
 import { hasWebGpu, sharedWebGpu } from '../../test/webgpu.ts';
 import type { Backend, Tensor } from '../backends/backend.ts';
 import { deferred, openEager, openReference } from '../backends/reference.ts';
 import { openWasm } from '../backends/wasm.ts';
 import { reRope, selfExtend, shifted, streaming, windowed } from '../byDistance.ts';
 import { type DualChunk, dualChunk, PLAIN } from '../dualChunk.ts';
-import { Engine } from './engine.ts';
-import type { GeneratedToken, GenerateOptions } from './texts.ts';
 import { UnsupportedError } from '../errors.ts';
 import { seededRandom } from '../eval/random.ts';
 import { familyOf, MODEL_TYPES } from '../families.ts';
 import { draw } from '../kernels/draw.ts';
 import type { Placement } from '../placement.ts';
 import { logSumExp } from '../sampler.ts';
+import { Engine } from './engine.ts';
+import type { GeneratedToken, GenerateOptions } from './texts.ts';
 
 const BACKENDS = [
   { backend: 'reference', open: openReference, bound: 1e-11 },

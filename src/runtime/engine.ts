@@ -102,7 +102,7 @@ export class Engine {
    */
   async *score(tokens: readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
     this.#check(tokens);
-    const text = new Scoring(tokens, options, () => this.#run());
+    const text = new Scoring(tokens, options.onProgress, () => this.#run());
     yield* this.#read(text, () => text.next(), options.signal);
   }
 
@@ -280,12 +280,18 @@ export class Engine {
   /** Tokens and losses of the entries. All that the backend draws is recorded before it returns. */
   async #results(entries: readonly Entry[], read: readonly number[] | Tensor): Promise<Result[]> {
     const { backend, transformer, cache, maxLogitRows, vocabSize } = this.#parts;
-    transformer.forward(read, entries.map(({ slice }) => slice), cache);
+    transformer.forward(
+      read,
+      entries.map(({ slice }) => slice),
+      cache,
+    );
     const results: Result[] = entries.map(() => undefined);
     const lastRow = ({ slice }: Entry) => slice.row + slice.nRows - 1;
     const numbered = entries.map((entry, nth) => ({ ...entry, nth }));
     const tokens = numbered.filter(({ gives }) => gives === 'token');
-    const [drawn, sampled] = [true, false].map((isDrawn) => tokens.filter(({ text }) => this.#isDrawn(text) === isDrawn));
+    const [drawn, sampled] = [true, false].map((isDrawn) =>
+      tokens.filter(({ text }) => this.#isDrawn(text) === isDrawn),
+    );
     const scored = numbered.filter(({ gives }) => gives === 'losses');
     if (drawn.length > 0) {
       const ids = this.#drawn as Tensor;

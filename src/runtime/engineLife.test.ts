@@ -3,11 +3,11 @@ import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 
 import { randomTokens, tinyEngine } from '../../test/tinyModel.ts';
 import type { Backend, Tensor } from '../backends/backend.ts';
 import { deferred, openEager, openReference } from '../backends/reference.ts';
-import type { Engine } from './engine.ts';
-import type { GeneratedToken, GenerateOptions } from './texts.ts';
 import { UnsupportedError } from '../errors.ts';
 import { seededRandom } from '../eval/random.ts';
 import { draw } from '../kernels/draw.ts';
+import type { Engine } from './engine.ts';
+import type { GeneratedToken, GenerateOptions } from './texts.ts';
 
 const TOKENS = randomTokens(50);
 const OTHERS = randomTokens(50, 'others');

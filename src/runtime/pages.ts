@@ -94,7 +94,9 @@ export class PageTree {
       if (node.parent || node.tokens.length < PAGE_LEN) return;
       const parent = path.nodes[nth - 1] ?? this.#root;
       // Another text may have read the same in the meantime: one page is enough.
-      const same = [...parent.children].find((other) => commonLength(other.tokens, node.tokens, 0, PAGE_LEN) === PAGE_LEN);
+      const same = [...parent.children].find(
+        (other) => commonLength(other.tokens, node.tokens, 0, PAGE_LEN) === PAGE_LEN,
+      );
       if (same) {
         this.#free.push(node.page);
         path.nodes[nth] = same;

@@ -25,7 +25,10 @@ export function schedule(waiting: readonly Waiting[], blockLen: number): Share[]
   const alone = waiting.findIndex(({ isAlone }) => isAlone);
   if (alone >= 0) return [{ nth: alone, nRows: Math.min(waiting[alone].unread, blockLen) }];
   const all = waiting.map(({ unread }, nth) => ({ nth, unread }));
-  const shares: Share[] = all.filter(({ unread }) => unread === 1).slice(0, blockLen).map(({ nth }) => ({ nth, nRows: 1 }));
+  const shares: Share[] = all
+    .filter(({ unread }) => unread === 1)
+    .slice(0, blockLen)
+    .map(({ nth }) => ({ nth, nRows: 1 }));
   let left = shares.length === 0 ? blockLen : Math.min(Math.ceil(PROMPT_SHARE * blockLen), blockLen - shares.length);
   for (const { nth, unread } of all.filter(({ unread }) => unread > 1)) {
     const nRows = Math.min(unread, left);
