@@ -12,7 +12,7 @@ import { openWasm } from '../src/backends/wasm.ts';
 import type { Precision } from '../src/backends/wasmStage.ts';
 import { loadModel, type ModelConfig } from '../src/index.ts';
 import type { KvType } from '../src/kvTypes.ts';
-import { pieces } from '../test/pieces.ts';
+import { firstPages, slice, stretches } from '../test/stretches.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -40,25 +40,26 @@ function recordAttention(b: Backend, config: ModelConfig, n: number, nTokens: nu
     b.write(t, numbers);
     return t;
   };
-  const [intra, succ, inter] = data.queries.map((q) => tensor(n, nHeads * headDim, q));
-  const kv = b.allocKv(nTokens, nKvHeads, headDim);
+  const seen = stretches({ n, start: nTokens - n, chunkLen });
+  const rows = seen.nRotations * n;
+  const q = tensor(rows, nHeads * headDim, data.queries.subarray(0, rows * nHeads * headDim));
+  const kv = b.allocKv(firstPages(nTokens).length, nKvHeads, headDim);
   const width = nKvHeads * headDim;
-  b.append(kv, tensor(nTokens, width, data.keys), tensor(nTokens, width, data.values), 0);
+  b.append(kv, [tensor(nTokens, width, data.keys)], tensor(nTokens, width, data.values), [slice(nTokens)]);
   const out = b.alloc('F32', n, nHeads * headDim);
-  const seen = pieces({ n, start: nTokens - n, chunkLen });
-  return { out, attend: () => b.attend(out, { intra, succ, inter }, kv, seen) };
+  return { out, attend: () => b.attend(out, q, kv, seen.stretches) };
 }
 
 interface Inputs {
-  queries: Float32Array[];
+  /** Of three rotations. */
+  queries: Float32Array;
   keys: Float32Array;
   values: Float32Array;
 }
 
 function makeInputs({ numAttentionHeads, numKeyValueHeads, headDim }: ModelConfig, n: number, nTokens: number): Inputs {
   const width = nTokens * numKeyValueHeads * headDim;
-  const queries = [0, 1, 2].map(() => noise(n * numAttentionHeads * headDim));
-  return { queries, keys: noise(width), values: noise(width) };
+  return { queries: noise(3 * n * numAttentionHeads * headDim), keys: noise(width), values: noise(width) };
 }
 
 /** @param bound On the largest error; outputs are about 1. */
