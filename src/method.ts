@@ -167,7 +167,7 @@ export function resolveMethod(
   }
   if (isScaled && config.slidingWindow !== undefined) {
     throw new UnsupportedError(
-      `this model looks back ${config.slidingWindow} tokens only (sliding_window), so ${kind} has nothing to add; use --method none`,
+      `this model looks back ${config.slidingWindow} tokens only (sliding_window), so ${kind} has nothing to add; use method none`,
     );
   }
   if (!isScaled && (scale ?? 'none') !== 'none') {

@@ -52,8 +52,8 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ],
 
   ['eval/results', [], ['eval/records']],
-  ['eval/report*', ['errors', 'eval/chartLibrary', 'eval/report/*', 'eval/results', 'node:crypto'], ['eval/records']],
-
+  ['eval/report*', ['errors', 'eval/chartLibrary', 'eval/report/*', 'eval/results', 'eval/limit'], ['eval/records']],
+  ['eval/methods', ['eval/*', 'method'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['model', LIBRARY],
   ['index', LIBRARY],

@@ -227,7 +227,7 @@ describe('bad input', { timeout: 60_000 }, () => {
         '512',
         ...out('bad'),
       );
-      expect(stderr).toMatch(/the chat template changes or repeats what the user says; use --form raw\n$/);
+      expect(stderr).toMatch(/the chat template changes or repeats what the user says; use form raw\n$/);
       expect(status).toBe(1);
     }
   });

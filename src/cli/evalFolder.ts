@@ -20,22 +20,33 @@ import {
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
-import type { RunFacts, SampleRecord } from '../eval/records.ts';
+import { UnsupportedError } from '../errors.ts';
+import {
+  parsed,
+  parseFacts,
+  parseRecord,
+  type RunFacts,
+  type RunParts,
+  type SampleRecord,
+  withEarlier,
+} from '../eval/records.ts';
 import { reportHtml } from '../eval/report.ts';
 import { csvOf, resultsOf } from '../eval/results.ts';
+import type { Job } from '../eval/run.ts';
 import { note } from './terminal.ts';
 
 export interface EvalFolder {
   readonly path: string;
   readonly records: readonly SampleRecord[];
+  /** @throws UnsupportedError when samples of one of these tasks are there that were made otherwise. */
+  checkSetups(model: string, jobs: readonly Job[]): void;
   /** @throws UnsupportedError when the line cannot be written; the record is in neither file nor `records` then. */
   append(record: SampleRecord): void;
   /**
    * Adds to what earlier runs said of their models, methods and tasks, and writes report and tables anew.
    * @throws UnsupportedError when they cannot be written; what was there before stays.
    */
-  finish(facts: RunFacts): void;
+  finish(facts: RunFacts): Promise<void>;
 }
 
 /** Names that Windows keeps for devices. */
@@ -75,6 +86,15 @@ export function openFolder(path: string): EvalFolder {
   return {
     path,
     records,
+    checkSetups(model, jobs) {
+      for (const { task, setup } of jobs) {
+        const other = records.find((one) => one.model === model && one.task === task && one.setup !== setup);
+        if (!other) continue;
+        throw new UnsupportedError(
+          `${path} holds samples of ${task} made otherwise (${other.setup}; now ${setup}); give another --out`,
+        );
+      }
+    },
     append(record) {
       writing(file, () => {
         const size = sizeOf(file);
@@ -87,19 +107,14 @@ export function openFolder(path: string): EvalFolder {
       });
       records.push(record);
     },
-    finish(facts) {
-      const all: RunFacts = {
-        ...facts,
-        models: { ...before?.models, ...facts.models },
-        methods: { ...before?.methods, ...facts.methods },
-        tasks: { ...before?.tasks, ...facts.tasks },
-      };
+    async finish(facts) {
+      const all = withEarlier(facts, before);
       const results = resultsOf(records);
       replaceFiles(path, {
         [FILES.facts]: `${JSON.stringify(all, undefined, 1)}\n`,
         [FILES.results]: `${JSON.stringify(results, undefined, 1)}\n`,
         [FILES.table]: csvOf(results),
-        [FILES.report]: reportHtml(records, all),
+        [FILES.report]: await reportHtml(records, all),
       });
       note(`${join(path, FILES.report)}, ${FILES.table}, ${FILES.results}; every sample is in ${FILES.samples}`);
     },
@@ -258,85 +273,16 @@ function readRecords(file: string): SampleRecord[] {
   const rest = lines.pop() as string;
   const isTorn = parsed(rest) === undefined && (rest.startsWith(BEGIN) || BEGIN.startsWith(rest));
   if (!isTorn) lines.push(rest); // a whole line, or one that is not ours to delete
-  const records = lines.flatMap((line, at) => (line.trim() === '' ? [] : [readRecord(line, `${file}:${at + 1}`)]));
+  const records = lines.flatMap((line, at) => (line.trim() === '' ? [] : [parseRecord(line, `${file}:${at + 1}`)]));
   if (!isTorn) writing(file, () => appendFileSync(file, '\n'));
   else if (rest !== '') writing(file, () => truncateSync(file, bytes.lastIndexOf('\n') + 1));
   return records;
 }
 
-/** What the text says, or undefined where it is no JSON. */
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-type Check = (value: unknown) => boolean;
-const isText: Check = (value) => typeof value === 'string';
-const isNumber: Check = (value) => Number.isFinite(value);
-const isTextOrNumber: Check = (value) => isText(value) || isNumber(value);
-const recordOf =
-  (check: Check): Check =>
-  (value) =>
-    isRecord(value) && Object.values(value).every(check);
-const optional =
-  (check: Check): Check =>
-  (value) =>
-    value === undefined || check(value);
-
-/** Scores are of perplexity, or of an answer. */
-const isScores: Check = (value) =>
-  recordOf(isNumber)(value) &&
-  ('nll' in (value as object) ? Number((value as Record<string, number>).tokens) > 0 : 'accuracy' in (value as object));
-const isBucket: Check = (value) => Array.isArray(value) && value.length === 4 && value.every(isNumber);
-
-const RECORD: Record<keyof SampleRecord, [check: Check, wanted: string]> = {
-  task: [isText, 'a text'],
-  model: [isText, 'a text'],
-  method: [isText, 'a text'],
-  length: [(value) => isNumber(value) && Number(value) > 0, 'a number above 0'],
-  depth: [optional(isNumber), 'a number'],
-  sample: [isText, 'a text'],
-  seed: [isNumber, 'a number'],
-  setup: [isText, 'a text'],
-  scores: [isScores, 'numbers by name, accuracy or nll with tokens'],
-  buckets: [optional((value) => Array.isArray(value) && value.every(isBucket)), 'a list of lists of four numbers'],
-  answer: [optional(isText), 'a text'],
-  seconds: [isNumber, 'a number'],
-};
-
-function readRecord(line: string, where: string): SampleRecord {
-  const remedy = 'mend or delete the line, or give another --out';
-  let record: unknown;
-  try {
-    record = JSON.parse(line);
-  } catch {
-    throw new FormatError(`${where}: not JSON; ${remedy}`);
-  }
-  for (const [field, [check, wanted]] of Object.entries(RECORD)) {
-    if (!isRecord(record) || !check(Object.hasOwn(record, field) ? record[field] : undefined)) {
-      throw new FormatError(`${where}: ${field} is not ${wanted}, so this is no finished sample; ${remedy}`);
-    }
-  }
-  return record as SampleRecord;
-}
-
-const FACTS: Record<'models' | 'methods' | 'tasks', Check> = {
-  models: recordOf(recordOf(isTextOrNumber)),
-  methods: recordOf(isText),
-  tasks: recordOf(recordOf(isTextOrNumber)),
-};
-
 /** What earlier runs said of themselves; nothing where that was torn, as every figure comes from the samples. */
-function readFacts(file: string): Pick<RunFacts, keyof typeof FACTS> | undefined {
+function readFacts(file: string): RunParts | undefined {
   if (sizeOf(file) === undefined) return undefined;
-  const text = reading(file, () => readFileSync(file, 'utf8'));
-  const facts = parsed(text);
-  if (isRecord(facts) && Object.entries(FACTS).every(([field, check]) => check(facts[field]))) {
-    return facts as unknown as RunFacts;
-  }
-  note(`${file}: not the facts of an evaluation; written anew, without what it said of earlier runs`);
-  return undefined;
+  const facts = parseFacts(reading(file, () => readFileSync(file, 'utf8')));
+  if (!facts) note(`${file}: not the facts of an evaluation; written anew, without what it said of earlier runs`);
+  return facts;
 }

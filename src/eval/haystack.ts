@@ -95,7 +95,7 @@ export function* bookSentences({ tokenizer, texts }: Making, random: Random, roo
   if (nTokens < room) {
     const names = texts.map(({ name }) => name).join(', ');
     throw new UnsupportedError(
-      `${names}: ${nTokens} tokens, but a sample needs ${room} to hide things in; give more with --text, or --filler sentences`,
+      `${names}: ${nTokens} tokens, but a sample needs ${room} to hide things in; give more texts, or filler sentences`,
     );
   }
 }
@@ -115,7 +115,7 @@ export function wordsOf(texts: readonly NamedText[]): readonly string[] {
   const names = texts.map(({ name }) => name).join(', ');
   throw new UnsupportedError(
     `${names}: ${words.length} different words of four to nine letters from a to z, but RULER's keys and lists take at ` +
-      `least ${FEWEST_WORDS}; give a longer text in English with --text`,
+      `least ${FEWEST_WORDS}; give a longer text in English`,
   );
 }
 

@@ -22,6 +22,7 @@ const BUCKETS = 16;
 export function perplexityTask({ stride, longest }: PerplexityOptions): Task<Float64Array> {
   return {
     name: 'perplexity',
+    setup: stride === undefined ? 'windows side by side' : `stride ${stride}`,
     *makeSamples({ tokenizer, frame: { before }, length, samples, texts }) {
       const step = stride ?? length;
       const nTokens = stride === undefined ? longest * samples : (samples - 1) * stride + length;
@@ -58,7 +59,7 @@ function cannotTile(length: number, longest: number, nTokens: number): Unsupport
   for (let rest = length; rest > 0; [shared, rest] = [rest, shared % rest]);
   return new UnsupportedError(
     `perplexity compares the same ${nTokens} tokens at every length, and windows of ${length} do not fill them; ` +
-      `give --lengths that divide the longest, ${longest}, or --samples ${length / shared}, or a --stride`,
+      `give lengths that divide the longest, ${longest}, or ${length / shared} samples, or a stride`,
   );
 }
 
@@ -76,7 +77,7 @@ function stretchOf(tokenizer: Tokenizer, named: NamedText, nTokens: number): rea
   if (ids.length < nTokens) {
     throw new UnsupportedError(
       `${name} has ${ids.length} tokens, but this evaluation reads ${nTokens} of them; ` +
-        'give a longer text, shorter --lengths or fewer --samples',
+        'give a longer text, shorter lengths or fewer samples',
     );
   }
   stretches.set(named, { tokenizer, ids });

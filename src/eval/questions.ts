@@ -119,5 +119,5 @@ function cutMiddle(ids: readonly number[], room: number): readonly number[] {
 
 const noRoom = ({ length }: Making, origin: string, fixed: number) =>
   new UnsupportedError(
-    `${origin}: question and examples take ${fixed} tokens of ${length}; give longer --lengths or fewer --shots`,
+    `${origin}: question and examples take ${fixed} tokens of ${length}; give longer lengths or fewer shots`,
   );

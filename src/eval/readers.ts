@@ -66,7 +66,7 @@ export function reasonOf(error: unknown): string {
 
 // --- internal ---
 
-const GOES_ON = 'what is finished is kept, and the same command goes on from it';
+const GOES_ON = 'what is finished is kept, and the same evaluation goes on from it';
 
 type Reply = { choices?: { text?: unknown; message?: { content?: unknown } | null }[] } | null;
 

@@ -2,7 +2,6 @@
  * The report of an evaluation: one HTML file that needs no network. Each figure says which rows it shows; the page
  * draws them, and hands them out, from the one copy it embeds.
  */
-import { createHash } from 'node:crypto';
 import { CHART_LIBRARY } from './chartLibrary.ts';
 import type { Result, RunFacts, SampleRecord } from './records.ts';
 import { type Looks, looksOf } from './report/charts.ts';
@@ -48,9 +47,9 @@ const tablesOfModel = (tables: Tables, model: string) =>
 
 /**
  * @param facts `trained window` among a model's facts, a number of tokens, is drawn into charts; the others are listed.
- * @returns A whole document.
+ * @returns A whole document. Web Crypto must be there, which browsers give pages of https and localhost only.
  */
-export function reportHtml(records: readonly SampleRecord[], facts: RunFacts): string {
+export async function reportHtml(records: readonly SampleRecord[], facts: RunFacts): Promise<string> {
   const tables = tablesOf(records);
   const measured = [...tables.results, ...tables.ruler, ...tables.limit].map(({ method }) => method);
   const looks = looksOf(unique([...Object.keys(facts.methods).filter((name) => measured.includes(name)), ...measured]));
@@ -74,11 +73,12 @@ export function reportHtml(records: readonly SampleRecord[], facts: RunFacts): s
   const shown = figures.map(({ table, where, chart }) => ({ table, where, ...chart }));
 
   const library = new Html(CHART_LIBRARY);
+  const policy = await policyOf([library, SCRIPT]);
   return `${html`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policyOf([library, SCRIPT])}">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${names}: reading past the trained window</title>
 <style>${STYLE}</style>
@@ -104,8 +104,13 @@ ${sections.map(({ drawn }) => drawn)}</main>
 }
 
 /** Lets only these scripts run, and nothing be loaded or sent. Charts and shaded cells need styles of their own. */
-function policyOf(scripts: readonly Html[]): string {
-  const hashes = scripts.map((script) => `'sha256-${createHash('sha256').update(`${script}`).digest('base64')}'`);
+async function policyOf(scripts: readonly Html[]): Promise<string> {
+  const hashes = await Promise.all(
+    scripts.map(async (script) => {
+      const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(`${script}`));
+      return `'sha256-${btoa(String.fromCharCode(...new Uint8Array(digest)))}'`;
+    }),
+  );
   return `default-src 'none'; script-src ${hashes.join(' ')}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'`;
 }
 

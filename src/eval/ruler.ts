@@ -244,7 +244,7 @@ function known<T>(of: (text: string) => T): (text: string) => T {
 }
 
 const tooShort = ({ length }: Making) =>
-  new UnsupportedError(`RULER: what is to be found does not fit into ${length} tokens; give longer --lengths`);
+  new UnsupportedError(`RULER: what is to be found does not fit into ${length} tokens; give longer lengths`);
 
 export const RULER: readonly Task[] = [
   ...Object.entries(NIAH).map(([name, settings]) => rulerTask(name, NIAH_TOKENS, drawNiah(settings))),

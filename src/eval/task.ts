@@ -10,7 +10,7 @@ export interface NamedText {
   text: string;
 }
 
-/** Ids around every prompt: BOS, or what the model's chat template puts before and behind a user's message. */
+/** Ids that stand around every prompt: BOS, or what the model's chat template puts before and behind a user's message. */
 export interface Frame {
   before: readonly number[];
   after: readonly number[];
@@ -22,15 +22,15 @@ export interface Making {
   frame: Frame;
   /** Tokens that prompt and answer have together. */
   length: number;
-  /** Wanted at this length; of tasks with depths, at each depth. */
+  /** Samples at this length, and at each depth where a task has depths. */
   samples: number;
-  /** How many depths: the middles of so many equal parts of the text. */
+  /** How many depths; they are the middles of so many equal parts of the text. */
   depths: number;
   seed: number;
   texts: readonly NamedText[];
-  /** What things are hidden in: repeated sentences, or `texts`. */
+  /** Things are hidden in repeated sentences, or in `texts`. */
   filler: 'sentences' | 'book';
-  /** A text to continue, or a message in a chat, whose answer may begin with words of its own. */
+  /** A prompt is a text to continue, or a message in a chat, whose answer may begin with words of its own. */
   form: 'raw' | 'chat';
 }
 
@@ -38,16 +38,19 @@ export interface Making {
 export interface Sample {
   /** Unique within task, length, seed and texts: a finished sample is remembered by it. */
   id: string;
-  /** Of `ids` and the answer together, exactly as asked. */
+  /** Tokens of `ids` and the answer together, exactly as asked. */
   length: number;
   /** Share of the text before what is hidden in it. */
   depth?: number;
   ids: readonly number[];
-  /** Most tokens of the answer; 0: the loss of every id is wanted instead. */
+  /** The answer has at most so many tokens; 0 asks for the loss of every id instead. */
   maxTokens: number;
   /** What a right answer says, or says all of. */
   answers: readonly string[];
 }
+
+/** What samples of all lengths are made from; `samples` and `depths` are 1 by default, `seed` 0, `filler` book, `form` raw. */
+export type MakingOptions = Pick<Making, 'tokenizer' | 'texts'> & Partial<Omit<Making, 'length'>>;
 
 /** Named figures of one sample: `accuracy` from 0 to 1, or others in the task's own units. */
 export type Scores = Record<string, number>;
@@ -55,7 +58,9 @@ export type Scores = Record<string, number>;
 /** @typeParam Output The model's answer, or nats of every id of the sample but the first. */
 export interface Task<Output extends string | Float64Array = string> {
   readonly name: string;
-  /** Lazily. @throws UnsupportedError when a text is too short, or the length leaves no room. */
+  /** What samples are made of besides texts, in words. Default: the filler, and the form of prompts. */
+  readonly setup?: string;
+  /** Makes samples as they are asked for. @throws UnsupportedError when a text is too short, or the length leaves no room. */
   makeSamples(making: Making): Iterable<Sample>;
   score(output: Output, sample: Sample): Scores;
 }

@@ -142,7 +142,7 @@ export function makeTokenizer(
       const text = render(turns, { ...options, variables: read(variables) });
       if (text === '') {
         const why = 'the chat template makes nothing of the messages';
-        throw new UnsupportedError(`${origin}: ${why}; give the prompt as text (run --raw), or another template`);
+        throw new UnsupportedError(`${origin}: ${why}; give the prompt as text, or take another template`);
       }
       return encoder.encode(text, { addSpecialTokens: false });
     },

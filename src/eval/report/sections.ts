@@ -1,4 +1,5 @@
 /** What the report shows of each model, section by section, from whatever was measured. */
+import { findsKeys, LEAST_FOUND, MOST_PERPLEXITY, readsOn } from '../limit.ts';
 import type { Result } from '../records.ts';
 import {
   effectiveLength,
@@ -299,9 +300,6 @@ the fuller the colour, the better.`,
   },
 };
 
-/** Beyond this many times the perplexity of the shortest text, and below this share of keys, a method is lost. */
-const [MOST_PERPLEXITY, LEAST_FOUND] = [1.5, 0.5];
-
 const LIMIT: Section = {
   id: 'limit',
   title: 'How far it holds',
@@ -314,10 +312,9 @@ where the longest tried did.`,
     if (groups.length === 0) return [];
     const rows = groups.map(({ method, head }) => {
       const [losses, found] = [perplexities, keys].map((all) => all.filter((result) => result.method === method));
-      const first = losses.find(({ length }) => length === lengthsOf(losses)[0])?.perplexity ?? 0;
-      const reads = longestHeld(losses, ({ perplexity = Infinity }) => perplexity <= MOST_PERPLEXITY * first);
-      const finds = longestHeld(found, ({ accuracy = 0 }) => accuracy >= LEAST_FOUND);
-      return { head, cells: [heldCell(losses, reads), heldCell(found, finds)] };
+      const shortest = losses.find(({ length }) => length === lengthsOf(losses)[0]);
+      const reads = longestHeld(losses, (result) => readsOn(result, shortest ?? result));
+      return { head, cells: [heldCell(losses, reads), heldCell(found, longestHeld(found, findsKeys))] };
     });
     const below = drawTable(['method', 'perplexity holds to', 'pass keys found to'], rows);
     return [{ caption: 'Tokens.', table: 'limit', where: { model }, below }];
