@@ -83,6 +83,18 @@ it.each(MODULES)('%s imports what it may', (module) => {
   expect(forbidden).toEqual([]);
 });
 
+it('evaluation as a library runs wherever text and a model are: nothing that it runs imports node:', () => {
+  const reached = new Set<string>();
+  const visit = (module: string): void => {
+    if (reached.has(module)) return;
+    reached.add(module);
+    for (const { imported, isType } of MODULES.includes(module) ? importsOf(module) : []) if (!isType) visit(imported);
+  };
+  visit('eval/index');
+  expect(reached).toContain('eval/report');
+  expect([...reached].filter((module) => module.startsWith('node:'))).toEqual([]);
+});
+
 it('nothing imports in a circle', () => {
   const done = new Set<string>();
   const visit = (module: string, path: readonly string[]): void => {
@@ -101,7 +113,7 @@ it('the types of the package compile in a strict project of any kind', { timeout
     '--module nodenext --lib es2022',
     '--module esnext --moduleResolution bundler',
   ]) {
-    const args = `${strict} ${module} --target es2022 dist/index.d.ts`.split(' ');
+    const args = `${strict} ${module} --target es2022 dist/index.d.ts dist/eval/index.d.ts`.split(' ');
     const { stdout, status } = spawnSync('node_modules/.bin/tsc', args, { encoding: 'utf8' });
     expect({ stdout, status }).toEqual({ stdout: '', status: 0 });
   }

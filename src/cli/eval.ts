@@ -14,7 +14,7 @@ import {
   type PlanOptions,
   perplexityPlan,
   planOf,
-  sweepPlan,
+  sweepMethods,
   usualLengths,
 } from '../eval/plans.ts';
 import { METRICS, type Metric, questionsTask, readQuestions } from '../eval/questions.ts';
@@ -156,7 +156,9 @@ Examples:
         .option('--chunks <list>', 'chunk lengths, tokens (default: eighths of the trained window)', sizes)
         .option('--locals <list>', 'local windows, tokens (default: 1/16 to 3/8 of the trained window)', sizes)
         .option('--tasks <list>', MEASURES.join(', '), list, ['perplexity'])
-        .action((flags: EvalFlags) => evaluate('sweep', flags, (window) => sweepPlan({ ...flags, window, depths: 5 }))),
+        .action((flags: EvalFlags) =>
+          evaluate('sweep', flags, sweepPlan, (window) => sweepMethods(window, flags.chunks, flags.locals)),
+        ),
     )
     .addCommand(
       shared('limit')
@@ -171,7 +173,7 @@ Examples:
       answering('all')
         .description('All of perplexity, passkey, needle, ruler and kv, a few samples each.')
         .addOption(depthsOption(5))
-        .action((flags: EvalFlags) => evaluate('all', flags, (window) => everything(flags, window))),
+        .action((flags: EvalFlags) => evaluate('all', flags, everything)),
     );
 
 const RULER_NAMES = RULER.map((task) => task.name);
@@ -193,20 +195,28 @@ const tasksPlan =
   (window, flags) =>
     planOf(names.map(taskNamed), optionsOf(flags, usualLengths(window)));
 
-function everything(flags: EvalFlags, window: number): Plan {
+const sweepPlan: Planner = (window, flags) =>
+  measuredBy('sweep', flags.tasks ?? [], { ...optionsOf(flags, [8 * window]), depths: 5 });
+
+const everything: Planner = (window, flags) => {
   const options = optionsOf(flags, usualLengths(window));
   if (flags.endpoint === undefined) return allPlan(options);
   note('perplexity is left out: a server gives answers, not losses');
   return planOf(Object.values(TASKS), options);
-}
+};
 
 // --- running ---
 
-async function evaluate(command: string, flags: EvalFlags, planner: Planner): Promise<void> {
+async function evaluate(
+  command: string,
+  flags: EvalFlags,
+  planner: Planner,
+  methodsOf: (window: number) => string[] = () => flags.methods,
+): Promise<void> {
   const session = await openSession(flags);
   const plan = planner(session.window, flags);
   // Of several tasks those that can be made are worth having.
-  const records = await session.put(plan, plan.methods ?? flags.methods, plan.jobs.length > 1 ? leaveOut : undefined);
+  const records = await session.put(plan, methodsOf(session.window), plan.jobs.length > 1 ? leaveOut : undefined);
   await session.finish(command, records);
 }
 

@@ -74,11 +74,11 @@ export async function openSession(flags: SessionFlags): Promise<Session> {
       folder.checkSetups(model, jobs);
       const lengths = [...new Set(jobs.flatMap((job) => job.lengths))];
       const methods = server
-        ? [serverMethod(server.client, model, tokenizer, plan.making.form, lengths)]
+        ? [serverMethod(server.client, model, tokenizer, plan.form, lengths)]
         : modelMethods(file, names, lengths, { threads, backend, precision, kvType });
       const records = await runEvaluation({
-        ...{ model, jobs, methods },
-        making: { ...plan.making, tokenizer, texts, seed, frame: server && { before: [], after: [] } },
+        ...{ ...plan, model, jobs, methods, tokenizer, texts, seed },
+        frame: server && { before: [], after: [] }, // the server has a template of its own
         finished: folder.records,
         onRecord: folder.append,
         ...{ onProgress: evaluatingBar(), onLeftOut },

@@ -5,11 +5,9 @@ import type { Job } from './run.ts';
 import type { Making, Task } from './task.ts';
 import { TASKS, taskNamed } from './tasks.ts';
 
-export interface Plan {
+/** All of what `runEvaluation` wants to know but the model, the texts and, for the most part, the ways to read. */
+export interface Plan extends Pick<Making, 'samples' | 'depths' | 'filler' | 'form'> {
   jobs: Job[];
-  /** The ways to read, where the plan is about them. */
-  methods?: string[];
-  making: Pick<Making, 'samples' | 'depths' | 'filler' | 'form'>;
 }
 
 export interface PlanOptions {
@@ -36,7 +34,7 @@ export function planOf(tasks: readonly (Task | Task<Float64Array>)[], options: P
   const jobs = tasks.map(({ name: task, setup = `filler ${filler}, prompts ${form}`, makeSamples, score }) => ({
     ...{ task, setup, makeSamples, score, lengths },
   }));
-  return { jobs, making: { samples, depths, filler, form } };
+  return { jobs, samples, depths, filler, form };
 }
 
 /** How well a model foresees texts. */
@@ -64,31 +62,22 @@ export function measuredBy(prefix: string, names: readonly string[], options: Pl
   return planOf(tasks, options);
 }
 
-export interface SweepOptions extends Omit<PlanOptions, 'lengths'> {
-  /** Tokens that the model was trained on. */
-  window: number;
-  /** Default: 8 windows. */
-  lengths?: readonly number[];
-  /** Chunk lengths. Default: 2 to 8 eighths of the window. */
-  chunks?: readonly number[];
-  /** Distances that stay exact over a chunk border. Default: 1, 2, 4 and 6 sixteenths of the window. */
-  locals?: readonly number[];
-  /** Which of `MEASURES`. Default: perplexity. */
-  tasks?: readonly string[];
-}
-
-/** DCA's two lengths against each other, also such as put distances beyond what was trained: the risk is to be seen. */
-export function sweepPlan({ window, tasks = ['perplexity'], ...options }: SweepOptions): Plan {
-  const share = (parts: readonly number[], of: number) => parts.map((part) => Math.floor((part * window) / of));
-  const {
-    lengths = [8 * window],
-    chunks = share([2, 3, 4, 5, 6, 7, 8], 8),
-    locals = share([1, 2, 4, 6], 16),
-  } = options;
-  const methods = chunks.flatMap((chunkLen) =>
+/**
+ * DCA's two lengths against each other, for `modelMethods`; also such as put distances beyond what was trained, as the risk is
+ * to be seen.
+ *
+ * @param window Tokens that the model was trained on.
+ * @param chunks Chunk lengths, tokens. By default 2 to 8 eighths of the window.
+ * @param locals Distances that stay exact over a chunk border. By default 1, 2, 4 and 6 sixteenths of the window.
+ */
+export function sweepMethods(
+  window: number,
+  chunks: readonly number[] = [2, 3, 4, 5, 6, 7, 8].map((n) => Math.floor((n * window) / 8)),
+  locals: readonly number[] = [1, 2, 4, 6].map((n) => Math.floor((n * window) / 16)),
+): string[] {
+  return chunks.flatMap((chunkLen) =>
     locals.filter((local) => local <= chunkLen).map((local) => `dca:${chunkLen}/${chunkLen + local}`),
   );
-  return { ...measuredBy('sweep', tasks, { ...options, lengths }), methods };
 }
 
 // --- internal ---

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { UnsupportedError } from '../errors.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { SampleRecord } from './records.ts';
 import { type EvalRun, type Job, type Reader, runEvaluation } from './run.ts';
 import type { Sample, Scores } from './task.ts';
@@ -56,9 +57,8 @@ function evaluation(jobs: readonly Job[], methods: EvalRun['methods'], finished:
   const records: SampleRecord[] = [];
   const progress: [number, number][] = [];
   const run: EvalRun = {
-    ...{ model: 'm', jobs, methods },
-    making: { samples: 2, seed: 7, frame: { before: [], after: [] } } as unknown as EvalRun['making'],
-    finished,
+    ...{ model: 'm', jobs, methods, samples: 2, seed: 7, finished },
+    ...{ tokenizer: {} as Tokenizer, texts: [], frame: { before: [], after: [] } }, // these tasks make their own ids
     onRecord: (record) => records.push(record),
     onProgress: (done, total) => progress.push([done, total]),
   };

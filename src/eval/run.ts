@@ -41,11 +41,10 @@ export interface MethodRun {
   open(context: number): Promise<Reader>;
 }
 
-export interface EvalRun {
+export interface EvalRun extends MakingOptions {
   model: string;
   jobs: readonly Job[];
   methods: readonly MethodRun[];
-  making: MakingOptions;
   /** Samples of earlier runs, which are not asked again. */
   finished?: readonly SampleRecord[];
   /** Is called as soon as a sample is finished. */
@@ -67,8 +66,7 @@ type SampleName = Pick<SampleRecord, 'task' | 'model' | 'method' | 'length' | 's
  * @throws UnsupportedError before anything is read, when samples cannot be made and may not be left out.
  */
 export async function runEvaluation(run: EvalRun): Promise<SampleRecord[]> {
-  const { model, methods, finished, onRecord, onProgress } = run;
-  const { seed = 0 } = run.making;
+  const { model, methods, seed = 0, finished, onRecord, onProgress } = run;
   const samplesOf = sampleMaker(run);
   const records = new Map(finished?.map((record) => [keyOf(record), record]));
   const asked: string[] = [];
@@ -124,10 +122,10 @@ export async function runEvaluation(run: EvalRun): Promise<SampleRecord[]> {
 type Output = string | Float64Array;
 
 /** Makes the samples of a job at a length, once for all methods. */
-function sampleMaker({ making: given, onLeftOut }: EvalRun) {
-  const { samples = 1, depths = 1, seed = 0, filler = 'book', form = 'raw' } = given;
-  const { frame = frameOf(given.tokenizer, form) } = given;
-  const making = { ...given, samples, depths, seed, filler, form, frame };
+function sampleMaker(run: EvalRun) {
+  const { tokenizer, texts, samples = 1, depths = 1, seed = 0, filler = 'book', form = 'raw', onLeftOut } = run;
+  const { frame = frameOf(tokenizer, form) } = run;
+  const making = { tokenizer, texts, samples, depths, seed, filler, form, frame };
   const known = new Map<string, Sample[]>();
   return (job: Job, length: number): Sample[] => {
     const key = `${job.task} ${length}`;
