@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 
 const SRC = join(import.meta.dirname, '../src');
 const MODULES = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
-  .filter((file) => /\.ts$/.test(file) && !/(\.test|\.case|kernels\/cases)\.ts$/.test(file))
+  .filter((file) => /\.ts$/.test(file) && !/\.test\.ts$/.test(file))
   .map((file) => file.replace(/\.ts$/, ''))
   .sort();
 const LIBRARY = MODULES.filter((module) => !module.startsWith('cli/'));

@@ -21,7 +21,7 @@ export interface ExpectedTensor {
   readonly layer?: number;
 }
 
-export interface LoadOptions {
+export interface WeightOptions {
   /** Bytes read so far, and bytes to read. */
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
@@ -31,14 +31,14 @@ export interface LoadOptions {
 const PIECE_BYTES = 4 * 2 ** 20;
 
 /** A norm, or a linear map and perhaps its bias. */
-interface Part extends ExpectedTensor {
+interface LayerPart extends ExpectedTensor {
   readonly kind: 'norm' | 'linear';
   readonly needsBias?: boolean;
 }
 
-const norm = (name: string, cols: number): Part => ({ kind: 'norm', name, rows: 1, cols });
+const norm = (name: string, cols: number): LayerPart => ({ kind: 'norm', name, rows: 1, cols });
 
-const linear = (name: string, rows: number, cols: number, needsBias = false): Part => ({
+const linear = (name: string, rows: number, cols: number, needsBias = false): LayerPart => ({
   kind: 'linear',
   name,
   rows,
@@ -47,7 +47,7 @@ const linear = (name: string, rows: number, cols: number, needsBias = false): Pa
 });
 
 /** The table: the fields of a layer, where they are behind `model.layers.N.`, and their shapes. */
-function layerParts(config: ModelConfig): Partial<Record<keyof Layer, Part>> {
+function layerParts(config: ModelConfig): Partial<Record<keyof Layer, LayerPart>> {
   const { hiddenSize, intermediateSize, headDim } = config;
   const { qkvBias, qkNorm, norms } = familyOf(config.modelType);
   const qSize = config.numAttentionHeads * headDim;
@@ -147,7 +147,7 @@ export async function loadWeights(
   checkpoint: Checkpoint,
   backend: Backend,
   stageOf: readonly number[],
-  { onProgress, signal }: LoadOptions = {},
+  { onProgress, signal }: WeightOptions = {},
 ): Promise<Weights> {
   const entries = checkedEntries(checkpoint);
   const total = sum(entries.map(({ nBytes }) => nBytes));

@@ -120,6 +120,10 @@ export function lossByPosition(records: readonly SampleRecord[]): Position[] {
   });
 }
 
+/** All lengths that were measured, the shortest first. */
+export const lengthsOf = (results: readonly Result[]): number[] =>
+  [...new Set(results.map(({ length }) => length))].sort((a, b) => a - b);
+
 /** The mean over RULER's tasks, each as heavy as the others, by model, method and length; as rows of one task more. */
 export function rulerMeans(results: readonly Result[]): Result[] {
   const ofRuler = results.filter(({ task }) => isRuler(task)).sort((a, b) => a.length - b.length);

@@ -1,8 +1,9 @@
 /** Results as a table of plain text: tasks and methods down, lengths across, and of depths the mean. */
 import type { Result } from './records.ts';
+import { lengthsOf } from './results.ts';
 
 export function tableOf(results: readonly Result[]): string {
-  const lengths = [...new Set(results.map(({ length }) => length))].sort((a, b) => a - b);
+  const lengths = lengthsOf(results);
   const tasks = [...new Set(results.map(({ task }) => task))];
   const rows = tasks.flatMap((task) => {
     const ofTask = results.filter((result) => result.task === task);

@@ -3,6 +3,7 @@ import { findsKeys, LEAST_FOUND, MOST_PERPLEXITY, readsOn } from '../limit.ts';
 import type { Result } from '../records.ts';
 import {
   effectiveLength,
+  lengthsOf,
   longestHeld,
   type Position,
   RULER_MEAN,
@@ -20,16 +21,7 @@ import {
   sweepMap,
 } from './charts.ts';
 import { type Html, html } from './page.ts';
-import {
-  type Cell,
-  drawByLength,
-  drawTable,
-  figureCell,
-  formatLength,
-  formatPerplexity,
-  lengthsOf,
-  nameOf,
-} from './tables.ts';
+import { type Cell, drawByLength, drawTable, figureCell, formatLength, formatPerplexity, nameOf } from './tables.ts';
 
 /** Everything the page shows, as tables of rows; no row is in two. */
 export interface Tables {

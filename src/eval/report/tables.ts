@@ -1,5 +1,6 @@
 /** The report's tables and how numbers are written in them: perplexity with three digits, shares in percent, `16k`. */
 import type { Result } from '../records.ts';
+import { lengthsOf } from '../results.ts';
 import type { Look, Looks } from './charts.ts';
 import { type Html, html } from './page.ts';
 
@@ -75,10 +76,6 @@ export function drawByLength(corner: string, groups: readonly Group[], more: rea
   });
   return drawTable([corner, ...lengths.map(formatLength), ...more], rows);
 }
-
-/** Ascending. */
-export const lengthsOf = (results: readonly Result[]): number[] =>
-  [...new Set(results.map(({ length }) => length))].sort((a, b) => a - b);
 
 /** A method's name behind the line it is drawn with. */
 export function nameOf(method: string, looks: Looks): Html {
