@@ -1,5 +1,5 @@
 /**
- * `dualchunk eval`: how far a model really reads, method by method. A command is a plan of tasks, all put to the same methods;
+ * `dualchunk eval` measures how far a model really reads, method by method. A command is a plan of tasks, all put to the same methods;
  * commands share flags, a folder of finished samples, and the report.
  */
 import { basename, dirname, join, resolve, sep } from 'node:path';
@@ -64,7 +64,7 @@ const shared = (name: string, samples = 1): Command =>
     .option('--out <folder>', 'where samples, tables and report go (default: a folder in dualchunk-eval)')
     .option('--json', 'print one JSON object as the last line');
 
-/** A command of tasks that want an answer. */
+/** Makes a command of tasks that want an answer. */
 const answering = (name: string, samples?: number): Command =>
   shared(name, samples)
     .addOption(
@@ -246,7 +246,7 @@ function inWords({ held, broken, impossible }: Limit): string {
   return impossible ? `${holds}; further was not possible: ${impossible.message}` : `${holds}, the furthest asked`;
 }
 
-/** The path of a text that a file of questions names. @throws FormatError where it lies elsewhere. */
+/** Gives the path of a text that a file of questions names. @throws FormatError where it lies elsewhere. */
 function besides(questions: string, path: string): string {
   const folder = resolve(dirname(questions));
   const target = resolve(folder, path);

@@ -1,5 +1,5 @@
 /**
- * The folder of an evaluation: a line for every finished sample, the facts of all runs that wrote there, and what is drawn
+ * The folder of an evaluation has a line for every finished sample, the facts of all runs that wrote there, and what is drawn
  * from both. A line is written as soon as its sample is finished, so that an interrupted run goes on where it was; all else
  * is written beside what was there and takes its place when it is whole.
  */
@@ -49,11 +49,11 @@ export interface EvalFolder {
   finish(facts: RunFacts): Promise<void>;
 }
 
-/** Names that Windows keeps for devices. */
+/** Windows keeps these names for devices. */
 const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
 const LONGEST_NAME = 40;
 
-/** A name out of a file or from a server as part of a path: it leads out of no folder, and is no other name's. */
+/** Makes a name out of a file or from a server part of a path: it leads out of no folder, and is no other name's. */
 export function fileNameOf(name: string): string {
   const plain = Array.from(name.toWellFormed().replace(/[^\p{L}\p{N}._ -]+/gu, '_'))
     .slice(0, LONGEST_NAME)
@@ -72,12 +72,13 @@ const FILES = {
 } as const;
 
 /**
+ * Opens a folder, which is made where there is none, and keeps other processes out of it.
  * @throws FormatError when a line is not a finished sample.
  * @throws UnsupportedError when the folder cannot be used, or another run uses it.
  */
 export function openFolder(path: string): EvalFolder {
   writing(path, () => makeFolder(path));
-  // before hours go into what could not be written then
+  // This is told before hours go into what could not be written then.
   for (const name of Object.values(FILES)) sizeOf(join(path, name));
   lock(path);
   const file = join(path, FILES.samples);
@@ -101,7 +102,7 @@ export function openFolder(path: string): EvalFolder {
         try {
           appendFileSync(file, `${JSON.stringify(record)}\n`);
         } catch (error) {
-          if (sizeOf(file) !== undefined) truncateSync(file, size); // half a line is none
+          if (sizeOf(file) !== undefined) truncateSync(file, size); // half a line is no sample
           throw error;
         }
       });
@@ -121,7 +122,7 @@ export function openFolder(path: string): EvalFolder {
   };
 }
 
-/** As `mkdirSync` with `recursive`, which tries for ever where the system says that there is nothing, as `/proc` does. */
+/** Does what `mkdirSync` does with `recursive`, which tries for ever where the system says that there is nothing, as `/proc` does. */
 function makeFolder(path: string): void {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
   const parent = dirname(path);
@@ -129,7 +130,7 @@ function makeFolder(path: string): void {
   mkdirSync(path);
 }
 
-/** Bytes of a file; undefined where there is none. @throws UnsupportedError where that cannot be told, or it is no file. */
+/** Gives the bytes of a file, undefined where there is none. @throws UnsupportedError where that cannot be told, or it is no file. */
 function sizeOf(path: string): number | undefined {
   const info = reading(path, () => statSync(path, { throwIfNoEntry: false }));
   if (info && !info.isFile()) {
@@ -140,7 +141,7 @@ function sizeOf(path: string): number | undefined {
   return info?.size;
 }
 
-/** The system's refusal to read as an error of ours. */
+/** Makes the system's refusal to read an error of ours. */
 function reading<T>(path: string, read: () => T): T {
   try {
     return read();
@@ -152,7 +153,7 @@ function reading<T>(path: string, read: () => T): T {
   }
 }
 
-/** The system's refusal to write as an error of ours. */
+/** Makes the system's refusal to write an error of ours. */
 function writing<T>(path: string, write: () => T): T {
   try {
     return write();
@@ -190,7 +191,7 @@ function replaceFiles(folder: string, texts: Record<string, string>): void {
   }
 }
 
-/** Locks that this process holds, until it ends. */
+/** This process holds these locks until it ends. */
 const locks = new Set<string>();
 process.on('exit', () => {
   for (const file of locks) {
@@ -201,8 +202,8 @@ process.on('exit', () => {
 });
 
 /**
- * When a process began, in the system's own count: its number may be another's by now. Empty where nothing but its life is
- * known, undefined where it has ended.
+ * Tells when a process began, in the system's own count, as its number may be another's by now. The answer is empty where
+ * nothing but its life is known, and undefined where it has ended.
  */
 function beginOf(pid: number): string | undefined {
   try {
@@ -219,7 +220,7 @@ function beginOf(pid: number): string | undefined {
 }
 
 const OWN_LOCK = `${process.pid}\n${hostname()}\n${beginOf(process.pid)}\n`;
-/** Number, machine and begin of a process; of a process of earlier versions the number. */
+/** A lock names the number, machine and begin of a process; a file with the number alone is a lock too. */
 const LOCK = /^([1-9]\d*)\n(?:(.*)\n(\d*)\n)?$/;
 
 /** Keeps other processes out of the folder as long as this one lives. */
@@ -262,24 +263,24 @@ function checkLock(folder: string, file: string): void {
   );
 }
 
-/** What a line begins with. */
+/** Every line begins with this. */
 const BEGIN = '{"task":';
 
-/** All samples of a file, which is made where there is none. A line whose writing was interrupted is taken off. */
+/** Reads all samples of a file, which is made where there is none. A line whose writing was interrupted is taken off. */
 function readRecords(file: string): SampleRecord[] {
   writing(file, () => appendFileSync(file, ''));
   const bytes = reading(file, () => readFileSync(file));
   const lines = reading(file, () => bytes.toString()).split('\n');
   const rest = lines.pop() as string;
   const isTorn = parsed(rest) === undefined && (rest.startsWith(BEGIN) || BEGIN.startsWith(rest));
-  if (!isTorn) lines.push(rest); // a whole line, or one that is not ours to delete
+  if (!isTorn) lines.push(rest); // it is a whole line, or one that is not ours to delete
   const records = lines.flatMap((line, at) => (line.trim() === '' ? [] : [parseRecord(line, `${file}:${at + 1}`)]));
   if (!isTorn) writing(file, () => appendFileSync(file, '\n'));
   else if (rest !== '') writing(file, () => truncateSync(file, bytes.lastIndexOf('\n') + 1));
   return records;
 }
 
-/** What earlier runs said of themselves; nothing where that was torn, as every figure comes from the samples. */
+/** Reads what earlier runs said of themselves; nothing where that was torn, as every figure comes from the samples. */
 function readFacts(file: string): RunParts | undefined {
   if (sizeOf(file) === undefined) return undefined;
   const facts = parseFacts(reading(file, () => readFileSync(file, 'utf8')));

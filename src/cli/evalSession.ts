@@ -1,6 +1,6 @@
 /**
- * What a command of `dualchunk eval` works with: a model or a server, texts, and the folder where finished samples are. It
- * puts plans to them with a progress bar, and prints figures at the end.
+ * A command of `dualchunk eval` works with a model or a server, texts, and the folder where finished samples are. It puts
+ * plans to them with a progress bar, and prints figures at the end.
  */
 import { createHash } from 'node:crypto';
 import { cpus, totalmem } from 'node:os';
@@ -20,7 +20,7 @@ import type { SpeedFlags } from './options.ts';
 import { readText } from './prompt.ts';
 import { evaluatingBar, size, visible } from './terminal.ts';
 
-/** Flags that all commands have. */
+/** All commands have these flags. */
 export interface SessionFlags extends SpeedFlags {
   model: string;
   seed: number;
@@ -31,9 +31,9 @@ export interface SessionFlags extends SpeedFlags {
   endpointModel?: string;
 }
 
-/** A model or a server with its folder, to which plans are put. */
+/** Plans are put to a session, which is a model or a server with its folder. */
 export interface Session {
-  /** Tokens that the model was trained on. */
+  /** The model was trained on so many tokens. */
   window: number;
   /**
    * Gives the samples that a plan asks for, of which the folder may have some.
@@ -106,7 +106,7 @@ export async function openSession(flags: SessionFlags): Promise<Session> {
   };
 }
 
-/** Eight digits that tell one text from another. */
+/** Gives eight digits that tell one text from another. */
 export const hash = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 8);
 
 // --- internal ---
@@ -117,7 +117,7 @@ async function readBooks(paths: readonly string[]): Promise<NamedText[]> {
   return books;
 }
 
-/** What rounds a model's figures. */
+/** Names what rounds a model's figures. */
 const computing = async ({ backend = 'wasm', precision = 'int8', kvType = 'bf16' }: SpeedFlags): Promise<string> =>
   backend === 'wasm' ? `wasm, ${precision}, ${kvType} cache` : backendName(backend);
 

@@ -1,4 +1,4 @@
-/** What stands around every prompt, so that a model is asked as it is used to: a text to continue, or a user's message. */
+/** Every prompt has a frame, so that a model is asked as it is used to: with a text to continue, or a user's message. */
 import { UnsupportedError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Frame, Making } from './task.ts';
@@ -7,7 +7,7 @@ import type { Frame, Making } from './task.ts';
 const MARK = 'the message of 9427 words';
 
 /**
- * Ids around a prompt: BOS if the model wants it, or what its chat template writes around a user's message.
+ * Gives the ids around a prompt: BOS if the model wants it, or what its chat template writes around a user's message.
  * @throws UnsupportedError when there is no chat template, or it does not hand on the message as it is.
  */
 export function frameOf(tokenizer: Tokenizer, form: Making['form']): Frame {

@@ -1,6 +1,6 @@
 /**
- * How far a method reads: the length doubles from the trained window on until the method is lost, which is the one rule of
- * the search and of the report.
+ * How far a method reads is found by doubling the length from the trained window on until the method is lost; search and
+ * report go by the same rule.
  */
 import { UnsupportedError } from '../errors.ts';
 import type { Result, SampleRecord } from './records.ts';
@@ -11,16 +11,18 @@ export const MOST_PERPLEXITY = 1.5;
 /** Below this share of the pass keys a method is lost. */
 export const LEAST_FOUND = 0.5;
 
-/** @param shortest The method's result at the shortest length. */
+/** Tells whether perplexity holds. @param shortest The method's result at the shortest length. */
 export const readsOn = ({ perplexity = Infinity }: Result, shortest: Result): boolean =>
   perplexity <= MOST_PERPLEXITY * (shortest.perplexity ?? 0);
 
+/** Tells whether enough keys are found. */
 export const findsKeys = ({ accuracy = 0 }: Result): boolean => accuracy >= LEAST_FOUND;
 
+/** What a search found out about a method. */
 export interface Limit {
   /** The samples of all lengths that were tried. */
   records: SampleRecord[];
-  /** Tokens of the longest text at which the method held; undefined where it did not even hold in the window. */
+  /** The method held at so many tokens; undefined where it did not even hold in the window. */
   held?: number;
   /** Where the method was lost, and by which figures. */
   broken?: { length: number; why: string };
@@ -66,7 +68,7 @@ export async function findLimit(
 
 // --- internal ---
 
-/** The figures by which a method is lost; undefined while it holds. */
+/** Says by which figures a method is lost; undefined while it holds. */
 function lostBy(results: readonly Result[], shortest: readonly Result[]): string | undefined {
   const find = (list: readonly Result[], task: string) => list.find((result) => result.task === task);
   const [now, first] = [results, shortest].map((list) => find(list, 'limit perplexity'));

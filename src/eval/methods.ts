@@ -1,4 +1,4 @@
-/** The ways to read that samples are put to: methods of a model on disk, or a server, which reads as it does. */
+/** Samples are put to ways to read: to methods of a model on disk, or to a server, which reads as it does. */
 import type { OpenAI } from 'openai';
 import { resolveMethod } from '../method.ts';
 import type { LoadOptions, ModelFile } from '../model.ts';
@@ -8,8 +8,11 @@ import type { MethodRun } from './run.ts';
 import type { Making } from './task.ts';
 
 /**
+ * Makes ways to read of methods; the model is loaded anew for each, with as much context as its samples need.
+ *
  * @param names Methods as `LoadOptions.method` names them.
- * @param lengths Tokens of the samples; a model is loaded for the longest that it is asked for.
+ * @param lengths Tokens of the samples.
+ * @param options How the model computes, as for `ModelFile.load`.
  * @throws UnsupportedError when a method is unknown, or does not fit the model.
  */
 export function modelMethods(
@@ -29,7 +32,7 @@ export function modelMethods(
   });
 }
 
-/** A server as the one method of its model. It is sent text, which `tokenizer` makes of samples. */
+/** Makes a server the one way to read of its model. It is sent text, which `tokenizer` makes of samples. */
 export const serverMethod = (
   client: OpenAI,
   model: string,

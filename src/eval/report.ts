@@ -1,5 +1,5 @@
 /**
- * The report of an evaluation: one HTML file that needs no network. Each figure says which rows it shows; the page
+ * The report of an evaluation is one HTML file that needs no network. Each figure says which rows it shows; the page
  * draws them, and hands them out, from the one copy it embeds.
  */
 import { CHART_LIBRARY } from './chartLibrary.ts';
@@ -18,7 +18,7 @@ import {
   sweepCells,
 } from './results.ts';
 
-/** What the page embeds. Tasks named `limit …` and `sweep …`, and RULER's, stay apart from those of the same kind. */
+/** Makes the tables that the page embeds. Tasks named `limit …` and `sweep …`, and RULER's, stay apart from those of the same kind. */
 function tablesOf(records: readonly SampleRecord[]): Tables {
   const all = resultsByLength(records);
   const isLimit = ({ task }: Result) => task.startsWith('limit ');
@@ -39,13 +39,14 @@ function tablesOf(records: readonly SampleRecord[]): Tables {
   };
 }
 
-/** Rows of one model. */
+/** Keeps the rows of one model. */
 const tablesOfModel = (tables: Tables, model: string) =>
   Object.fromEntries(
     Object.entries(tables).map(([name, rows]) => [name, rows.filter((row: { model: string }) => row.model === model)]),
   ) as unknown as Tables;
 
 /**
+ * Draws the report of finished samples.
  * @param facts `trained window` among a model's facts, a number of tokens, is drawn into charts; the others are listed.
  * @returns A whole document. Web Crypto must be there, which browsers give pages of https and localhost only.
  */
@@ -116,7 +117,7 @@ async function policyOf(scripts: readonly Html[]): Promise<string> {
 
 const unique = <T>(values: readonly T[]): T[] => [...new Set(values)];
 
-/** How the figures came to be. */
+/** Lists how the figures came to be. */
 function drawRun({ models, methods, tasks, seed }: RunFacts): Html {
   const inWords = (facts: Record<string, Record<string, string | number>>) =>
     Object.entries(facts).map(([name, settings]): [string, Html] => [
@@ -138,7 +139,7 @@ of a longer one takes none, so they are no measure of speed.</p>
 </details>`;
 }
 
-/** @param fileName Of its data, when saved. */
+/** @param fileName Names the file of its data, when saved. */
 function drawFigure({ caption, chart, below }: Figure, index: number, fileName: string, looks: Looks): Html {
   const { legend = [], panels = [] } = chart ?? {};
   const buttons = legend.map(

@@ -19,25 +19,25 @@ export interface Reader {
 /** Takes how many tokens of the sample are read so far. */
 export type OnTokens = (done: number) => void;
 
-/** A task at lengths. */
+/** A job is a task at lengths. */
 export interface Job {
-  /** The name of the task in records. */
+  /** Records name the task so. */
   task: string;
   makeSamples: Task['makeSamples'];
   score: Task['score'] | Task<Float64Array>['score'];
-  /** What samples are made of besides seed and length, in words. */
+  /** This says what samples are made of besides seed and length, in words. */
   setup: string;
   lengths: readonly number[];
 }
 
-/** A way to read, at lengths that share a reader. */
+/** A method is a way to read, at lengths that share a reader. */
 export interface MethodRun {
-  /** Its name with all its settings. */
+  /** It is named with all its settings. */
   method: string;
-  /** What it does, in words and numbers. */
+  /** This says what it does, in words and numbers. */
   description?: string;
   lengths: readonly number[];
-  /** @param context Tokens of the longest sample. */
+  /** Makes a reader. @param context Tokens of the longest sample. */
   open(context: number): Promise<Reader>;
 }
 
@@ -45,7 +45,7 @@ export interface EvalRun extends MakingOptions {
   model: string;
   jobs: readonly Job[];
   methods: readonly MethodRun[];
-  /** Samples of earlier runs, which are not asked again. */
+  /** Samples of earlier runs are not asked again. */
   finished?: readonly SampleRecord[];
   /** Is called as soon as a sample is finished. */
   onRecord?(record: SampleRecord): void;

@@ -1,7 +1,8 @@
-/** Results as a table of plain text: tasks and methods down, lengths across, and of depths the mean. */
+/** Results are drawn as plain text, with tasks and methods down, lengths across, and of depths the mean. */
 import type { Result } from './records.ts';
 import { lengthsOf } from './results.ts';
 
+/** Draws a table that ends with a line end. */
 export function tableOf(results: readonly Result[]): string {
   const lengths = lengthsOf(results);
   const tasks = [...new Set(results.map(({ task }) => task))];

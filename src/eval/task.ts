@@ -1,10 +1,10 @@
 /**
- * What an evaluation asks of a model. A task makes samples from a seed and texts, each of an exact number of tokens, and
- * scores what the model gave: an answer, or its loss on every token. One task a file; `tasks.ts` lists them.
+ * An evaluation asks tasks of a model. A task makes samples from a seed and texts, each of an exact number of tokens, and
+ * scores what the model gave: an answer, or its loss on every token. Each task has a file; `tasks.ts` lists them.
  */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
-/** A text to read, or to hide things in. */
+/** A text is read, or things are hidden in it. */
 export interface NamedText {
   name: string;
   text: string;
@@ -16,15 +16,15 @@ export interface Frame {
   after: readonly number[];
 }
 
-/** What samples are made from. */
+/** Samples are made from this. */
 export interface Making {
   tokenizer: Tokenizer;
   frame: Frame;
-  /** Tokens that prompt and answer have together. */
+  /** Prompt and answer have so many tokens together. */
   length: number;
-  /** Samples at this length, and at each depth where a task has depths. */
+  /** So many samples are made at this length, and at each depth where a task has depths. */
   samples: number;
-  /** How many depths; they are the middles of so many equal parts of the text. */
+  /** Depths are the middles of so many equal parts of the text. */
   depths: number;
   seed: number;
   texts: readonly NamedText[];
@@ -34,31 +34,34 @@ export interface Making {
   form: 'raw' | 'chat';
 }
 
-/** One prompt, or one window of a text. */
+/** A sample is one prompt, or one window of a text. */
 export interface Sample {
-  /** Unique within task, length, seed and texts: a finished sample is remembered by it. */
+  /** It is unique within task, length, seed and texts: a finished sample is remembered by it. */
   id: string;
-  /** Tokens of `ids` and the answer together, exactly as asked. */
+  /** `ids` and the answer have so many tokens together, exactly as asked. */
   length: number;
-  /** Share of the text before what is hidden in it. */
+  /** This share of the text stands before what is hidden in it. */
   depth?: number;
   ids: readonly number[];
   /** The answer has at most so many tokens; 0 asks for the loss of every id instead. */
   maxTokens: number;
-  /** What a right answer says, or says all of. */
+  /** A right answer says one of them, or all. */
   answers: readonly string[];
 }
 
-/** What samples of all lengths are made from; `samples` and `depths` are 1 by default, `seed` 0, `filler` book, `form` raw. */
+/** Samples of all lengths are made from this; `samples` and `depths` are 1 by default, `seed` 0, `filler` book, `form` raw. */
 export type MakingOptions = Pick<Making, 'tokenizer' | 'texts'> & Partial<Omit<Making, 'length'>>;
 
-/** Named figures of one sample: `accuracy` from 0 to 1, or others in the task's own units. */
+/** A sample has named figures: `accuracy` from 0 to 1, or others in the task's own units. */
 export type Scores = Record<string, number>;
 
-/** @typeParam Output The model's answer, or nats of every id of the sample but the first. */
+/**
+ * A task makes samples, and scores what a model gave.
+ * @typeParam Output The model's answer, or nats of every id of the sample but the first.
+ */
 export interface Task<Output extends string | Float64Array = string> {
   readonly name: string;
-  /** What samples are made of besides texts, in words. Default: the filler, and the form of prompts. */
+  /** This says what samples are made of besides texts, in words. By default it is the filler, and the form of prompts. */
   readonly setup?: string;
   /** Makes samples as they are asked for. @throws UnsupportedError when a text is too short, or the length leaves no room. */
   makeSamples(making: Making): Iterable<Sample>;
