@@ -1,5 +1,5 @@
 /**
- * How a tensor's numbers are stored. Names and block sizes are ggml's (`ggml-common.h`): a block is the
+ * A tensor's numbers are stored in one of these types. Names and block sizes are ggml's (`ggml-common.h`): a block is the
  * smallest run of weights that can be decoded on its own, and every row is a whole number of blocks.
  */
 export const TENSOR_TYPES = {
@@ -18,6 +18,6 @@ export const TENSOR_TYPES = {
 
 export type TensorType = keyof typeof TENSOR_TYPES;
 
-/** Bytes of one row of `cols` numbers. `cols` must be a multiple of the type's block length. */
+/** Counts the bytes of one row of `cols` numbers. `cols` must be a multiple of the type's block length. */
 export const rowBytes = (type: TensorType, cols: number): number =>
   (cols / TENSOR_TYPES[type].blockLen) * TENSOR_TYPES[type].blockBytes;

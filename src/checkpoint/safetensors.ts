@@ -1,4 +1,4 @@
-/** safetensors (huggingface.co/docs/safetensors): eight bytes of header length, a JSON header, then the numbers. */
+/** safetensors (huggingface.co/docs/safetensors) has eight bytes of header length, a JSON header, then the numbers. */
 import { FormatError, isRecord } from '../errors.ts';
 import type { TensorType } from '../tensorTypes.ts';
 import { fieldsOf, parseRecord } from './record.ts';
@@ -26,7 +26,7 @@ export async function readSafetensors(source: Source): Promise<StoredTensor[]> {
   return tensors;
 }
 
-/** Ranges that do not overlap fill the data where their lengths add up to it. */
+/** Refuses data that no tensor has: ranges that do not overlap fill it where their lengths add up to it. */
 function refuseHoles({ name, size }: Source, tensors: readonly StoredTensor[], dataOffset: number): void {
   const total = tensors.reduce((sum, { nBytes }) => sum + nBytes, 0);
   if (total === size - dataOffset) return;
