@@ -132,10 +132,10 @@ function checkRange(value: number, [min, max]: readonly [number, number], field:
 }
 
 /**
- * Gives the tokens that the model was trained to read, `c` in the paper. One fine-tuned with PI (`linear`) or YaRN counts with its
- * longer window: Hugging Face has `max_position_embeddings` stay as it was before. Dynamic NTK is used without training,
- * `llama3` and `factors` come with the longer window in the config, and a model that ships a dual chunk config counts
- * with the length it was trained at.
+ * Gives the tokens that the model was trained to read, `c` in the paper. One fine-tuned with PI (`linear`) or YaRN
+ * counts with its longer window: Hugging Face has `max_position_embeddings` stay as it was before. Dynamic NTK is used
+ * without training, `llama3` and `factors` come with the longer window in the config, and a model that ships a dual
+ * chunk config counts with the length it was trained at.
  */
 export function trainedWindow({ maxPositionEmbeddings, ropeScaling, dualChunkAttentionConfig }: ModelConfig): number {
   if (dualChunkAttentionConfig && dualChunkAttentionConfig.originalMaxPositionEmbeddings > 0) {

@@ -23,7 +23,9 @@ export interface Family {
   readonly headDim?: number;
   /** Where the config does not say, the head is the embedding. */
   readonly tiesEmbeddings?: boolean;
-  /** Before there was `layer_types`, a sliding window was told by its length, or by a flag besides. Default: by nothing. */
+  /**
+   * Before there was `layer_types`, a sliding window was told by its length, or by a flag besides. Default: by nothing.
+   */
   readonly window?: 'length' | 'flag';
 }
 

@@ -1,6 +1,6 @@
 /**
- * A cache stores its numbers in one of these types. `q8_0` shares a scale among 32 dimensions of a head's vector, as ggml's blocks do, but
- * keeps scales apart and in float32. The order is that of the numbers in `kernels/kv.wasm.ts`.
+ * A cache stores its numbers in one of these types. `q8_0` shares a scale among 32 dimensions of a head's vector, as
+ * ggml's blocks do, but keeps scales apart and in float32. The order is that of the numbers in `kernels/kv.wasm.ts`.
  */
 export const KV_TYPES = {
   f32: { numberBytes: 4, scaleDims: 0 },

@@ -24,7 +24,10 @@ export const MAX_LOGIT_ROWS = 32;
 /** A stage may fill a wasm32 memory, less a MiB for the ends of cache lines. */
 const STAGE_BYTES = 2 ** 32 - 2 ** 20;
 
-/** A backend's stage holds so many bytes at most, and reads so many tokens at a time, of which a GPU wants more to be busy. */
+/**
+ * A backend's stage holds so many bytes at most, and reads so many tokens at a time, of which a GPU wants more to be
+ * busy.
+ */
 export const MEMORY = {
   wasm: { stageLimit: STAGE_BYTES, blockLen: BLOCK_LEN },
   webgpu: { stageLimit: Infinity, blockLen: 4 * BLOCK_LEN },

@@ -1,7 +1,7 @@
 /**
- * Users name ways of reading, and each name means something for a model and a context: `none`; a RoPE rule, `pi`, `ntk` or
- * `yarn`, perhaps with its factor, `ntk:8`; a way that parts keys by distance, `selfextend:8/512`; or `dca` with settings
- * behind colons in any order, `dca:chunkllama:logn`: a preset (`paper`, `chunkllama`, `config`), a pair
+ * Users name ways of reading, and each name means something for a model and a context: `none`; a RoPE rule, `pi`, `ntk`
+ * or `yarn`, perhaps with its factor, `ntk:8`; a way that parts keys by distance, `selfextend:8/512`; or `dca` with
+ * settings behind colons in any order, `dca:chunkllama:logn`: a preset (`paper`, `chunkllama`, `config`), a pair
  * `chunkLen/maxDistance`, a part, a scale. `dca@ntk:4` is DCA over the window that a RoPE rule stretches.
  */
 import { type ModelConfig, type RopeScaling, trainedWindow } from './config.ts';
@@ -132,8 +132,8 @@ export const METHOD_HELP = [
 /**
  * Settles the method for a model and a context.
  *
- * @param spec The head of this file says what it may be. By default it is plain attention within the trained window, and
- *   beyond it DCA with the model's own dual chunk config or else the `paper` preset.
+ * @param spec The head of this file says what it may be. By default it is plain attention within the trained window,
+ *   and beyond it DCA with the model's own dual chunk config or else the `paper` preset.
  * @param scale Overrides the scale of `spec`; it is nothing to plain attention taken by default.
  * @throws UnsupportedError when `spec` is not a method, or not one for this model.
  */
@@ -283,7 +283,10 @@ function byDistance(
 const unknownSetting = (setting: string, spec: string) =>
   new UnsupportedError(`unknown setting "${setting}" in method "${spec}"; wanted ${METHOD_HELP}`);
 
-/** Refuses chunks that cannot hold `maxDistance - chunkLen` tokens, up to which distances stay exact over a chunk border. */
+/**
+ * Refuses chunks that cannot hold `maxDistance - chunkLen` tokens, up to which distances stay exact over a chunk
+ * border.
+ */
 function validateChunks(dca: DualChunk): DualChunk {
   const { chunkLen, maxDistance } = dca;
   const isValid = chunkLen >= 1 && chunkLen <= maxDistance && maxDistance <= 2 * chunkLen;

@@ -114,7 +114,10 @@ const ELSEWHERE: Record<string, string> = {
 };
 const plain = (name: string) => name.toLowerCase().replace(/[_-]/g, '');
 
-/** Checks options. @throws UnsupportedError for one that `call` does not have, naming the right one, or a value that does not fit. */
+/**
+ * Checks options.
+ * @throws UnsupportedError for one that `call` does not have, naming the right one, or a value that does not fit.
+ */
 export function checkOptions(call: keyof typeof OPTIONS, options: unknown): void {
   if (!isOptions(options)) {
     throw new UnsupportedError(`the options of ${call} are ${shown(options)}; wanted an object`);

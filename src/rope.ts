@@ -1,11 +1,14 @@
 /**
  * In rotary position embedding the angle of pair `d` at position `p` is `p · invFreq[d]`. A scaling rule only changes
- * `invFreq` (and, for YaRN, the length of the rotated vectors). Formulas are those of Hugging Face's `modeling_rope_utils.py`.
+ * `invFreq` (and, for YaRN, the length of the rotated vectors). Formulas are those of Hugging Face's
+ * `modeling_rope_utils.py`.
  */
 import type { ModelConfig, RopeScaling } from './config.ts';
 
 export interface Rope {
-  /** Frequencies are radians a position, `[headDim / 2]`. Pair `d` is dimensions `d` and `d + headDim / 2` of a head. */
+  /**
+   * Frequencies are radians a position, `[headDim / 2]`. Pair `d` is dimensions `d` and `d + headDim / 2` of a head.
+   */
   readonly invFreq: Float64Array;
   /** Rotated queries and rotated keys are multiplied by it (YaRN's `attention_factor`); it is 1 for the other rules. */
   readonly attentionFactor: number;
@@ -22,7 +25,7 @@ export function ropeFrequencies(
   longest: number,
 ): Rope {
   const plain = (theta: number) => Float64Array.from({ length: headDim / 2 }, (_, d) => theta ** ((-2 * d) / headDim));
-  // NTK-aware: raising the base stretches the slowest pair by `factor` and leaves the fastest as it was.
+  // In NTK-aware RoPE raising the base stretches the slowest pair by `factor` and leaves the fastest as it was.
   const ntk = (factor: number) => plain(ropeTheta * factor ** (headDim / (headDim - 2)));
   const unscaled = { invFreq: plain(ropeTheta), attentionFactor: 1 };
   if (!ropeScaling) return unscaled;
@@ -70,7 +73,10 @@ function yarn(
   };
 }
 
-/** In Llama 3.1 pairs slower than the original window are interpolated, and a ramp over wavelengths joins them to the rest. */
+/**
+ * In Llama 3.1 pairs slower than the original window are interpolated, and a ramp over wavelengths joins them to the
+ * rest.
+ */
 function llama3(invFreq: Float64Array, scaling: Extract<RopeScaling, { ropeType: 'llama3' }>): Float64Array {
   const { factor, lowFreqFactor, highFreqFactor, originalMaxPositionEmbeddings } = scaling;
   return invFreq.map((f) => {

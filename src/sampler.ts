@@ -1,4 +1,7 @@
-/** The next token comes of logits by a penalty on what the text has, then a draw, whose definition is in `kernels/draw.ts`. */
+/**
+ * The next token comes of logits by a penalty on what the text has, then a draw, whose definition is in
+ * `kernels/draw.ts`.
+ */
 import { UnsupportedError } from './errors.ts';
 import { argmax, type Choice, draw, likeliest, MAX_TOP_K } from './kernels/draw.ts';
 
@@ -12,9 +15,14 @@ export interface SamplingOptions {
   topP?: number;
   /** Drop tokens less likely than this share of the likeliest. Default 0. */
   minP?: number;
-  /** Divides positive and multiplies negative logits of tokens already in the text; above 1 avoids repeats. Default 1. */
+  /**
+   * Divides positive and multiplies negative logits of tokens already in the text; above 1 avoids repeats. Default 1.
+   */
   repetitionPenalty?: number;
-  /** The seed is a whole number, all 53 bits of which count. The same seed, prompt and options give the same text. Default 0. */
+  /**
+   * The seed is a whole number, all 53 bits of which count. The same seed, prompt and options give the same text.
+   * Default 0.
+   */
   seed?: number;
 }
 
@@ -27,11 +35,15 @@ export interface LogProb {
 /** A sampler draws the tokens of one text. */
 export interface Sampler {
   /**
-   * Draws the next token from logits `[vocabSize]`, which it may change, and the tokens of the text so far, which only grows.
+   * Draws the next token from logits `[vocabSize]`, which it may change, and the tokens of the text so far, which only
+   * grows.
    * @throws UnsupportedError when a logit is not a number, or the largest is infinite.
    */
   sample(logits: Float32Array | Float64Array, history: readonly number[]): number;
-  /** Says, in place of `sample`, how a backend is to draw the next token. It is absent where that is more than its `draw` takes. */
+  /**
+   * Says, in place of `sample`, how a backend is to draw the next token. It is absent where that is more than its
+   * `draw` takes.
+   */
   choose?(): Choice;
 }
 
@@ -118,7 +130,9 @@ export function logSumExp(values: Float32Array | Float64Array): number {
 
 // --- internal ---
 
-/** Makes sfc32 (Chris Doty-Humphrey, PractRand), with 128 bits of state, of which the seed sets 64; uniform in [0, 1). */
+/**
+ * Makes sfc32 (Chris Doty-Humphrey, PractRand), with 128 bits of state, of which the seed sets 64; uniform in [0, 1).
+ */
 function seededRandom(seed: number): () => number {
   let [a, b, c, counter] = [seed | 0, Math.floor(seed / 2 ** 32) | 0, 0, 1];
   const next = () => {

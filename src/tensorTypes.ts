@@ -1,6 +1,6 @@
 /**
- * A tensor's numbers are stored in one of these types. Names and block sizes are ggml's (`ggml-common.h`): a block is the
- * smallest run of weights that can be decoded on its own, and every row is a whole number of blocks.
+ * A tensor's numbers are stored in one of these types. Names and block sizes are ggml's (`ggml-common.h`): a block is
+ * the smallest run of weights that can be decoded on its own, and every row is a whole number of blocks.
  */
 export const TENSOR_TYPES = {
   F32: { blockLen: 1, blockBytes: 4 },

@@ -59,7 +59,9 @@ export class Turn {
     return this.#reason !== undefined;
   }
 
-  /** Waits until the cache is this text's. Gives true where it has stayed so since `rest`; else others may have used it. */
+  /**
+   * Waits until the cache is this text's. Gives true where it has stayed so since `rest`; else others may have used it.
+   */
   async hold(): Promise<boolean> {
     this.check();
     const turns = this.#turns;

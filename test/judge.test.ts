@@ -24,7 +24,7 @@ it('tells a wrong result, one that is missing, and one that is too large', async
       right.add(x, y);
     },
   };
-  expect(await judge(add({ n: 3, cols: 5 }), twice)).toMatch(/^it is off by \d.* of \d.*, where \d.*e-\d is allowed/);
+  expect(await judge(add({ n: 3, cols: 5 }), twice)).toMatch(/^it is off by \d.* of \d.*, where 0.00000\d+ is allowed/);
   expect(await judge(product, { ...right, matmul() {} })).toMatch(/^it is off by NaN/);
   const shifted: Backend = { ...right, view: (tensor, rows, cols) => right.view(tensor, rows, cols) };
   expect(await judge(product, shifted)).toBe('it writes outside its output');

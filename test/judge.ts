@@ -1,16 +1,20 @@
 /**
- * Whether a backend computes a kernel case right: the one rule of the contract, the browser and the benchmark. A result may be
- * off by twice what a naive float32 version is off by, and nothing beside it may be touched.
+ * Whether a backend computes a kernel case right: the one rule of the contract, the browser and the benchmark. A result
+ * may be off by twice what a naive float32 version is off by, and nothing beside it may be touched.
  */
 import type { Backend } from '../src/backends/backend.ts';
 import { openReference } from '../src/backends/reference.ts';
 import { type KernelCase, kernelOf } from './kernelCases.ts';
 import { openNaive } from './naive.ts';
 
-/** Errors beyond float32's that kernels may have, relative to their largest output, where numbers are stored shorter. */
+/**
+ * Errors beyond float32's that kernels may have, relative to their largest output, where numbers are stored shorter.
+ */
 export type Rounding = Readonly<Record<string, number>>;
 
-/** A kernel may be off by this share of its largest output where naive float32 is better by luck: 16 steps of float32. */
+/**
+ * A kernel may be off by this share of its largest output where naive float32 is better by luck: 16 steps of float32.
+ */
 const FLOOR = 1e-6;
 /** The same where factors are halves: a step of half precision. */
 const FLOOR_OF_HALVES = 2 ** -11;

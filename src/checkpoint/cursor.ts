@@ -1,4 +1,7 @@
-/** A cursor reads a file's header from front to back. Nothing is allocated that the bytes of the file do not account for. */
+/**
+ * A cursor reads a file's header from front to back. Nothing is allocated that the bytes of the file do not account
+ * for.
+ */
 import { FormatError } from '../errors.ts';
 import type { Source } from './source.ts';
 

@@ -31,8 +31,8 @@ export function folderTokenizer(files: TokenizerFiles) {
 }
 
 /**
- * Adds tokens that `tokenizer.json` lacks, from `added_tokens_decoder` in `tokenizer_config.json` and from `added_tokens.json`,
- * whose control tokens `special_tokens_map.json` names.
+ * Adds tokens that `tokenizer.json` lacks, from `added_tokens_decoder` in `tokenizer_config.json` and from
+ * `added_tokens.json`, whose control tokens `special_tokens_map.json` names.
  */
 function withAddedTokens(files: TokenizerFiles): JsonRecord {
   const { tokenizerJson, tokenizerConfig, specialTokensMap, addedTokens } = files;

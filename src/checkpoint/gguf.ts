@@ -1,6 +1,6 @@
 /**
- * GGUF is the single-file format of llama.cpp (ggml `docs/gguf.md`): counts, key-value pairs, a list of tensors, weights.
- * Every count is held against the bytes that are left before anything is allocated for it.
+ * GGUF is the single-file format of llama.cpp (ggml `docs/gguf.md`): counts, key-value pairs, a list of tensors,
+ * weights. Every count is held against the bytes that are left before anything is allocated for it.
  */
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
@@ -13,8 +13,8 @@ import { checkRanges, type StoredTensor, storedTensor } from './storedTensor.ts'
 export interface Gguf {
   readonly version: number;
   /**
-   * The file has these key-value pairs. Lists of numbers are typed arrays, lists of flags are bytes 0 and 1. 64-bit integers have
-   * become numbers, single ones above 2^53 are bigint.
+   * The file has these key-value pairs. Lists of numbers are typed arrays, lists of flags are bytes 0 and 1. 64-bit
+   * integers have become numbers, single ones above 2^53 are bigint.
    */
   readonly metadata: Record<string, unknown>;
   readonly tensors: readonly GgufTensor[];

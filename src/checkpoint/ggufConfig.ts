@@ -1,4 +1,7 @@
-/** GGUF is put in Hugging Face's terms: keys of llama.cpp become a config, its tensor names those of a Hugging Face folder. */
+/**
+ * GGUF is put in Hugging Face's terms: keys of llama.cpp become a config, its tensor names those of a Hugging Face
+ * folder.
+ */
 import { type ModelConfig, type RopeScaling, validateConfig } from '../config.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { everyNth, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
@@ -146,7 +149,9 @@ function namedScalingOf(
   };
 }
 
-/** Reads keys as llama.cpp's converter writes them; `attn_factor` multiplies YaRN's own length, the other replaces it. */
+/**
+ * Reads keys as llama.cpp's converter writes them; `attn_factor` multiplies YaRN's own length, the other replaces it.
+ */
 function yarnOptions(fields: Fields, key: Key, factor: number) {
   const option = (name: string) => (fields.get(key(name)) === undefined ? undefined : fields.positive(key(name)));
   const multiplier = option('rope.scaling.attn_factor');
@@ -191,7 +196,9 @@ const LAYER_NAMES = new Map([
   ['ffn_down', 'mlp.down_proj'],
 ]);
 
-/** Turns `blk.3.attn_q.weight` into `model.layers.3.self_attn.q_proj.weight`; a name that no part knows stays as it is. */
+/**
+ * Turns `blk.3.attn_q.weight` into `model.layers.3.self_attn.q_proj.weight`; a name that no part knows stays as it is.
+ */
 export function huggingFaceName(name: string): string {
   const [, layer, part, kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(name) ?? [];
   const known = layer === undefined ? MODEL_NAMES.get(part) : LAYER_NAMES.get(part);

@@ -1,4 +1,6 @@
-/** `config.json` of a Hugging Face folder becomes a config. What would change the computation unseen is refused by name. */
+/**
+ * `config.json` of a Hugging Face folder becomes a config. What would change the computation unseen is refused by name.
+ */
 import { type ModelConfig, type RopeScaling, validateConfig } from '../config.ts';
 import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
 import { everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';

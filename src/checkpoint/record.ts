@@ -10,7 +10,10 @@ export const isList = (value: unknown): value is ArrayLike<unknown> =>
 /** A message quotes so many characters of a text. */
 const MAX_QUOTED = 60;
 
-/** Reads the text of a file in UTF-8, or in UTF-16 with a byte order mark, as some editors write it. @throws TypeError */
+/**
+ * Reads the text of a file in UTF-8, or in UTF-16 with a byte order mark, as some editors write it.
+ * @throws TypeError
+ */
 export function decodeFile(bytes: Uint8Array): string {
   const [first, second] = bytes;
   const encoding =

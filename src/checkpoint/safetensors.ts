@@ -15,7 +15,7 @@ const SUPPORTED_TYPES: TensorType[] = ['F32', 'F16', 'BF16'];
 export async function readSafetensors(source: Source): Promise<StoredTensor[]> {
   const headerBytes = await checkedHeaderBytes(source);
   const headerText = await source.read(8, headerBytes);
-  // As the Rust library, which lets nothing stand before the record.
+  // The Rust library, too, lets nothing stand before the record.
   if (headerText[0] !== 0x7b) throw new FormatError(`${source.name}: its header does not begin with {; it is corrupt`);
   const header = parseRecord(headerText, source.name);
   const tensors = Object.entries(header)

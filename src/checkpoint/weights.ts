@@ -80,8 +80,8 @@ function layerParts(config: ModelConfig): Partial<Record<keyof Layer, LayerPart>
 const layerPrefix = (l: number) => `model.layers.${l}.`;
 
 /**
- * Lists the tensors a checkpoint must have. An optional bias is expected in every layer when the first layer has it. A head
- * of its own is used where the file has one, whatever its config says of tying, as in transformers 5.
+ * Lists the tensors a checkpoint must have. An optional bias is expected in every layer when the first layer has it. A
+ * head of its own is used where the file has one, whatever its config says of tying, as in transformers 5.
  */
 export function expectedTensors({ config, tensors }: Pick<Checkpoint, 'config' | 'tensors'>): ExpectedTensor[] {
   const { vocabSize, hiddenSize, numHiddenLayers, tieWordEmbeddings } = config;
@@ -105,7 +105,10 @@ export function expectedTensors({ config, tensors }: Pick<Checkpoint, 'config' |
 /** Tells RoPE's frequencies, which files carry and no forward pass needs. */
 const isSpare = (name: string) => name.endsWith('rotary_emb.inv_freq') || name === 'rope_freqs.weight';
 
-/** Finds the entries of all expected tensors. @throws FormatError, UnsupportedError when the file's tensors are others. */
+/**
+ * Finds the entries of all expected tensors.
+ * @throws FormatError, UnsupportedError when the file's tensors are others.
+ */
 function checkedEntries({ name: origin, config, tensors }: Checkpoint): (TensorEntry & { layer?: number })[] {
   const expected = expectedTensors({ config, tensors });
   const names = new Set(expected.map(({ name }) => name));

@@ -1,4 +1,7 @@
-/** A conversation keeps what a chat has said so far, as much as a context holds: the oldest turns go first, the attached text stays. */
+/**
+ * A conversation keeps what a chat has said so far, as much as a context holds: the oldest turns go first, the attached
+ * text stays.
+ */
 import { type Message, UnsupportedError } from '../index.ts';
 import { count } from './terminal.ts';
 
@@ -24,8 +27,8 @@ export class Conversation {
   }
 
   /**
-   * Gives the messages of the conversation with a new question behind it. Turns that leave no room for an answer are left out for
-   * good, the oldest first.
+   * Gives the messages of the conversation with a new question behind it. Turns that leave no room for an answer are
+   * left out for good, the oldest first.
    * @param room Tokens that the answer wants.
    * @throws UnsupportedError where not even the question fits; the conversation is then as it was.
    */

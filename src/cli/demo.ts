@@ -1,6 +1,7 @@
 /**
  * In `dualchunk demo` a model trained on 1,024 tokens reads a book many times as long, with and without Dual Chunk
- * Attention. Five pass keys are hidden in the book; the same reading gives the perplexity and the place to ask for them.
+ * Attention. Five pass keys are hidden in the book; the same reading gives the perplexity and the place to ask for
+ * them.
  */
 import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
@@ -26,7 +27,10 @@ const QUICK_CONTEXT = 4096;
 const QUESTION_ROOM = 40;
 const ANSWER_TOKENS = 8;
 
-/** What DCA must do: find all keys but one, and leave the perplexity of the last stretch within this factor of the first. */
+/**
+ * What DCA must do: find all keys but one, and leave the perplexity of the last stretch within this factor of the
+ * first.
+ */
 const MOST_KEYS_MISSED = 1;
 const LARGEST_GROWTH = 1.25;
 
@@ -145,7 +149,10 @@ function makeKeys(seed: number): PassKey[] {
   });
 }
 
-/** Gives token ids of a head line and of the book with the keys in it, `length` in all, in the form the model was trained on. */
+/**
+ * Gives token ids of a head line and of the book with the keys in it, `length` in all, in the form the model was
+ * trained on.
+ */
 function hideKeys(tokenizer: Tokenizer, book: string, keys: PassKey[], length: number, least: number): number[] {
   if (length < least)
     throw new UnsupportedError(

@@ -1,4 +1,7 @@
-/** An OpenAI-compatible server is reached with the key that is meant for it, with no redirect, and with answers that end. */
+/**
+ * An OpenAI-compatible server is reached with the key that is meant for it, with no redirect, and with answers that
+ * end.
+ */
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { reasonOf } from '../eval/readers.ts';
@@ -68,8 +71,8 @@ function apiKeyFor(baseURL: string): string | undefined {
 }
 
 /**
- * Is `fetch` for the client. It sends no headers that the client takes from the environment, and has the patience of the
- * signal, where the `fetch` of Node gives up after five silent minutes.
+ * Is `fetch` for the client. It sends no headers that the client takes from the environment, and has the patience of
+ * the signal, where the `fetch` of Node gives up after five silent minutes.
  */
 function exchange(url: string, { method, body, signal }: RequestInit, key: string | undefined, maxBytes: number) {
   const headers = {

@@ -1,6 +1,6 @@
 /**
- * `dualchunk eval` measures how far a model really reads, method by method. A command is a plan of tasks, all put to the same methods;
- * commands share flags, a folder of finished samples, and the report.
+ * `dualchunk eval` measures how far a model really reads, method by method. A command is a plan of tasks, all put to
+ * the same methods; commands share flags, a folder of finished samples, and the report.
  */
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';

@@ -1,7 +1,7 @@
 /**
- * The folder of an evaluation has a line for every finished sample, the facts of all runs that wrote there, and what is drawn
- * from both. A line is written as soon as its sample is finished, so that an interrupted run goes on where it was; all else
- * is written beside what was there and takes its place when it is whole.
+ * The folder of an evaluation has a line for every finished sample, the facts of all runs that wrote there, and what is
+ * drawn from both. A line is written as soon as its sample is finished, so that an interrupted run goes on where it
+ * was; all else is written beside what was there and takes its place when it is whole.
  */
 import { createHash } from 'node:crypto';
 import {
@@ -122,7 +122,10 @@ export function openFolder(path: string): EvalFolder {
   };
 }
 
-/** Does what `mkdirSync` does with `recursive`, which tries for ever where the system says that there is nothing, as `/proc` does. */
+/**
+ * Does what `mkdirSync` does with `recursive`, which tries for ever where the system says that there is nothing, as
+ * `/proc` does.
+ */
 function makeFolder(path: string): void {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
   const parent = dirname(path);
@@ -130,7 +133,10 @@ function makeFolder(path: string): void {
   mkdirSync(path);
 }
 
-/** Gives the bytes of a file, undefined where there is none. @throws UnsupportedError where that cannot be told, or it is no file. */
+/**
+ * Gives the bytes of a file, undefined where there is none.
+ * @throws UnsupportedError where that cannot be told, or it is no file.
+ */
 function sizeOf(path: string): number | undefined {
   const info = reading(path, () => statSync(path, { throwIfNoEntry: false }));
   if (info && !info.isFile()) {
@@ -169,7 +175,9 @@ function writing<T>(path: string, write: () => T): T {
   }
 }
 
-/** Writes all files beside those they replace, under names that the next run takes again, and only then in their places. */
+/**
+ * Writes all files beside those they replace, under names that the next run takes again, and only then in their places.
+ */
 function replaceFiles(folder: string, texts: Record<string, string>): void {
   const names = Object.keys(texts);
   const made = (name: string) => join(folder, `${name}.tmp`);
@@ -202,8 +210,8 @@ process.on('exit', () => {
 });
 
 /**
- * Tells when a process began, in the system's own count, as its number may be another's by now. The answer is empty where
- * nothing but its life is known, and undefined where it has ended.
+ * Tells when a process began, in the system's own count, as its number may be another's by now. The answer is empty
+ * where nothing but its life is known, and undefined where it has ended.
  */
 function beginOf(pid: number): string | undefined {
   try {
@@ -266,7 +274,9 @@ function checkLock(folder: string, file: string): void {
 /** Every line begins with this. */
 const BEGIN = '{"task":';
 
-/** Reads all samples of a file, which is made where there is none. A line whose writing was interrupted is taken off. */
+/**
+ * Reads all samples of a file, which is made where there is none. A line whose writing was interrupted is taken off.
+ */
 function readRecords(file: string): SampleRecord[] {
   writing(file, () => appendFileSync(file, ''));
   const bytes = reading(file, () => readFileSync(file));

@@ -1,6 +1,6 @@
 /**
- * A command of `dualchunk eval` works with a model or a server, texts, and the folder where finished samples are. It puts
- * plans to them with a progress bar, and prints figures at the end.
+ * A command of `dualchunk eval` works with a model or a server, texts, and the folder where finished samples are. It
+ * puts plans to them with a progress bar, and prints figures at the end.
  */
 import { createHash } from 'node:crypto';
 import { cpus, totalmem } from 'node:os';

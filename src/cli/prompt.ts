@@ -19,14 +19,19 @@ import { decodeText } from './text.ts';
 const MAX_TEXT_BYTES = 256 * 2 ** 20;
 /** So many bytes tell whether the rest is worth reading. */
 const FIRST_BYTES = 2 ** 16;
-/** A pipe may stay silent so many milliseconds before a word about it, or before it is left alone where nobody named it. */
+/**
+ * A pipe may stay silent so many milliseconds before a word about it, or before it is left alone where nobody named it.
+ */
 const PATIENCE = 3000;
 /** Such a pipe has so many milliseconds where other texts are named. */
 const LITTLE_PATIENCE = 300;
 /** The end of what was read may have changed so many tokens before it. */
 const UNSETTLED_TOKENS = 64;
 
-/** Reads the text of a file, a pipe, or of standard input for `-`. @throws FormatError when it is missing, too large or no text. */
+/**
+ * Reads the text of a file, a pipe, or of standard input for `-`.
+ * @throws FormatError when it is missing, too large or no text.
+ */
 export async function readText(path: string): Promise<string> {
   const source = await openSource(path);
   return source.readAll();
@@ -122,8 +127,8 @@ const openPipe = (path: string): Readable =>
   new Socket({ fd: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), readable: true, writable: false });
 
 /**
- * Gives standard input where text was piped into it and no flag names it. One that is open and gives nothing, as under a
- * supervisor, is left alone.
+ * Gives standard input where text was piped into it and no flag names it. One that is open and gives nothing, as under
+ * a supervisor, is left alone.
  */
 async function pipedSource(patience: number): Promise<Source | undefined> {
   let info: Stats;
@@ -153,7 +158,8 @@ async function pipedSource(patience: number): Promise<Source | undefined> {
 
 /**
  * Reads the texts in order and puts a blank line between; it takes only the first `take` tokens where that is given.
- * @param question The prompt of `run`, which also reads what is piped into it; undefined where standard input is not read.
+ * @param question The prompt of `run`, which also reads what is piped into it; undefined where standard input is not
+ *   read.
  */
 export async function readTexts(
   { file: paths = [], take }: TextFlags,

@@ -1,4 +1,7 @@
-/** A person sees notes and progress bars on stderr while work goes on, numbers in readable form, and a terminal left whole. */
+/**
+ * A person sees notes and progress bars on stderr while work goes on, numbers in readable form, and a terminal left
+ * whole.
+ */
 import { writeSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import cliProgress from 'cli-progress';
@@ -50,8 +53,9 @@ function restoreTerminal(): void {
 }
 
 /**
- * From the first call on, the terminal gets its line wrap and its cursor back whatever ends or stops the process. Before it, and
- * so while a file is opened, signals end the process at once, as no handler has to wait for the work at hand.
+ * From the first call on, the terminal gets its line wrap and its cursor back whatever ends or stops the process.
+ * Before it, and so while a file is opened, signals end the process at once, as no handler has to wait for the work at
+ * hand.
  */
 export function guardTerminal(): void {
   if (isGuarded) return;
@@ -71,7 +75,8 @@ export function guardTerminal(): void {
 }
 
 /**
- * Draws a bar from `done = 0` to `done = total`, which then goes. Without a terminal it prints a line every five seconds.
+ * Draws a bar from `done = 0` to `done = total`, which then goes. Without a terminal it prints a line every five
+ * seconds.
  * @param describe Says what is done of a total.
  */
 export function progressBar(title: string, describe: (done: number, total: number, seconds: number) => string) {

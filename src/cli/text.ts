@@ -55,7 +55,9 @@ function kindOf(bytes: Uint8Array): { what: string; isNeverText: boolean } | und
 
 const startsWith = (bytes: Uint8Array, start: readonly number[]) => start.every((byte, at) => bytes[at] === byte);
 
-/** Gives undefined where a character is impossible in the encoding; one cut by the end of the bytes is only left out. */
+/**
+ * Gives undefined where a character is impossible in the encoding; one cut by the end of the bytes is only left out.
+ */
 function decodeAs(encoding: string, bytes: Uint8Array): DecodedText | undefined {
   const decoder = new TextDecoder(encoding, { fatal: true });
   let text: string;
@@ -81,7 +83,10 @@ const STRANGE = /(?!\s)[\p{Cc}\p{Cn}\p{Co}]/gu;
 const shareOf = (pattern: RegExp, text: string) => (text.match(pattern)?.length ?? 0) / Math.max(1, text.length);
 const isLetter = (byte: number) => byte >= 0x20 && byte <= 0x7e;
 
-/** Tells the byte order by a mark, or by zeros that are all on one side of the units and leave text where they are read so. */
+/**
+ * Tells the byte order by a mark, or by zeros that are all on one side of the units and leave text where they are read
+ * so.
+ */
 export function utf16Of(bytes: Uint8Array): 'utf-16le' | 'utf-16be' | undefined {
   if (startsWith(bytes, [0xff, 0xfe])) return 'utf-16le';
   if (startsWith(bytes, [0xfe, 0xff])) return 'utf-16be';

@@ -1,4 +1,6 @@
-/** Every prompt has a frame, so that a model is asked as it is used to: with a text to continue, or a user's message. */
+/**
+ * Every prompt has a frame, so that a model is asked as it is used to: with a text to continue, or a user's message.
+ */
 import { UnsupportedError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Frame, Making } from './task.ts';

@@ -1,14 +1,16 @@
 /**
  * Prompts have an exact number of tokens. Every piece of text is encoded on its own and ids are put together, so that
- * lengths add up; filler comes as sentences, whole ones while they fit, and the head of one more. Samples that begin with the same
- * filler share those ids, which then need reading once.
+ * lengths add up; filler comes as sentences, whole ones while they fit, and the head of one more. Samples that begin
+ * with the same filler share those ids, which then need reading once.
  */
 import { UnsupportedError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Random } from './random.ts';
 import type { Making, NamedText } from './task.ts';
 
-/** The public passkey script repeats these sentences (ChunkLlama, `passkey/test_passkey.py`); RULER's noise is the same. */
+/**
+ * The public passkey script repeats these sentences (ChunkLlama, `passkey/test_passkey.py`); RULER's noise is the same.
+ */
 export const NOISE = [
   'The grass is green.',
   'The sky is blue.',

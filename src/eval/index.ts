@@ -1,6 +1,7 @@
 /**
- * This is `dualchunk/eval`, the public API of evaluation: plans say which tasks are measured at which lengths, `runEvaluation`
- * puts them to ways to read, and results, tables and reports are made of the samples that it gives. Nothing here opens a file.
+ * This is `dualchunk/eval`, the public API of evaluation: plans say which tasks are measured at which lengths,
+ * `runEvaluation` puts them to ways to read, and results, tables and reports are made of the samples that it gives.
+ * Nothing here opens a file.
  */
 export { frameOf } from './frame.ts';
 export type { Limit } from './limit.ts';

@@ -1,6 +1,6 @@
 /**
- * How far a method reads is found by doubling the length from the trained window on until the method is lost; search and
- * report go by the same rule.
+ * How far a method reads is found by doubling the length from the trained window on until the method is lost; search
+ * and report go by the same rule.
  */
 import { UnsupportedError } from '../errors.ts';
 import type { Result, SampleRecord } from './records.ts';

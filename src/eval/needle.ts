@@ -1,6 +1,6 @@
 /**
- * The needle in a haystack is the sentence of gkamradt/LLMTest_NeedleInAHaystack in a book, over depth and length. Its judge
- * is a model; here an answer is scored by the share of the needle's two facts that it names.
+ * The needle in a haystack is the sentence of gkamradt/LLMTest_NeedleInAHaystack in a book, over depth and length. Its
+ * judge is a model; here an answer is scored by the share of the needle's two facts that it names.
  */
 import { bookSentences, encodePiece, fill, hide, roomFor } from './haystack.ts';
 import { seededRandom } from './random.ts';

@@ -1,7 +1,7 @@
 /**
- * Pass key retrieval hides, in the words of the public script (HKUNLP/ChunkLlama, `passkey/test_passkey.py`), a number from 1
- * to 50,000 between lines of filler. Its depths are random and its lengths counted by characters; here depths are the middles
- * of equal parts, and lengths exact. Filler is the script's sentences, or a book.
+ * Pass key retrieval hides, in the words of the public script (HKUNLP/ChunkLlama, `passkey/test_passkey.py`), a number
+ * from 1 to 50,000 between lines of filler. Its depths are random and its lengths counted by characters; here depths
+ * are the middles of equal parts, and lengths exact. Filler is the script's sentences, or a book.
  */
 import { bookSentences, encodePiece, fill, noise, roomFor } from './haystack.ts';
 import { seededRandom } from './random.ts';

@@ -1,7 +1,7 @@
 /**
- * Perplexity says how well a model foresees books. Windows of one length tile the same stretch of every text at every length,
- * so that figures compare the same tokens, and lengths that cannot are refused; or they slide, a stride apart, as the
- * paper's do (arXiv 2402.17463, appendix). Either way a window counts whole, its early tokens too.
+ * Perplexity says how well a model foresees books. Windows of one length tile the same stretch of every text at every
+ * length, so that figures compare the same tokens, and lengths that cannot are refused; or they slide, a stride apart,
+ * as the paper's do (arXiv 2402.17463, appendix). Either way a window counts whole, its early tokens too.
  */
 import { UnsupportedError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -19,7 +19,9 @@ const SKIPPED = 0.1;
 /** Losses are reported by so many stretches of positions. */
 const BUCKETS = 16;
 
-/** Makes the task whose samples are windows of texts, scored by `nll`, the nats of all tokens together, and `tokens`. */
+/**
+ * Makes the task whose samples are windows of texts, scored by `nll`, the nats of all tokens together, and `tokens`.
+ */
 export function perplexityTask({ stride, longest }: PerplexityOptions): Task<Float64Array> {
   return {
     name: 'perplexity',
@@ -42,7 +44,10 @@ export function perplexityTask({ stride, longest }: PerplexityOptions): Task<Flo
   };
 }
 
-/** Sums losses by position, in equal stretches: first position, nats, squares of nats, tokens. Loss `i` is of token `i + 1`. */
+/**
+ * Sums losses by position, in equal stretches: first position, nats, squares of nats, tokens. Loss `i` is of token `i +
+ * 1`.
+ */
 export function byPosition(losses: Float64Array): [from: number, sum: number, squares: number, tokens: number][] {
   const width = Math.ceil((losses.length + 1) / BUCKETS);
   return Array.from({ length: Math.ceil((losses.length + 1) / width) }, (_, bucket) => {

@@ -1,4 +1,7 @@
-/** A plan says what is measured: which tasks, at which lengths, from how many samples. It names no model, and is put to any. */
+/**
+ * A plan says what is measured: which tasks, at which lengths, from how many samples. It names no model, and is put to
+ * any.
+ */
 import { UnsupportedError } from '../errors.ts';
 import { perplexityTask } from './perplexity.ts';
 import type { Job } from './run.ts';
@@ -63,8 +66,8 @@ export function measuredBy(prefix: string, names: readonly string[], options: Pl
 }
 
 /**
- * Sets DCA's two lengths against each other, as names for `modelMethods`; also such as put distances beyond what was trained,
- * as the risk is to be seen.
+ * Sets DCA's two lengths against each other, as names for `modelMethods`; also such as put distances beyond what was
+ * trained, as the risk is to be seen.
  *
  * @param window Tokens that the model was trained on.
  * @param chunks Chunk lengths, tokens. By default 2 to 8 eighths of the window.

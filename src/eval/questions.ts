@@ -1,6 +1,6 @@
 /**
- * Users ask their own questions about their own texts, in few-shot prompts: `examples, text, question, Answer:`. A text that does
- * not fit loses its middle (LongBench, arXiv 2308.14508), so that both its ends and the question stay.
+ * Users ask their own questions about their own texts, in few-shot prompts: `examples, text, question, Answer:`. A text
+ * that does not fit loses its middle (LongBench, arXiv 2308.14508), so that both its ends and the question stay.
  */
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { encodePiece } from './haystack.ts';
@@ -22,7 +22,8 @@ const SCORES: Record<Metric, (answer: string, reference: string) => number> = { 
 const ANSWER_TOKENS = 64;
 
 /**
- * Reads JSONL: `{"context" or "file", "question", "answers"}` a line, `answers` a string or several; other fields are let be.
+ * Reads JSONL: `{"context" or "file", "question", "answers"}` a line, `answers` a string or several; other fields are
+ * let be.
  *
  * @param pathOf Turns what a line calls its file into a path.
  * @throws FormatError that names file and line, where a line is none of these.

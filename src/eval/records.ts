@@ -1,6 +1,6 @@
 /**
- * An evaluation leaves behind a record for every finished sample, from the records a row for every figure, and facts of how
- * both came to be. Records and facts that were written as JSON are checked before they are believed.
+ * An evaluation leaves behind a record for every finished sample, from the records a row for every figure, and facts of
+ * how both came to be. Records and facts that were written as JSON are checked before they are believed.
  */
 import { FormatError, isRecord } from '../errors.ts';
 
@@ -23,7 +23,9 @@ export interface SampleRecord {
   buckets?: [from: number, sum: number, squares: number, tokens: number][];
   /** The model said this. */
   answer?: string;
-  /** So long it took. What it shares with a sample before was not read again, so this is not how long its text takes. */
+  /**
+   * So long it took. What it shares with a sample before was not read again, so this is not how long its text takes.
+   */
   seconds: number;
 }
 

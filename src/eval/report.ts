@@ -18,7 +18,10 @@ import {
   sweepCells,
 } from './results.ts';
 
-/** Makes the tables that the page embeds. Tasks named `limit …` and `sweep …`, and RULER's, stay apart from those of the same kind. */
+/**
+ * Makes the tables that the page embeds. Tasks named `limit …` and `sweep …`, and RULER's, stay apart from those of the
+ * same kind.
+ */
 function tablesOf(records: readonly SampleRecord[]): Tables {
   const all = resultsByLength(records);
   const isLimit = ({ task }: Result) => task.startsWith('limit ');

@@ -30,7 +30,10 @@ export const isRuler = (task: string): boolean => RULER_TASK.test(task) && task 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 const mean = (values: readonly number[]) => sum(values) / values.length;
 
-/** The standard error of the mean is sqrt(variance / n), the variance with n - 1. It is 0 of a single value, of which nothing is known. */
+/**
+ * The standard error of the mean is sqrt(variance / n), the variance with n - 1. It is 0 of a single value, of which
+ * nothing is known.
+ */
 function standardErrorOf(values: readonly number[]): number {
   if (values.length < 2) return 0;
   const centre = mean(values);
@@ -124,7 +127,10 @@ export function lossByPosition(records: readonly SampleRecord[]): Position[] {
 export const lengthsOf = (results: readonly Result[]): number[] =>
   [...new Set(results.map(({ length }) => length))].sort((a, b) => a - b);
 
-/** Gives the mean over RULER's tasks, each as heavy as the others, by model, method and length, as rows of one task more. */
+/**
+ * Gives the mean over RULER's tasks, each as heavy as the others, by model, method and length, as rows of one task
+ * more.
+ */
 export function rulerMeans(results: readonly Result[]): Result[] {
   const ofRuler = results.filter(({ task }) => isRuler(task)).sort((a, b) => a.length - b.length);
   return groupBy(ofRuler, ({ model, method, length }) => [model, method, length]).map((tasks) => {
@@ -174,8 +180,8 @@ const COLUMNS = [
 ] satisfies (keyof Result)[];
 
 /**
- * Writes CSV by RFC 4180, with a line of names; what a row lacks stays empty. A name, which may be a server's, that a spreadsheet would run
- * as a formula stands behind an apostrophe.
+ * Writes CSV by RFC 4180, with a line of names; what a row lacks stays empty. A name, which may be a server's, that a
+ * spreadsheet would run as a formula stands behind an apostrophe.
  */
 export function csvOf(results: readonly Result[]): string {
   const lines = [COLUMNS, ...results.map((result) => COLUMNS.map((column) => result[column] ?? ''))];

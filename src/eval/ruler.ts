@@ -1,7 +1,7 @@
 /**
  * These are RULER's eleven tasks that need no download (arXiv 2404.06654; templates and settings of NVIDIA/RULER,
- * `scripts/data/synthetic`, `scripts/synthetic.yaml`). Two things differ for want of its files: the essays are the texts at
- * hand, and words come from these texts too. Answers are scored by its `string_match_all`.
+ * `scripts/data/synthetic`, `scripts/synthetic.yaml`). Two things differ for want of its files: the essays are the
+ * texts at hand, and words come from these texts too. Answers are scored by its `string_match_all`.
  */
 import { UnsupportedError } from '../errors.ts';
 import { bookSentences, encodePiece, fill, hide, NOISE, noise, roomFor, wordsOf } from './haystack.ts';

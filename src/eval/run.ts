@@ -51,7 +51,9 @@ export interface EvalRun extends MakingOptions {
   onRecord?(record: SampleRecord): void;
   /** Is called with the tokens of the samples done and of all, and with a sample's task, length and method. */
   onProgress?(done: number, total: number, what: string): void;
-  /** Is called where a task's samples cannot be made at a length, and are left out; without it they stop the evaluation. */
+  /**
+   * Is called where a task's samples cannot be made at a length, and are left out; without it they stop the evaluation.
+   */
   onLeftOut?(task: string, length: number, reason: UnsupportedError): void;
 }
 

@@ -22,8 +22,8 @@ export function f1(answer: string, reference: string): number {
 }
 
 /**
- * Gives the geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L, each the F-measure of Google's `rouge_score` with stemming; NLTK's
- * few irregular stems, such as `dying`, are Porter's.
+ * Gives the geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L, each the F-measure of Google's `rouge_score` with stemming;
+ * NLTK's few irregular stems, such as `dying`, are Porter's.
  */
 export function rouge(answer: string, reference: string): number {
   const [ours, theirs] = [rougeTokens(answer), rougeTokens(reference)];

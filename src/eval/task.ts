@@ -1,6 +1,6 @@
 /**
- * An evaluation asks tasks of a model. A task makes samples from a seed and texts, each of an exact number of tokens, and
- * scores what the model gave: an answer, or its loss on every token. Each task has a file; `tasks.ts` lists them.
+ * An evaluation asks tasks of a model. A task makes samples from a seed and texts, each of an exact number of tokens,
+ * and scores what the model gave: an answer, or its loss on every token. Each task has a file; `tasks.ts` lists them.
  */
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
@@ -10,7 +10,9 @@ export interface NamedText {
   text: string;
 }
 
-/** Ids that stand around every prompt: BOS, or what the model's chat template puts before and behind a user's message. */
+/**
+ * Ids that stand around every prompt: BOS, or what the model's chat template puts before and behind a user's message.
+ */
 export interface Frame {
   before: readonly number[];
   after: readonly number[];
@@ -49,7 +51,10 @@ export interface Sample {
   answers: readonly string[];
 }
 
-/** Samples of all lengths are made from this; `samples` and `depths` are 1 by default, `seed` 0, `filler` book, `form` raw. */
+/**
+ * Samples of all lengths are made from this; `samples` and `depths` are 1 by default, `seed` 0, `filler` book, `form`
+ * raw.
+ */
 export type MakingOptions = Pick<Making, 'tokenizer' | 'texts'> & Partial<Omit<Making, 'length'>>;
 
 /** A sample has named figures: `accuracy` from 0 to 1, or others in the task's own units. */
@@ -61,9 +66,14 @@ export type Scores = Record<string, number>;
  */
 export interface Task<Output extends string | Float64Array = string> {
   readonly name: string;
-  /** This says what samples are made of besides texts, in words. By default it is the filler, and the form of prompts. */
+  /**
+   * This says what samples are made of besides texts, in words. By default it is the filler, and the form of prompts.
+   */
   readonly setup?: string;
-  /** Makes samples as they are asked for. @throws UnsupportedError when a text is too short, or the length leaves no room. */
+  /**
+   * Makes samples as they are asked for.
+   * @throws UnsupportedError when a text is too short, or the length leaves no room.
+   */
   makeSamples(making: Making): Iterable<Sample>;
   score(output: Output, sample: Sample): Scores;
 }

@@ -283,7 +283,10 @@ export function positionChart(rows: readonly Position[], looks: Looks, trainedWi
 
 const middle = ({ from, to }: Position) => (from + to) / 2;
 
-/** A grid has cells that are the fuller in colour the better, each with its number. `quality` is an expression from 0 to 1. */
+/**
+ * A grid has cells that are the fuller in colour the better, each with its number. `quality` is an expression from 0 to
+ * 1.
+ */
 interface Cells {
   x: { field: string; title: string };
   y: { field: string; title: string; label: string };
@@ -358,7 +361,10 @@ export const depthMap = (rows: readonly Result[]): Spec =>
     rowHeight: 22,
   });
 
-/** Maps a sweep's figure by chunk length and local window; of perplexity, full colour is the best and faint twice as bad. */
+/**
+ * Maps a sweep's figure by chunk length and local window; of perplexity, full colour is the best and faint twice as
+ * bad.
+ */
 export function sweepMap(rows: readonly SweepCell[]): Spec {
   const isPerplexity = rows.some(({ perplexity }) => perplexity !== undefined);
   const best = Math.min(...rows.map(({ perplexity = Infinity }) => perplexity));

@@ -22,7 +22,9 @@ type Piece = Html | string | number | undefined | readonly Piece[];
 
 const ENTITIES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
-/** Unseen are control characters but tabs and line ends, marks that turn the direction of writing, and halves of pairs. */
+/**
+ * Unseen are control characters but tabs and line ends, marks that turn the direction of writing, and halves of pairs.
+ */
 const UNSEEN = String.raw`[^\P{Cc}\t\n\r]|[\p{Bidi_Control}\u2028\u2029]|\p{Cs}`;
 const unseen = new RegExp(UNSEEN, 'gu');
 
@@ -38,7 +40,10 @@ function textOf(piece: Piece): string {
 export const html = (parts: TemplateStringsArray, ...pieces: Piece[]): Html =>
   new Html(String.raw({ raw: parts }, ...pieces.map(textOf)));
 
-/** Writes JSON that a script element can hold: nothing in it is unseen or looks like a tag. A figure is good for six digits. */
+/**
+ * Writes JSON that a script element can hold: nothing in it is unseen or looks like a tag. A figure is good for six
+ * digits.
+ */
 export function jsonOf(value: unknown): Html {
   const round = (_: string, field: unknown) =>
     typeof field === 'number' && !Number.isInteger(field) ? Number(field.toPrecision(6)) : field;

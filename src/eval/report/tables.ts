@@ -1,4 +1,7 @@
-/** The report's tables are drawn here, with numbers as people read them: perplexity with three digits, shares in percent, `16k`. */
+/**
+ * The report's tables are drawn here, with numbers as people read them: perplexity with three digits, shares in
+ * percent, `16k`.
+ */
 import type { Result } from '../records.ts';
 import { lengthsOf } from '../results.ts';
 import type { Look, Looks } from './charts.ts';
