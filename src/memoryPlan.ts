@@ -1,6 +1,6 @@
 /** A plan says what memory a model takes, and which memory each layer goes to, before anything is loaded. */
 import type { ModelConfig } from './config.ts';
-import { UnsupportedError } from './errors.ts';
+import { gib, UnsupportedError } from './errors.ts';
 import { kvLayerBytes } from './kvCache.ts';
 import type { KvType } from './kvTypes.ts';
 import { logitBytes, scratchBytes, type WeightBytes } from './transformer.ts';
@@ -117,4 +117,3 @@ export function checkFits(
 }
 
 const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
-const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;

@@ -153,7 +153,7 @@ export async function loadWeights(
   { onProgress, signal }: WeightOptions = {},
 ): Promise<Weights> {
   const entries = checkedEntries(checkpoint);
-  const total = sum(entries.map(({ nBytes }) => nBytes));
+  const total = entries.reduce((sum, { nBytes }) => sum + nBytes, 0);
   const loaded = new Map<string, Tensor>();
   let done = 0;
   const advance = (nBytes: number) => {
@@ -232,5 +232,3 @@ function assemble(config: ModelConfig, loaded: ReadonlyMap<string, Tensor>): Wei
     lmHead: loaded.has('lm_head.weight') ? linear('lm_head') : { weight: embedTokens },
   };
 }
-
-const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);

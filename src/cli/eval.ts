@@ -5,7 +5,7 @@
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { BUNDLED_MODEL } from '../bundled.ts';
-import { findLimit, type Limit } from '../eval/limit.ts';
+import { findLimit, type Limit, MOST_PERPLEXITY } from '../eval/limit.ts';
 import {
   allPlan,
   MEASURES,
@@ -163,7 +163,7 @@ Examples:
     .addCommand(
       shared('limit')
         .description(
-          'Doubles the length until perplexity is 1.5 times that in the window, or half the keys are missed.',
+          `Doubles the length until perplexity is ${MOST_PERPLEXITY} times that in the window, or half the keys are missed.`,
         )
         .option('--up-to <tokens>', 'no further than this', parseSize)
         .option('--tasks <list>', MEASURES.join(', '), list, [...MEASURES])
