@@ -33,7 +33,7 @@ import { utf16Of } from './text.ts';
 
 interface ChatFlags extends ModelFlags, TextFlags, SamplingFlags, TemplateFlags {}
 
-/** Tokens kept free for the conversation about a document. */
+/** So many tokens are kept free for the conversation about a document. */
 const ROOM_TO_TALK = 4096;
 
 const HELP = `/clear forgets the conversation, /exit, /quit or end of input leaves, /help says this.

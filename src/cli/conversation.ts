@@ -49,7 +49,7 @@ export class Conversation {
     }
   }
 
-  /** How many tokens the system message, the attached text and the template around a question take. */
+  /** The system message, the attached text and the template around a question take so many tokens. */
   get frameTokens(): number {
     return this.#parts.encode(this.#messages([], '?')).length;
   }

@@ -28,8 +28,7 @@ const QUESTION_ROOM = 40;
 const ANSWER_TOKENS = 8;
 
 /**
- * What DCA must do: find all keys but one, and leave the perplexity of the last stretch within this factor of the
- * first.
+ * DCA must find all keys but one, and leave the perplexity of the last stretch within this factor of the first.
  */
 const MOST_KEYS_MISSED = 1;
 const LARGEST_GROWTH = 1.25;
@@ -61,12 +60,12 @@ interface PassKey {
   depth: number;
 }
 
-/** What one method made of the text. */
+/** One method made this of the text. */
 interface Reading {
   method: string;
   /** Nats of every token but the first. */
   losses: number[];
-  /** What was answered for each key. */
+  /** This was answered for each key. */
   answers: string[];
   seconds: number;
 }

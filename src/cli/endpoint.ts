@@ -71,7 +71,7 @@ function apiKeyFor(baseURL: string): string | undefined {
 }
 
 /**
- * Is `fetch` for the client. It sends no headers that the client takes from the environment, and has the patience of
+ * This is the client's `fetch`. It sends no headers that the client takes from the environment, and has the patience of
  * the signal, where the `fetch` of Node gives up after five silent minutes.
  */
 function exchange(url: string, { method, body, signal }: RequestInit, key: string | undefined, maxBytes: number) {

@@ -39,7 +39,7 @@ export const writeAnswer = (text: string): void => {
   process.stdout.write(process.stdout.isTTY ? visible(text) : text);
 };
 
-/** Whether a cursor can be moved there: not where the terminal is an editor's shell, which would show the movements. */
+/** Tells whether a cursor can be moved there. It cannot in an editor's shell, which would show the movements. */
 const isTerminal = () => process.stderr.isTTY && process.env.TERM !== 'dumb';
 
 const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGQUIT: 131, SIGTERM: 143 } as const;

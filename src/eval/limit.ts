@@ -18,15 +18,15 @@ export const readsOn = ({ perplexity = Infinity }: Result, shortest: Result): bo
 /** Tells whether enough keys are found. */
 export const findsKeys = ({ accuracy = 0 }: Result): boolean => accuracy >= LEAST_FOUND;
 
-/** What a search found out about a method. */
+/** A search finds out this about a method. */
 export interface Limit {
-  /** The samples of all lengths that were tried. */
+  /** These samples are of all lengths that were tried. */
   records: SampleRecord[];
   /** The method held at so many tokens; undefined where it did not even hold in the window. */
   held?: number;
-  /** Where the method was lost, and by which figures. */
+  /** The method was lost there, by these figures. */
   broken?: { length: number; why: string };
-  /** Why longer samples could not be read, such as a text that ends, which is no fault of the method. */
+  /** Longer samples could not be read for this reason, such as a text that ends, which is no fault of the method. */
   impossible?: UnsupportedError;
 }
 
