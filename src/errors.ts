@@ -46,6 +46,3 @@ export function shown(value: unknown): string {
   if (typeof value !== 'object' || value === null) return String(value);
   return Array.isArray(value) ? 'a list' : `an object (${value.constructor?.name ?? 'no class'})`;
 }
-
-/** Shows bytes in a message, in GiB. */
-export const gib = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;

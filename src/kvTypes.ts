@@ -1,6 +1,6 @@
 /**
- * A cache stores its numbers in one of these types. `q8_0` shares a scale among 32 dimensions of a head's vector, as
- * ggml's blocks do, but keeps scales apart and in float32. The order is that of the numbers in `kernels/kv.wasm.ts`.
+ * How a cache stores its numbers. `q8_0` shares a scale among 32 dimensions of a head's vector, as ggml's blocks do, but
+ * keeps scales apart and in float32. The order is that of the numbers in `kernels/kv.wasm.ts`.
  */
 export const KV_TYPES = {
   f32: { numberBytes: 4, scaleDims: 0 },
@@ -10,5 +10,5 @@ export const KV_TYPES = {
 
 export type KvType = keyof typeof KV_TYPES;
 
-/** It takes half of float32, and loses no perplexity that shows. */
+/** Half of float32, and no loss of perplexity that shows. */
 export const DEFAULT_KV_TYPE: KvType = 'bf16';

@@ -1,11 +1,11 @@
-/** A plan says what memory a model takes, and which memory each layer goes to, before anything is loaded. */
+/** What a model takes, and which memory each layer goes to; known before anything is loaded. */
 import type { ModelConfig } from './config.ts';
-import { gib, UnsupportedError } from './errors.ts';
+import { UnsupportedError } from './errors.ts';
 import { kvLayerBytes } from './kvCache.ts';
 import type { KvType } from './kvTypes.ts';
 import { logitBytes, scratchBytes, type WeightBytes } from './transformer.ts';
 
-/** A plan counts bytes. */
+/** Bytes. */
 export interface MemoryPlan {
   weights: number;
   kvCache: number;
@@ -13,21 +13,18 @@ export interface MemoryPlan {
   total: number;
   /** The stage of every layer: weights and cache of a run of layers share a memory, with scratch of their own. */
   stageOf: number[];
-  /** Each stage has this total. The first holds embedding, last norm, head and logits too. */
+  /** The total by stage. The first holds embedding, last norm, head and logits too. */
   stageBytes: number[];
 }
 
-/** So many tokens are read at a time. Larger blocks decode weights less often and take more scratch memory. */
+/** Tokens read at a time. Larger blocks decode weights less often and take more scratch memory. */
 const BLOCK_LEN = 512;
-/** So many rows of logits are computed at once when a text is scored. */
+/** Rows of logits computed at once when a text is scored. */
 export const MAX_LOGIT_ROWS = 32;
-/** A stage may fill a wasm32 memory, less a MiB for the ends of cache lines. */
+/** A wasm32 memory, less a MiB for the ends of cache lines. */
 const STAGE_BYTES = 2 ** 32 - 2 ** 20;
 
-/**
- * A backend's stage holds so many bytes at most, and reads so many tokens at a time, of which a GPU wants more to be
- * busy.
- */
+/** By backend: bytes that a stage holds at most, and tokens read at a time, of which a GPU wants more to be busy. */
 export const MEMORY = {
   wasm: { stageLimit: STAGE_BYTES, blockLen: BLOCK_LEN },
   webgpu: { stageLimit: Infinity, blockLen: 4 * BLOCK_LEN },
@@ -36,13 +33,13 @@ export const MEMORY = {
 
 export interface PlanOptions {
   kvType: KvType;
-  /** It is 2 where keys are kept at two positions. Default 1. */
+  /** 2 where keys are kept at two positions. Default 1. */
   keyForms?: 1 | 2;
-  /** A stage holds so many bytes. Default: a wasm memory. */
+  /** Bytes. Default: a wasm memory. */
   stageLimit?: number;
-  /** So many tokens are read at a time. Default 512. */
+  /** Tokens read at a time. Default 512. */
   blockLen?: number;
-  /** Kernels take so many bytes in a stage besides their operands. Default 0. */
+  /** What kernels take in a stage besides their operands, in bytes. Default 0. */
   kernels?: number;
 }
 
@@ -77,7 +74,6 @@ export function memoryPlan(
 }
 
 /**
- * Refuses a context whose plan is too large.
  * @param planOf The plan for a context of so many tokens.
  * @throws UnsupportedError with the numbers and with the context that would fit, when the plan is too large.
  */
@@ -103,7 +99,7 @@ export function checkFits(
   };
   const excess = excessOf(context);
   if (excess === undefined) return;
-  // Of 64 tokens `fitting` times as many fit, and `tooMany` times as many do not.
+  // 64 tokens times a number: `fitting` of them fit, `tooMany` do not
   let [fitting, tooMany] = [0, Math.ceil(context / 64)];
   while (tooMany - fitting > 1) {
     const middle = Math.floor((fitting + tooMany) / 2);
@@ -117,3 +113,4 @@ export function checkFits(
 }
 
 const sum = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;

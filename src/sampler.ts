@@ -40,10 +40,7 @@ export interface Sampler {
    * @throws UnsupportedError when a logit is not a number, or the largest is infinite.
    */
   sample(logits: Float32Array | Float64Array, history: readonly number[]): number;
-  /**
-   * Says, in place of `sample`, how a backend is to draw the next token. It is absent where that is more than its
-   * `draw` takes.
-   */
+  /** In place of `sample`, how a backend is to draw the next token. Absent where that is more than its `draw` takes. */
   choose?(): Choice;
 }
 

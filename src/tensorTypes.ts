@@ -1,6 +1,6 @@
 /**
- * A tensor's numbers are stored in one of these types. Names and block sizes are ggml's (`ggml-common.h`): a block is
- * the smallest run of weights that can be decoded on its own, and every row is a whole number of blocks.
+ * How a tensor's numbers are stored. Names and block sizes are ggml's (`ggml-common.h`): a block is the
+ * smallest run of weights that can be decoded on its own, and every row is a whole number of blocks.
  */
 export const TENSOR_TYPES = {
   F32: { blockLen: 1, blockBytes: 4 },
@@ -18,6 +18,6 @@ export const TENSOR_TYPES = {
 
 export type TensorType = keyof typeof TENSOR_TYPES;
 
-/** Counts the bytes of one row of `cols` numbers. `cols` must be a multiple of the type's block length. */
+/** Bytes of one row of `cols` numbers. `cols` must be a multiple of the type's block length. */
 export const rowBytes = (type: TensorType, cols: number): number =>
   (cols / TENSOR_TYPES[type].blockLen) * TENSOR_TYPES[type].blockBytes;

@@ -1,17 +1,17 @@
 /**
- * Texts take turns at the engine's one cache, first come, first served. A text whose reader asks for nothing
+ * Who may use the engine's one cache. Texts take turns, first come, first served. A text whose reader asks for nothing
  * while others wait loses its turn after a while, so that one left lying stops nobody.
  */
 
-/** A text may rest so many milliseconds while others wait. */
+/** Milliseconds that a text may rest while others wait. */
 const PATIENCE = 1000;
 
-/** All texts of one cache take their turns here. */
+/** All texts of one cache. */
 export class Turns {
   readonly waiting: Turn[] = [];
-  /** It is this text's turn. */
+  /** Whose turn it is. */
   holder?: Turn;
-  /** There are no more turns, for this reason. */
+  /** Why there are no more turns. */
   closed?: Error;
   #timer?: ReturnType<typeof setTimeout>;
 
@@ -35,9 +35,9 @@ export class Turns {
   }
 }
 
-/** A turn is one text's place among them. */
+/** One text's place among them. */
 export class Turn {
-  /** The text rests since then, in milliseconds; it is absent while the text does not rest. */
+  /** In milliseconds; absent while the text does not rest. */
   restsSince?: number;
   /** Begins the turn that is waited for. */
   begin: () => void = () => {};
@@ -45,7 +45,7 @@ export class Turn {
   readonly #signal?: AbortSignal;
   /** Rejects what the text waits for, its turn or work. */
   #reject: (reason: unknown) => void = () => {};
-  /** This work still runs, perhaps after the text was stopped. */
+  /** Work that still runs, perhaps after the text was stopped. */
   #work?: Promise<unknown>;
 
   /** @param signal Stops the text. */
@@ -54,14 +54,12 @@ export class Turn {
     this.#signal = signal;
   }
 
-  /** Tells whether the text was aborted, or all were. */
+  /** Whether the text was aborted, or all were. */
   get isStopped(): boolean {
     return this.#reason !== undefined;
   }
 
-  /**
-   * Waits until the cache is this text's. Gives true where it has stayed so since `rest`; else others may have used it.
-   */
+  /** Waits until the cache is this text's. True where it has stayed so since `rest`; else others may have used it. */
   async hold(): Promise<boolean> {
     this.check();
     const turns = this.#turns;

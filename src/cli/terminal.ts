@@ -5,13 +5,13 @@
 import { writeSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import cliProgress from 'cli-progress';
-import { escapeOf, gib } from '../errors.ts';
+import { escapeOf } from '../errors.ts';
 
 export const count = (n: number): string => Math.round(n).toLocaleString('en-US');
 
 export function size(bytes: number): string {
   if (bytes < 2 ** 20) return `${(bytes / 2 ** 10).toFixed(1)} KiB`;
-  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : gib(bytes);
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 }
 
 /** A terminal obeys C0 but for tab and line feed, DEL, C1, and what turns the direction of writing. */
