@@ -13,6 +13,7 @@ import type { Precision } from '../src/backends/wasmStage.ts';
 import { loadModel, type ModelConfig } from '../src/index.ts';
 import type { KvType } from '../src/kvTypes.ts';
 import { firstPages, slice, stretches } from '../test/stretches.ts';
+import { median } from './median.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -29,7 +30,6 @@ const threads = values.threads === undefined ? undefined : Number(values.threads
 const wasm = { threads, precision: values.precision as Precision, kvType: values['kv-type'] as KvType };
 if (!existsSync(path)) throw new Error(`${path} is missing; fetch it with: npm run fetch-model`);
 
-const median = (times: number[]) => times.toSorted((a, b) => a - b)[times.length >> 1];
 const noise = (n: number) => Float32Array.from({ length: n }, () => Math.random() * 2 - 1);
 
 /** Records one attention of the last `n` of `nTokens` tokens, `chunkLen` tokens a chunk; returns its output. */

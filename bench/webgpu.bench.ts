@@ -1,5 +1,5 @@
 /**
- * The WebGPU backend's speed. Every kernel is held to float64 on all its cases before anything is timed; beside each time
+ * The WebGPU backend's speed. Every kernel is judged on all its cases before anything is timed; beside each time
  * stands the floor's measure: causal floating-point operations, or bytes that must be read.
  *
  *     npm run bench:webgpu -- [--only check,attention,decode,matmul,matvec,model,batch] [--length 32768] [--robust] [--plain]
@@ -11,19 +11,19 @@ import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { attentionOf } from '../src/attention.ts';
 import type { Tensor } from '../src/backends/backend.ts';
-import { openReference } from '../src/backends/reference.ts';
 import { openWebGpu } from '../src/backends/webgpu.ts';
 import type { ModelConfig } from '../src/config.ts';
 import { dualChunk, PLAIN } from '../src/dualChunk.ts';
-import { CASES, RISING } from '../src/kernels/cases.ts';
 import { allocKvCache, pagesFor } from '../src/kvCache.ts';
 import { type Placement, type Slice, stretchesOf } from '../src/placement.ts';
 import { Engine } from '../src/runtime/engine.ts';
 import type { GenerateOptions } from '../src/runtime/texts.ts';
 import { rowBytes, type TensorType } from '../src/tensorTypes.ts';
 import { type Layer, type Linear, makeTransformer, type Weights } from '../src/transformer.ts';
-import { openNaive } from '../test/naive.ts';
+import { judge } from '../test/judge.ts';
+import { CASES, RISING } from '../test/kernelCases.ts';
 import { firstPages } from '../test/stretches.ts';
+import { median } from './median.ts';
 
 const { values } = parseArgs({
   options: {
@@ -50,8 +50,6 @@ function report(name: string, ms: number, amount: number, unit: 'TFLOP/s' | 'GB/
   const floor = unit === 'TFLOP/s' ? `${(amount / 1e12).toFixed(3)} TFLOP` : `${(amount / 1e9).toFixed(3)} GB`;
   console.log(`${name.padEnd(56)} ${ms.toFixed(3).padStart(9)} ms  ${floor.padStart(14)}  ${rate.toFixed(1)} ${unit}`);
 }
-
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1];
 
 /** Until clocks are up, which a GPU lets down while inputs are made. */
 const WAKING_MS = 1500;
@@ -103,32 +101,14 @@ function stored(type: TensorType, rows: number, cols: number): Tensor {
   return tensor;
 }
 
-/** Kernels whose factors are halves here: they may err twice as much as a naive version with such factors. */
-const inHalves = [
-  ...(has16Bits ? ['attend' as const] : []),
-  ...(b.name.includes('tensor cores') ? ['matmul' as const] : []),
-];
-/** Where naive is better by luck, relative to the largest output: 16 steps of float32, a step of half precision. */
-const FLOORS: Record<string, number> = Object.fromEntries(inHalves.map((kernel) => [kernel, 2 ** -11]));
-
 async function check() {
   let nWrong = 0;
   const cases = [...CASES, ...RISING];
-  for (const { name, prepare } of cases) {
-    const [truth, naive, found] = await Promise.all(
-      [openReference(), openNaive(inHalves), b].map((on) => {
-        const { out, record } = prepare(on);
-        record();
-        return on.read(out);
-      }),
-    );
-    const worst = (a: ArrayLike<number>) => Math.max(...Array.from(truth, (value, i) => Math.abs(value - a[i])));
-    const largest = Math.max(...Array.from(truth, Math.abs));
-    const bound = 2 * worst(naive) + (FLOORS[name.split(':')[0]] ?? 1e-6) * largest;
-    if (!(worst(found) <= bound)) {
-      nWrong++;
-      console.log(`WRONG ${name}: off by ${worst(found)} of ${largest}, bound ${bound}`);
-    }
+  for (const kernelCase of cases) {
+    const fault = await judge(kernelCase, b);
+    if (fault === undefined) continue;
+    nWrong++;
+    console.log(`WRONG ${kernelCase.name}: ${fault}`);
   }
   console.log(`${cases.length - nWrong} of ${cases.length} cases right`);
   if (nWrong > 0) process.exitCode = 1;

@@ -2,8 +2,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Backend } from '../src/backends/backend.ts';
 import { openWasm } from '../src/backends/wasm.ts';
-import { CASES, type KernelCase, RISING } from '../src/kernels/cases.ts';
 import { openAttendTwin } from './attendTwin.ts';
+import { CASES, type KernelCase, RISING } from './kernelCases.ts';
 
 /**
  * Largest error, relative to the largest output. All integers are the same, so what is left are sums of a few tiles in

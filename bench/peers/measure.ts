@@ -3,6 +3,7 @@
  * from an empty cache without any logits, then tokens one at a time, each with logits and the choice of the likeliest.
  */
 import { cpus } from 'node:os';
+import { median } from '../median.ts';
 
 export type EngineName = 'dualchunk' | 'llama.cpp';
 
@@ -38,8 +39,6 @@ interface Engine {
   read(prompt: readonly number[], decodeTokens: number): Promise<{ prefillMs: number; decodeMs: number[] }>;
   dispose(): Promise<void>;
 }
-
-const median = (times: number[]) => times.toSorted((a, b) => a - b)[times.length >> 1];
 
 /** Likeliest tokens to report. */
 const TOP = 5;

@@ -1,9 +1,10 @@
 import type { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { expectRight, runContract } from '../../test/contract.ts';
+import { oneOfEach } from '../../test/kernelCases.ts';
 import { stretches as seen, slice } from '../../test/stretches.ts';
 import { UnsupportedError } from '../errors.ts';
 import type { Backend, Tensor } from './backend.ts';
-import { expectRight, oneOfEach, runContract } from './contract.case.ts';
 import { openWasm } from './wasm.ts';
 
 const EXACT = { precision: 'f32', kvType: 'f32' } as const;

@@ -1,4 +1,6 @@
 import { afterAll, afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { expectRight, runContract } from '../../test/contract.ts';
+import { attend, gatherRows, matmul, oneOfEach, RISING } from '../../test/kernelCases.ts';
 import { tinyEngine } from '../../test/tinyModel.ts';
 import { hasWebGpu, sharedWebGpu } from '../../test/webgpu.ts';
 import { UnsupportedError } from '../errors.ts';
@@ -7,12 +9,10 @@ import { append } from '../kernels/append.wgsl.ts';
 import { attend as attendTiles, tileSizes } from '../kernels/attend.wgsl.ts';
 import { attendFew } from '../kernels/attendFew.wgsl.ts';
 import { attendMatrix, subgroupsFor } from '../kernels/attendMatrix.wgsl.ts';
-import { attend, gatherRows, matmul, RISING } from '../kernels/cases.ts';
 import { type Choice, draw, MAX_TOP_K } from '../kernels/draw.ts';
 import { halve, matmulMatrix } from '../kernels/matmulMatrix.wgsl.ts';
 import { moduleOf, type WgslKernel } from '../kernels/wgsl.ts';
 import { TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
-import { expectRight, oneOfEach, runContract } from './contract.case.ts';
 import { openWebGpu } from './webgpu.ts';
 
 vi.setConfig({ testTimeout: 60_000 }); // a software driver takes seconds to compile a kernel

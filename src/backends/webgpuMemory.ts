@@ -46,7 +46,7 @@ export function bufferOf(tensor: Tensor): GPUBuffer {
   const parts = partsOf(tensor);
   if (parts.length > 1) {
     throw new UnsupportedError(
-      `${tensor.rows} rows of ${tensor.cols} numbers are more than this GPU binds at once; use --backend wasm, or a smaller model`,
+      `${tensor.rows} rows of ${tensor.cols} numbers are more than this GPU binds at once; use backend wasm, or a smaller model`,
     );
   }
   return parts[0].buffer;
@@ -86,7 +86,7 @@ export function openMemory(
       const capacity = nPages * PAGE_LEN;
       if (headDim % 4 !== 0 || headDim > MAX_HEAD_DIM) {
         throw new UnsupportedError(
-          `heads of ${headDim} dimensions do not run on webgpu; wanted a multiple of 4 up to ${MAX_HEAD_DIM}: use --backend wasm`,
+          `heads of ${headDim} dimensions do not run on webgpu; wanted a multiple of 4 up to ${MAX_HEAD_DIM}: use backend wasm`,
         );
       }
       const bytesOfHead = keyForms * capacity * headDim * bytesOfNumber;

@@ -1,4 +1,6 @@
-/** `config.json` of a Hugging Face folder to a config. What would change the computation unseen is refused by name. */
+/**
+ * `config.json` of a Hugging Face folder becomes a config. What would change the computation unseen is refused by name.
+ */
 import { type ModelConfig, type RopeScaling, validateConfig } from '../config.ts';
 import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
 import { everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
@@ -6,7 +8,7 @@ import { describe, type Fields, fieldsOf, type JsonRecord } from './record.ts';
 
 const ROPE_TYPES = 'default, linear, dynamic, yarn, llama3';
 
-/** @param origin For messages: the path of the file. @throws FormatError, UnsupportedError */
+/** Reads a config. @param origin The path of the file, for messages. @throws FormatError, UnsupportedError */
 export function hfConfig(json: JsonRecord, origin: string): ModelConfig {
   const fields = fieldsOf(json, origin);
   const modelType = modelTypeOf(fields, origin);
@@ -56,7 +58,7 @@ function refuseVariants(fields: Fields, origin: string): void {
   if (act !== 'silu') throw new UnsupportedError(`${origin}: hidden_act ${act}; supported: silu`);
 }
 
-/** The record that says how RoPE is scaled: `rope_parameters` since transformers 5, `rope_scaling` before. */
+/** Finds the record that says how RoPE is scaled: `rope_parameters` since transformers 5, `rope_scaling` before. */
 function ropeFieldsOf(fields: Fields, origin: string): Fields {
   const key = fields.get('rope_parameters') === undefined ? 'rope_scaling' : 'rope_parameters';
   const record = fields.get(key) ?? {};
@@ -142,7 +144,7 @@ function slidingWindowOf(fields: Fields, origin: string, family: Family, nLayers
   );
 }
 
-/** Layers whose attention has no window. Before `layer_types`, each model type had its own way to say it. */
+/** Counts the layers whose attention has no window. Before `layer_types`, each model type had its own way to say it. */
 function fullLayers(fields: Fields, origin: string, family: Family, nLayers: number): number {
   const layerTypes = fields.get('layer_types');
   if (layerTypes !== undefined) {

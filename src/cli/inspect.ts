@@ -1,4 +1,4 @@
-/** `dualchunk inspect`: what a checkpoint is, how it would be read, and what it would take. Loads no weights. */
+/** `dualchunk inspect` says what a checkpoint is, how it would be read, and what it would take. It loads no weights. */
 import { Command } from 'commander';
 import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
 import { addModelFlags, loadOptionsOf, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
@@ -94,7 +94,7 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
   ]);
 }
 
-/** Which layers go to which memory, where one does not hold them all. */
+/** Says which layers go to which memory, where one does not hold them all. */
 const memoryRows = ({ stageOf, stageBytes }: MemoryPlan): [string, string][] =>
   stageBytes.length === 1
     ? []

@@ -134,7 +134,7 @@ const samples: Target = (random) =>
     const write = process.stderr.write;
     process.stderr.write = () => true; // it tells of what it writes
     try {
-      openFolder(folder).finish(FACTS);
+      await openFolder(folder).finish(FACTS);
     } finally {
       process.stderr.write = write;
       if (!readFileSync(join(folder, 'samples.jsonl'), 'utf8').startsWith(`${good}\n`)) {

@@ -2,12 +2,12 @@
  * What every kernel is tried and timed on, on any backend. A case's name tells its shape and seeds its numbers, so the
  * name alone repeats it. Numbers are exact in float32 and stored types are random blocks, so all backends see the same.
  */
-import { spansOf, stretches } from '../../test/stretches.ts';
-import type { Backend, Tensor } from '../backends/backend.ts';
-import { type Random, seededRandom } from '../eval/random.ts';
-import { PAGE_LEN } from '../kvTypes.ts';
-import { endsAt, type Slice, type Stretch, stretchesOf } from '../placement.ts';
-import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
+import type { Backend, Tensor } from '../src/backends/backend.ts';
+import { type Random, seededRandom } from '../src/eval/random.ts';
+import { PAGE_LEN } from '../src/kvTypes.ts';
+import { endsAt, type Slice, type Stretch, stretchesOf } from '../src/placement.ts';
+import { rowBytes, TENSOR_TYPES, type TensorType } from '../src/tensorTypes.ts';
+import { spansOf, stretches } from './stretches.ts';
 
 export interface KernelCall {
   /** Where the result will be; NaN until then, unless the kernel works in place. */
@@ -319,6 +319,12 @@ export const CASES: readonly KernelCase[] = [
 export const RISING: readonly KernelCase[] = [16, 64, 128].flatMap((headDim) =>
   [1, 40].map((n) => attend({ n, start: 2000, nKvHeads: 1, group: 2, headDim, chunkLen: 600, rise: 40 })),
 );
+
+/** The kernel that a case is of. */
+export const kernelOf = ({ name }: KernelCase): string => name.split(':')[0];
+
+/** The last case of every kernel. */
+export const oneOfEach = (): KernelCase[] => [...new Map(CASES.map((one) => [kernelOf(one), one])).values()];
 
 // --- internal ---
 
