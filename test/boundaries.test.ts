@@ -30,7 +30,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['attention', ['dualChunk', 'rope'], ['config', 'placement']],
 
   ['kernels/*.wasm', ['kernels/*.wasm']],
-  ['kernels/*.wgsl', ['kernels/wgsl', 'kernels/*.wgsl', 'tensorTypes']],
+  ['kernels/*.wgsl', ['kernels/wgsl', 'kernels/*.wgsl', 'kvTypes', 'tensorTypes']],
   ['kernels/*', ['kvTypes', 'placement'], ['tensorTypes']],
   ['backends/wasm*', ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors', NODE], ['placement']],
   ['backends/webgpuDevice', ['errors', 'webgpu']],
