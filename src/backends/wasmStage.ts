@@ -4,22 +4,12 @@
  * stay as they are stored; activations are quantised before they meet them.
  */
 import { UnsupportedError } from '../errors.ts';
+import * as abi from '../kernels/abi.ts';
+import { calls } from '../kernels/wasmBinary.ts';
 import { KV_TYPES, type KvType } from '../kvTypes.ts';
-import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
+import { rowBytes, TENSOR_TYPES } from '../tensorTypes.ts';
 import { type Backend, type CallSizes, type KvLayer, notFinite, type Tensor } from './backend.ts';
-import {
-  attendScratch,
-  COLUMN_GROUP,
-  INT_TILE_ROWS,
-  keySplits,
-  LINE,
-  largestScratch,
-  matmulScratch,
-  partBytes,
-  quantizedBytes,
-  queryTiles,
-  roundUp,
-} from './wasmScratch.ts';
+import { keySplits, LINE, largestScratch, quantizedBytes, queryTiles, roundUp } from './wasmScratch.ts';
 import { type Call, type Command, MAX_CALLS, type Scratch } from './wasmWorkers.ts';
 
 export type Precision = 'int8' | 'int16' | 'f32';
@@ -53,16 +43,17 @@ interface WasmKv extends KvLayer {
 
 const PAGE = 65536;
 const MAX_PAGES = 65536;
-const KEY_TILE = 64; // keys; see kernels/attend.wasm.ts
 
-const FAULT_AT = 16; // see kernels/fault.wasm.ts
-/** Kernels leave these numbers where they met what is not finite, or too large to attend to; see kernels/fault.wasm.ts. */
-const FAULTS = ['', 'what a matrix multiplies', 'the queries of attention', 'the keys or values of attention'];
+/** Where kernels met what is not finite, or too large to attend to; see kernels/fault.wasm.ts. */
+const FAULTS: Record<number, string> = {
+  [abi.IN_ACTIVATIONS]: 'what a matrix multiplies',
+  [abi.IN_QUERIES]: 'the queries of attention',
+  [abi.IN_KEYS_OR_VALUES]: 'the keys or values of attention',
+};
 
 const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0 };
 
 const at = (tensor: Tensor) => (tensor as WasmTensor).at;
-const typeNumber = (type: TensorType) => Object.keys(TENSOR_TYPES).indexOf(type);
 const areApart = (a: Range, b: Range) => a.end <= b.at || b.end <= a.at;
 
 /** A memory that may grow to 4 GiB; only what is touched takes room. @throws UnsupportedError where addresses run out. */
@@ -93,7 +84,7 @@ export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'reserve' | '
 interface StageOptions {
   threads: number;
   precision: Precision;
-  /** As kernels/quantize.wasm.ts numbers them. */
+  /** As kernels/abi.ts numbers them. */
   attentionFormat: number;
   kvType: KvType;
 }
@@ -104,7 +95,6 @@ export function openStage(
   commands: Command[],
   { threads, precision, kvType, attentionFormat }: StageOptions,
 ): WasmStage {
-  const kvTypeNumber = Object.keys(KV_TYPES).indexOf(kvType);
   const memory = reserveMemory();
 
   let used = LINE; // address 0 stays free: it means "none"
@@ -138,7 +128,7 @@ export function openStage(
    * Records a kernel whose items are rows of its operands, so that row `r` needs no other row. It joins the command before
    * where that is so of both together: a row then stays in a core's cache, and no thread waits.
    */
-  function recordRows(kernel: string, rows: number, args: number[], operands: Range[], scratchNeed = 0) {
+  function recordRows(call: Call, rows: number, operands: Range[], scratchNeed = 0) {
     if (rows === 0) return;
     const command = commands.at(-1);
     const isChained =
@@ -147,9 +137,9 @@ export function openStage(
       command.calls.length < MAX_CALLS &&
       command.nItems === rows &&
       operands.every((a) => chain.operands.every((b) => areApart(a, b) || (a.at === b.at && a.end === b.end)));
-    if (isChained) command.calls.push({ kernel, args });
+    if (isChained) command.calls.push(call);
     else {
-      record({ kernel, args }, rows, rowsEach(rows));
+      record(call, rows, rowsEach(rows));
       Object.assign(chain, { command: commands.at(-1), operands: [] });
     }
     chain.operands.push(...operands);
@@ -175,7 +165,7 @@ export function openStage(
     return { at: scratch, nBytes: scratchBytes };
   }
 
-  const faultWord = new Int32Array(memory.buffer, FAULT_AT, 1); // shared memory: it stays valid as the memory grows
+  const faultWord = new Int32Array(memory.buffer, abi.FAULT, 1); // shared memory: it stays valid as the memory grows
   function checkNumbers(): void {
     const fault = faultWord[0];
     faultWord[0] = 0;
@@ -211,13 +201,13 @@ export function openStage(
   /** Records the quantisation of `x` for tiles or for dot products. */
   function quantize(x: Tensor): Quantized {
     const { rows, cols } = x;
-    const forTiles = rows >= INT_TILE_ROWS;
     const { numberBytes, nBytes } = quantizedBytes(rows, cols);
     const xq = roomForQuantized(nBytes);
     const xScales = xq + numberBytes;
-    const args = forTiles ? [xq, xScales, at(x), cols] : [xq, at(x), cols];
-    const operands = [range(x), { at: xq, end: xq + nBytes }];
-    recordRows(forTiles ? 'quantizeForTiles' : 'quantizeForDots', rows, args, operands);
+    const from = { q: xq, x: at(x), cols };
+    const forTiles = rows >= abi.INT_TILE_ROWS;
+    const call = forTiles ? calls.quantizeForTiles({ ...from, scales: xScales }) : calls.quantizeForDots(from);
+    recordRows(call, rows, [range(x), { at: xq, end: xq + nBytes }]);
     return { xq, xScales };
   }
   /** The last command if it is a product, and what it multiplies. */
@@ -238,7 +228,7 @@ export function openStage(
     alloc: (type, rows, cols) =>
       ({ type, rows, cols, stage, at: allocBytes(rows * rowBytes(type, cols)) }) as WasmTensor,
     allocKv(tokens, nKvHeads, headDim, _stage, keyForms = 1) {
-      const capacity = roundUp(tokens, KEY_TILE);
+      const capacity = roundUp(tokens, abi.KEY_TILE);
       const { numberBytes, scaleDims } = KV_TYPES[kvType];
       const half = () => allocBytes(capacity * nKvHeads * headDim * numberBytes);
       const scales = () => allocBytes(scaleDims === 0 ? 0 : 4 * capacity * nKvHeads * Math.ceil(headDim / scaleDims));
@@ -261,18 +251,18 @@ export function openStage(
     gatherRows(out, table, ids) {
       const { type, cols } = table;
       const [n, idsAt] = 'length' in ids ? [ids.length, keepIds(ids)] : [ids.rows, at(ids)];
-      const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), idsAt, cols];
+      const stored = { table: at(table), type: TENSOR_TYPES[type].number, rowBytes: rowBytes(type, cols), cols };
       // a row may be any of the table's, so it is no row of the commands before and after
-      record({ kernel: 'gatherRows', args }, n, rowsEach(n));
+      record(calls.gatherRows({ out: at(out), ids: idsAt, ...stored }), n, rowsEach(n));
     },
     rmsNorm(out, x, weight, eps) {
-      const args = [at(out), at(x), at(weight), x.cols, eps];
-      recordRows('rmsNorm', x.rows, args, [out, x, weight].map(range));
+      const call = calls.rmsNorm({ out: at(out), x: at(x), weight: at(weight), cols: x.cols, eps });
+      recordRows(call, x.rows, [out, x, weight].map(range));
     },
     matmul(out, x, weight, bias) {
       const { type, rows: N, cols: K } = weight;
-      const isBlocks = TENSOR_TYPES[type].blockLen > 1;
-      const isInt = precision !== 'f32' && (x.rows >= INT_TILE_ROWS || isBlocks);
+      const { blockLen, number } = TENSOR_TYPES[type];
+      const isInt = precision !== 'f32' && (x.rows >= abi.INT_TILE_ROWS || blockLen > 1);
       // q, k and v, or gate and up, multiply the same: quantised once, and none waits for the one before.
       const source = `${at(x)} ${x.rows} ${K} ${isInt}`;
       const touched = [out, x, weight, ...(bias ? [bias] : [])].map(range);
@@ -282,30 +272,31 @@ export function openStage(
         touched.every((a) => product.outs.every((b) => areApart(a, b)));
       if (!goesOn) Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x) : NOT_QUANTIZED });
       product.outs.push(range(out));
-      const { xq, xScales } = product.quantized;
-      const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];
-      const args = [at(out), at(x), xq, xScales, ...stored, x.rows, N, K];
-      const scratchNeed = matmulScratch(K);
-      const groups = Math.ceil(N / COLUMN_GROUP);
-      const grain = x.rows < INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
-      record({ kernel: 'matmul', args }, groups, grain, { scratchNeed, waits: !goesOn });
+      const stored = { weight: at(weight), type: number, rowBytes: rowBytes(type, K), bias: bias ? at(bias) : 0 };
+      const call = calls.matmul({ out: at(out), x: at(x), ...product.quantized, ...stored, n: x.rows, N, K });
+      const scratchNeed = abi.matmulScratch(K);
+      const groups = Math.ceil(N / abi.COLUMN_GROUP);
+      const grain = x.rows < abi.INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
+      record(call, groups, grain, { scratchNeed, waits: !goesOn });
       product.command = commands.at(-1);
     },
     rotate(out, x, cos, sin) {
       for (let row = 0; row < out.rows; row += x.rows) {
         const [to, ...angles] = [out, cos, sin].map((tensor) => rowsOf(tensor, row, x.rows));
-        const args = [to, x, ...angles].map(at);
-        recordRows('rotate', x.rows, [...args, x.cols, cos.cols], [to, x, ...angles].map(range));
+        const [cosAt, sinAt] = angles.map(at);
+        const shape = { cols: x.cols, halfDim: cos.cols };
+        const call = calls.rotate({ out: at(to), x: at(x), cos: cosAt, sin: sinAt, ...shape });
+        recordRows(call, x.rows, [to, x, ...angles].map(range));
       }
     },
     append(kv, k, v, start, kInter) {
       const { keys, keyScales, interKeys, interKeyScales, values, valueScales, ...shape } = kv as WasmKv;
       const { nKvHeads, headDim, capacity } = shape;
       const put = (k: Tensor, keys: number, keyScales: number) => {
-        const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
-        const args = [...cache, at(k), at(v), start, nKvHeads, headDim, capacity];
+        const cache = { kvType: KV_TYPES[kvType].number, keys, keyScales, values, valueScales };
+        const call = calls.append({ ...cache, k: at(k), v: at(v), start, nKvHeads, headDim, capacity });
         const tokens = { at: keys + start, end: keys + start + k.rows }; // stands for their places in the cache
-        recordRows('append', k.rows, args, [range(k), range(v), tokens], 4 * headDim);
+        recordRows(call, k.rows, [range(k), range(v), tokens], 4 * headDim);
       };
       put(k, keys, keyScales);
       if (kInter) put(kInter, interKeys, interKeyScales); // and the values again
@@ -317,31 +308,34 @@ export function openStage(
       const group = nHeads / nKvHeads;
       for (const { row, nRows: n, bands } of pieces) {
         const each = [bands.inter, bands.succ, bands.intra];
-        const ends = each.flatMap(({ from, to }) => [from, to]);
         const moves = each.flatMap(({ fromMoves, toMoves }) => [fromMoves, toMoves]);
         const movesBits = moves.reduce((bits, isMoving, e) => bits | (Number(isMoving) << e), 0);
         const nSeen = each.reduce((sum, { from, to, toMoves }) => sum + to - from + (toMoves ? n - 1 : 0), 0);
         const tiles = queryTiles(n, group, headDim, precision !== 'f32');
         const nSplits = keySplits(tiles.nTiles, nKvHeads, nSeen, threads);
-        const parts = nSplits > 1 ? roomForSplits(nKvHeads * nSplits * partBytes(tiles.rows, headDim)) : 0;
-        const rows = [out, intra, succ, inter].map((tensor) => at(tensor) + row * out.cols * 4);
-        const cache = [kvTypeNumber, keys, keyScales, interKeys, interKeyScales, values, valueScales];
-        const shape = [n, nHeads, nKvHeads, headDim, capacity];
-        const work = [tiles.tileLen, tiles.step, tiles.isInt ? attentionFormat : 0, nSplits, parts];
-        const args = [...rows, ...cache, ...shape, ...ends, movesBits, ...work];
-        const scratchNeed = attendScratch(tiles.rows, headDim);
-        record({ kernel: 'attend', args }, tiles.nTiles * nSplits * nKvHeads, 1, { scratchNeed });
-        if (nSplits > 1) {
-          const mergeArgs = [rows[0], parts, tiles.rows, nHeads, nKvHeads, headDim, nSplits];
-          record({ kernel: 'mergeSplits', args: mergeArgs }, n * nHeads, rowsEach(n * nHeads));
-        }
+        const parts = nSplits > 1 ? roomForSplits(nKvHeads * nSplits * abi.partBytes(tiles.rows, headDim)) : 0;
+        const rowAt = (tensor: Tensor) => at(tensor) + row * out.cols * 4;
+        const queries = { qIntra: rowAt(intra), qSucc: rowAt(succ), qInter: rowAt(inter) };
+        const type = KV_TYPES[kvType].number;
+        const cache = { kvType: type, keys, keyScales, interKeys, interKeyScales, values, valueScales, capacity };
+        const far = { interFrom: bands.inter.from, interTo: bands.inter.to };
+        const near = { succFrom: bands.succ.from, succTo: bands.succ.to };
+        const own = { intraFrom: bands.intra.from, intraTo: bands.intra.to };
+        const format = tiles.isInt ? attentionFormat : abi.FLOAT32;
+        const work = { n, moves: movesBits, tileLen: tiles.tileLen, tileRows: tiles.step, format };
+        const split = { out: rowAt(out), parts, nHeads, nKvHeads, headDim, nSplits };
+        const call = calls.attend({ ...split, ...queries, ...cache, ...far, ...near, ...own, ...work });
+        const scratchNeed = abi.attendScratch(tiles.rows, headDim);
+        record(call, tiles.nTiles * nSplits * nKvHeads, 1, { scratchNeed });
+        if (nSplits > 1) record(calls.mergeSplits({ ...split, T: tiles.rows }), n * nHeads, rowsEach(n * nHeads));
       }
     },
     swiglu(out, gate, up) {
-      recordRows('swiglu', out.rows, [at(out), at(gate), at(up), out.cols], [out, gate, up].map(range));
+      const call = calls.swiglu({ out: at(out), gate: at(gate), up: at(up), cols: out.cols });
+      recordRows(call, out.rows, [out, gate, up].map(range));
     },
     add(x, y) {
-      recordRows('add', x.rows, [at(x), at(y), x.cols], [x, y].map(range));
+      recordRows(calls.add({ x: at(x), y: at(y), cols: x.cols }), x.rows, [x, y].map(range));
     },
     copy(out, x) {
       record({ kernel: 'copy', args: [at(out), at(x), x.stage, x.cols] }, x.rows, rowsEach(x.rows));
