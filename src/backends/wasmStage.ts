@@ -204,9 +204,10 @@ export function openStage(
     const { numberBytes, nBytes } = quantizedBytes(rows, cols);
     const xq = roomForQuantized(nBytes);
     const xScales = xq + numberBytes;
-    const from = { q: xq, x: at(x), cols };
-    const forTiles = rows >= abi.INT_TILE_ROWS;
-    const call = forTiles ? calls.quantizeForTiles({ ...from, scales: xScales }) : calls.quantizeForDots(from);
+    const call =
+      rows >= abi.INT_TILE_ROWS
+        ? calls.quantizeForTiles({ q: xq, scales: xScales, x: at(x), cols })
+        : calls.quantizeForDots({ q: xq, x: at(x), cols });
     recordRows(call, rows, [range(x), { at: xq, end: xq + nBytes }]);
     return { xq, xScales };
   }
@@ -251,9 +252,16 @@ export function openStage(
     gatherRows(out, table, ids) {
       const { type, cols } = table;
       const [n, idsAt] = 'length' in ids ? [ids.length, keepIds(ids)] : [ids.rows, at(ids)];
-      const stored = { table: at(table), type: TENSOR_TYPES[type].number, rowBytes: rowBytes(type, cols), cols };
+      const call = calls.gatherRows({
+        out: at(out),
+        table: at(table),
+        type: TENSOR_TYPES[type].number,
+        rowBytes: rowBytes(type, cols),
+        ids: idsAt,
+        cols,
+      });
       // a row may be any of the table's, so it is no row of the commands before and after
-      record(calls.gatherRows({ out: at(out), ids: idsAt, ...stored }), n, rowsEach(n));
+      record(call, n, rowsEach(n));
     },
     rmsNorm(out, x, weight, eps) {
       const call = calls.rmsNorm({ out: at(out), x: at(x), weight: at(weight), cols: x.cols, eps });
@@ -261,8 +269,8 @@ export function openStage(
     },
     matmul(out, x, weight, bias) {
       const { type, rows: N, cols: K } = weight;
-      const { blockLen, number } = TENSOR_TYPES[type];
-      const isInt = precision !== 'f32' && (x.rows >= abi.INT_TILE_ROWS || blockLen > 1);
+      const isBlocks = TENSOR_TYPES[type].blockLen > 1;
+      const isInt = precision !== 'f32' && (x.rows >= abi.INT_TILE_ROWS || isBlocks);
       // q, k and v, or gate and up, multiply the same: quantised once, and none waits for the one before.
       const source = `${at(x)} ${x.rows} ${K} ${isInt}`;
       const touched = [out, x, weight, ...(bias ? [bias] : [])].map(range);
@@ -272,8 +280,19 @@ export function openStage(
         touched.every((a) => product.outs.every((b) => areApart(a, b)));
       if (!goesOn) Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x) : NOT_QUANTIZED });
       product.outs.push(range(out));
-      const stored = { weight: at(weight), type: number, rowBytes: rowBytes(type, K), bias: bias ? at(bias) : 0 };
-      const call = calls.matmul({ out: at(out), x: at(x), ...product.quantized, ...stored, n: x.rows, N, K });
+      const call = calls.matmul({
+        out: at(out),
+        x: at(x),
+        xq: product.quantized.xq,
+        xScales: product.quantized.xScales,
+        weight: at(weight),
+        type: TENSOR_TYPES[type].number,
+        rowBytes: rowBytes(type, K),
+        bias: bias ? at(bias) : 0,
+        n: x.rows,
+        N,
+        K,
+      });
       const scratchNeed = abi.matmulScratch(K);
       const groups = Math.ceil(N / abi.COLUMN_GROUP);
       const grain = x.rows < abi.INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
@@ -282,19 +301,35 @@ export function openStage(
     },
     rotate(out, x, cos, sin) {
       for (let row = 0; row < out.rows; row += x.rows) {
-        const [to, ...angles] = [out, cos, sin].map((tensor) => rowsOf(tensor, row, x.rows));
-        const [cosAt, sinAt] = angles.map(at);
-        const shape = { cols: x.cols, halfDim: cos.cols };
-        const call = calls.rotate({ out: at(to), x: at(x), cos: cosAt, sin: sinAt, ...shape });
-        recordRows(call, x.rows, [to, x, ...angles].map(range));
+        const [to, cosRows, sinRows] = [out, cos, sin].map((tensor) => rowsOf(tensor, row, x.rows));
+        const call = calls.rotate({
+          out: at(to),
+          x: at(x),
+          cos: at(cosRows),
+          sin: at(sinRows),
+          cols: x.cols,
+          halfDim: cos.cols,
+        });
+        recordRows(call, x.rows, [to, x, cosRows, sinRows].map(range));
       }
     },
     append(kv, k, v, start, kInter) {
       const { keys, keyScales, interKeys, interKeyScales, values, valueScales, ...shape } = kv as WasmKv;
       const { nKvHeads, headDim, capacity } = shape;
       const put = (k: Tensor, keys: number, keyScales: number) => {
-        const cache = { kvType: KV_TYPES[kvType].number, keys, keyScales, values, valueScales };
-        const call = calls.append({ ...cache, k: at(k), v: at(v), start, nKvHeads, headDim, capacity });
+        const call = calls.append({
+          kvType: KV_TYPES[kvType].number,
+          keys,
+          keyScales,
+          values,
+          valueScales,
+          k: at(k),
+          v: at(v),
+          start,
+          nKvHeads,
+          headDim,
+          capacity,
+        });
         const tokens = { at: keys + start, end: keys + start + k.rows }; // stands for their places in the cache
         recordRows(call, k.rows, [range(k), range(v), tokens], 4 * headDim);
       };
@@ -315,19 +350,50 @@ export function openStage(
         const nSplits = keySplits(tiles.nTiles, nKvHeads, nSeen, threads);
         const parts = nSplits > 1 ? roomForSplits(nKvHeads * nSplits * abi.partBytes(tiles.rows, headDim)) : 0;
         const rowAt = (tensor: Tensor) => at(tensor) + row * out.cols * 4;
-        const queries = { qIntra: rowAt(intra), qSucc: rowAt(succ), qInter: rowAt(inter) };
-        const type = KV_TYPES[kvType].number;
-        const cache = { kvType: type, keys, keyScales, interKeys, interKeyScales, values, valueScales, capacity };
-        const far = { interFrom: bands.inter.from, interTo: bands.inter.to };
-        const near = { succFrom: bands.succ.from, succTo: bands.succ.to };
-        const own = { intraFrom: bands.intra.from, intraTo: bands.intra.to };
-        const format = tiles.isInt ? attentionFormat : abi.FLOAT32;
-        const work = { n, moves: movesBits, tileLen: tiles.tileLen, tileRows: tiles.step, format };
-        const split = { out: rowAt(out), parts, nHeads, nKvHeads, headDim, nSplits };
-        const call = calls.attend({ ...split, ...queries, ...cache, ...far, ...near, ...own, ...work });
+        const call = calls.attend({
+          out: rowAt(out),
+          qIntra: rowAt(intra),
+          qSucc: rowAt(succ),
+          qInter: rowAt(inter),
+          kvType: KV_TYPES[kvType].number,
+          keys,
+          keyScales,
+          interKeys,
+          interKeyScales,
+          values,
+          valueScales,
+          n,
+          nHeads,
+          nKvHeads,
+          headDim,
+          capacity,
+          interFrom: bands.inter.from,
+          interTo: bands.inter.to,
+          succFrom: bands.succ.from,
+          succTo: bands.succ.to,
+          intraFrom: bands.intra.from,
+          intraTo: bands.intra.to,
+          moves: movesBits,
+          tileLen: tiles.tileLen,
+          tileRows: tiles.step,
+          format: tiles.isInt ? attentionFormat : abi.FLOAT32,
+          nSplits,
+          parts,
+        });
         const scratchNeed = abi.attendScratch(tiles.rows, headDim);
         record(call, tiles.nTiles * nSplits * nKvHeads, 1, { scratchNeed });
-        if (nSplits > 1) record(calls.mergeSplits({ ...split, T: tiles.rows }), n * nHeads, rowsEach(n * nHeads));
+        if (nSplits > 1) {
+          const merge = calls.mergeSplits({
+            out: rowAt(out),
+            parts,
+            T: tiles.rows,
+            nHeads,
+            nKvHeads,
+            headDim,
+            nSplits,
+          });
+          record(merge, n * nHeads, rowsEach(n * nHeads));
+        }
       }
     },
     swiglu(out, gate, up) {
