@@ -5,6 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { UnsupportedError } from '../errors.ts';
+import { FLOAT32, INT8, INT8_FUSED, INT16 } from '../kernels/abi.ts';
 import { PLAIN_SIMD, RELAXED_SIMD } from '../kernels/wasmBinary.ts';
 import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
@@ -29,7 +30,8 @@ export interface WasmOptions {
 /** A machine gets a thread for each of its cores. */
 export const defaultThreads = (): number => Math.min(availableParallelism(), MAX_THREADS);
 
-const PRECISIONS: readonly Precision[] = ['f32', 'int16', 'int8'];
+/** The format that attention computes in. */
+const FORMATS: Record<Precision, number> = { f32: FLOAT32, int16: INT16, int8: INT8 };
 
 /** The build this engine can run, relaxed if it may and can. */
 function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelaxed: boolean } {
@@ -53,8 +55,8 @@ export function openWasm({
   if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
     throw new UnsupportedError(`threads is ${threads}; wanted a whole number from 1 to ${MAX_THREADS}`);
   }
-  if (!PRECISIONS.includes(wanted)) {
-    throw new UnsupportedError(`unknown precision "${wanted}"; wanted ${PRECISIONS.join(', ')}`);
+  if (!Object.hasOwn(FORMATS, wanted)) {
+    throw new UnsupportedError(`unknown precision "${wanted}"; wanted ${Object.keys(FORMATS).join(', ')}`);
   }
   if (!Object.hasOwn(KV_TYPES, kvType)) {
     throw new UnsupportedError(`unknown KV type "${kvType}"; wanted ${Object.keys(KV_TYPES).join(', ')}`);
@@ -66,9 +68,9 @@ export function openWasm({
   }
   const { module, isRelaxed } = compileKernels(relaxed);
   const precision = wanted === 'int8' && !isRelaxed ? 'int16' : wanted; // without relaxed SIMD 8 bits are slower
-  // As kernels/quantize.wasm.ts numbers them; V8 has an instruction for fused products of 8 bits from version 13 on.
+  // V8 has an instruction for fused products of 8 bits from version 13 on.
   const isFusedSlow = Number.parseInt(globalThis.process?.versions?.v8 ?? '99', 10) < 13;
-  const attentionFormat = precision === 'int8' && !isFusedSlow ? 3 : PRECISIONS.indexOf(precision);
+  const attentionFormat = precision === 'int8' && !isFusedSlow ? INT8_FUSED : FORMATS[precision];
   const workers = startWorkers(module, threads);
   const commands: Command[] = [];
   const stages: WasmStage[] = [];

@@ -19,7 +19,7 @@ const LARGE = tinyConfig({
 });
 
 it('is a few MiB for every thread, in every stage', () => {
-  const thread = 4 * (41 * 28672 + 32 * 224 + 48) + 64; // 4.5 MiB: a product's rows and columns
+  const thread = 4 * (41 * 28672 + 32 * 224 + 48) + 128; // 4.5 MiB: a product's rows and columns, and where they lie
   const quantized = 512 * (2 * 28672 + 4 * 224);
   const parts = (nSplits: number) => 8 * nSplits * 4 * 384 * 130; // of the keys that all heads of a tile of queries see
   const sizes = callSizes(LARGE, { blockLen: 512, nPages: 64 });

@@ -4,35 +4,9 @@
  * integers as `quantizeForDots` makes them. A run of weights that share a scale becomes `[words][8]` pairs of integers for
  * eight columns, and behind them their scales `[8]` and offsets `[8]`.
  */
+import { DOT_BLOCK_BYTES, DOT_SCALE, INT16, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0 } from './abi';
 import { fifthBits, finiteHalf, highNibbles, lowNibbles, min6, scale6, weights45k, weights6k } from './dequantize.wasm';
-import { DOT_BLOCK_BYTES, DOT_SCALE, INT16 } from './quantize.wasm';
 import { tile4x8 } from './tileInt.wasm';
-
-// Storage types, in the order of tensorTypes.ts.
-// @ts-ignore: decorator
-@inline
-const Q4_0: i32 = 3;
-// @ts-ignore: decorator
-@inline
-const Q4_1: i32 = 4;
-// @ts-ignore: decorator
-@inline
-const Q5_0: i32 = 5;
-// @ts-ignore: decorator
-@inline
-const Q5_1: i32 = 6;
-// @ts-ignore: decorator
-@inline
-const Q8_0: i32 = 7;
-// @ts-ignore: decorator
-@inline
-const Q4_K: i32 = 8;
-// @ts-ignore: decorator
-@inline
-const Q5_K: i32 = 9;
-// @ts-ignore: decorator
-@inline
-const Q6_K: i32 = 10;
 
 /** Bytes of 32 weights, or of 256 in K blocks. */
 // @ts-ignore: decorator

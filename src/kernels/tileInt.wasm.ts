@@ -10,7 +10,7 @@
  *
  * Overflow is excluded by the ranges: see `quantize.wasm.ts`.
  */
-import { INT16, INT8, INT8_FUSED } from './quantize.wasm';
+import { INT16, INT8, INT8_FUSED } from './abi';
 import { madd } from './simd.wasm';
 
 export function tile4x8i16(
