@@ -26,7 +26,7 @@ export interface TensorEntry {
 }
 
 export interface Checkpoint {
-  /** Path as the user gave it. */
+  /** For messages: the path as the user gave it, the address, or the name of the file. */
   readonly name: string;
   readonly format: 'GGUF' | 'safetensors';
   readonly config: ModelConfig;

@@ -1,5 +1,5 @@
 /** What a chat has said so far, and how much of it a context holds: the oldest turns go first, the attached text stays. */
-import { type Message, UnsupportedError } from '../index.ts';
+import { type Message, UnsupportedError } from '../node.ts';
 import { count } from './terminal.ts';
 
 interface Turn {

@@ -23,7 +23,7 @@ import {
   resolveMethod,
   trainedWindow,
   UnsupportedError,
-} from '../index.ts';
+} from '../node.ts';
 import { openServer } from './endpoint.ts';
 import { type EvalFolder, fileNameOf, openFolder } from './evalFolder.ts';
 import { addSpeedFlags, collect, parseNumber, parseSize, type SpeedFlags } from './options.ts';

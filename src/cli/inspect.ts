@@ -1,6 +1,6 @@
 /** `dualchunk inspect`: what a checkpoint is, how it would be read, and what it would take. Loads no weights. */
 import { Command } from 'commander';
-import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
+import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../node.ts';
 import { addModelFlags, loadOptionsOf, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
 import { count, size, visible } from './terminal.ts';
 

@@ -2,7 +2,7 @@
 /** The command line. The only file that ends the process; errors a user can mend are one line, without a stack. */
 import { Command, CommanderError } from 'commander';
 import { PACKAGE } from '../bundled.ts';
-import { FormatError, UnsupportedError } from '../index.ts';
+import { FormatError, UnsupportedError } from '../node.ts';
 import { meantBy } from '../options.ts';
 import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
