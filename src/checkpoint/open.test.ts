@@ -257,7 +257,7 @@ describe('openCheckpoint', () => {
   it.each([
     ['a file that is not GGUF', 'model.gguf', 'x'.repeat(100), 'not a GGUF file'],
     ['an empty file', 'model.gguf', '', 'too short'],
-    ['one file of a folder', 'model.safetensors', tensor('x'), 'give the path of the folder'],
+    ['one file of a folder', 'model.safetensors', tensor('x'), 'give the folder'],
   ])('refuses %s', async (_what, name, content, message) => {
     await write({ [name]: content });
     await expect(open(join(folder, name))).rejects.toThrow(message);

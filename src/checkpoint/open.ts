@@ -48,7 +48,7 @@ export async function openCheckpoint(source: ModelSource, platform: Platform): P
 async function readGgufFile(source: Source) {
   const { name } = source;
   if (name.endsWith('.safetensors') || name.endsWith('.json')) {
-    throw new FormatError(`${name}: one file of a Hugging Face folder; give the path of the folder`);
+    throw new FormatError(`${name}: one file of a Hugging Face folder; give the folder`);
   }
   const gguf = await readGguf(source);
   const config = await ggufConfig(gguf, source);

@@ -153,7 +153,7 @@ class HttpFile implements Source {
     }
     const [, from, to, size] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(range)?.map(Number) ?? [];
     if (Number.isNaN(size)) throw this.#fault(`the server does not tell the file's size (${range}); ${ELSEWHERE}`);
-    const last = Math.min(end, isFirst ? size : end) - 1;
+    const last = (isFirst && size < end ? size : end) - 1;
     if (from !== start || to !== last) {
       throw this.#fault(`the server sends ${JSON.stringify(range)}; wanted bytes ${start}-${last}; ${ELSEWHERE}`);
     }

@@ -13,11 +13,20 @@ export const node: Platform = {
   ...web,
   async openFiles(source) {
     if (source === '') throw new UnsupportedError(`the path of the model is empty; ${WANTED}`);
-    const url = typeof source === 'string' && /^(https?|file):\/\//i.test(source) ? new URL(source) : source;
-    if (typeof url === 'string') return openPath(url);
-    return url instanceof URL && url.protocol === 'file:' ? openPath(fileURLToPath(url)) : web.openFiles(url);
+    if (typeof source === 'string' && !/^(https?|file):\/\//i.test(source)) return openPath(source);
+    const isLocal = (typeof source === 'string' || source instanceof URL) && /^file:/i.test(String(source));
+    return isLocal ? openPath(pathOf(source)) : web.openFiles(source);
   },
 };
+
+function pathOf(url: string | URL): string {
+  try {
+    return fileURLToPath(url);
+  } catch (error) {
+    const fault = `the model is at ${String(url)}, which is no path here (${(error as Error).message})`;
+    throw new UnsupportedError(`${fault}; ${WANTED}`, { cause: error });
+  }
+}
 
 async function openPath(path: string): Promise<Source | Folder> {
   const info = await stat(path).catch(() => undefined);
