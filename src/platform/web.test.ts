@@ -22,6 +22,7 @@ const files = (fileOf = blobOf) => NAMES.map((name) => [name, fileOf(join(FOLDER
 const server = createServer(({ url = '', headers }, response) => {
   const { pathname, searchParams } = new URL(url, 'http://host');
   const name = pathname.slice('/llama/'.length);
+  if (pathname.startsWith('/login/')) return response.writeHead(200).end('<!doctype html><p>Sign in');
   if (searchParams.get('key') !== '1' || !(NAMES.includes(name) || name === 'model.gguf')) {
     return response.writeHead(404).end();
   }
@@ -125,6 +126,14 @@ it('names the file that is missing or another', async () => {
   expect((await refused(`${origin}/nothing/`)).message).toBe(
     `${origin}/nothing/: has no model.safetensors and no model.safetensors.index.json; give a .gguf file or a Hugging Face folder`,
   );
+  for (const [address, file] of [
+    ['/login/model.gguf', 'model.gguf'],
+    ['/login/', 'model.safetensors.index.json'],
+  ]) {
+    expect((await refused(origin + address)).message).toMatch(
+      `${origin}/login/${file}: an HTML page: the download asked`,
+    );
+  }
   const { 'tokenizer.json': _, ...others } = Object.fromEntries(files());
   expect((await refused(others)).message).toMatch('the given files: tokenizer.json is missing');
   expect((await refused({ ...others, 'tokenizer.json': new Blob(['<!doctype html>']) })).message).toMatch(
