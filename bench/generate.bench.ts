@@ -10,8 +10,8 @@ import type { Backend } from '../src/backends/backend.ts';
 import { openReference } from '../src/backends/reference.ts';
 import { openWasm } from '../src/backends/wasm.ts';
 import type { Precision } from '../src/backends/wasmStage.ts';
-import { loadModel, type ModelConfig } from '../src/index.ts';
 import type { KvType } from '../src/kvTypes.ts';
+import { loadModel, type ModelConfig } from '../src/node.ts';
 import { firstPages, slice, stretches } from '../test/stretches.ts';
 import { median } from './median.ts';
 

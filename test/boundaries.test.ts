@@ -47,8 +47,8 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['runtime/engine', ['runtime/*', 'errors', 'kvCache', 'sampler'], ['backends/backend', 'placement', 'transformer']],
 
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers']],
-  ['checkpoint/source', ['errors', NODE]],
-  ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer', NODE]],
+  ['checkpoint/source', ['errors']],
+  ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer'], ['platform/platform']],
   ['checkpoint/sampling', ['checkpoint/record', 'sampler']],
   [
     'checkpoint/*',
@@ -56,13 +56,19 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
     ['backends/backend', 'sampler', 'transformer'],
   ],
 
+  ['platform/platform', [], ['checkpoint/source']],
+  ['platform/node', ['platform/*', 'checkpoint/source', 'errors', NODE]],
+  ['platform/*', ['platform/*', 'checkpoint/source', 'errors']],
+
   ['eval/results', [], ['eval/records']],
   ['eval/report*', ['errors', 'eval/chartLibrary', 'eval/report/*', 'eval/results', 'eval/limit'], ['eval/records']],
   ['eval/methods', ['eval/*', 'method'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
-  ['model', LIBRARY],
-  ['index', LIBRARY],
-  ['cli/*', ['cli/*', 'eval/*', 'index', 'options', 'bundled', 'errors', 'commander', 'cli-progress', 'openai', NODE]],
+  ['model', LIBRARY.filter((module) => !/^platform|^(node|web)$/.test(module)), ['platform/platform']],
+  ['index', LIBRARY, ['platform/platform']],
+  ['node', ['index', 'model', 'platform/node']],
+  ['web', ['index', 'model', 'platform/web']],
+  ['cli/*', ['cli/*', 'eval/*', 'node', 'options', 'bundled', 'errors', 'commander', 'cli-progress', 'openai', NODE]],
 ];
 
 /** `*` stands for anything. */
@@ -111,6 +117,22 @@ it('nothing imports in a circle', () => {
   for (const module of MODULES) visit(module, []);
 });
 
+it('a browser reaches nothing of Node', () => {
+  const reached = new Set<string>();
+  const visit = (module: string): void => {
+    if (reached.has(module)) return;
+    reached.add(module);
+    for (const { imported, isType } of importsOf(module)) {
+      if (!isType && imported.startsWith('node:')) fromNode.push(`${module} imports ${imported}`);
+      if (MODULES.includes(imported)) visit(imported);
+    }
+  };
+  const fromNode: string[] = [];
+  visit('web');
+  expect(reached).toContain('checkpoint/open');
+  expect(fromNode).toEqual([]);
+});
+
 it('the types of the package compile in a strict project of any kind', { timeout: 60_000 }, () => {
   const strict = '--ignoreConfig --noEmit --strict --skipLibCheck false --allowImportingTsExtensions --types node';
   for (const module of [
@@ -118,7 +140,7 @@ it('the types of the package compile in a strict project of any kind', { timeout
     '--module nodenext --lib es2022',
     '--module esnext --moduleResolution bundler',
   ]) {
-    const args = `${strict} ${module} --target es2022 dist/index.d.ts dist/eval/index.d.ts`.split(' ');
+    const args = `${strict} ${module} --target es2022 dist/node.d.ts dist/web.d.ts dist/eval/index.d.ts`.split(' ');
     const { stdout, status } = spawnSync('node_modules/.bin/tsc', args, { encoding: 'utf8' });
     expect({ stdout, status }).toEqual({ stdout: '', status: 0 });
   }

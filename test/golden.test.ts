@@ -16,6 +16,7 @@ import { allocKvCache, pagesFor } from '../src/kvCache.ts';
 import { memoryPlan } from '../src/memoryPlan.ts';
 import { resolveMethod } from '../src/method.ts';
 import type { Placement } from '../src/placement.ts';
+import { node } from '../src/platform/node.ts';
 import { Engine } from '../src/runtime/engine.ts';
 import { type Message, makeTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { makeTransformer, type Weights } from '../src/transformer.ts';
@@ -87,7 +88,7 @@ interface Opened {
 }
 
 async function openFile(path: string, open: () => Backend, stageLimit?: number): Promise<Opened> {
-  const [checkpoint, backend] = [await openCheckpoint(pathOf(path)), open()];
+  const [checkpoint, backend] = [await openCheckpoint(pathOf(path), node), open()];
   const { stageOf } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, { kvType: 'f32', stageLimit });
   return { checkpoint, backend, stageOf, weights: await loadWeights(checkpoint, backend, stageOf) };
 }
@@ -180,7 +181,7 @@ describe.each(FILES)('$path', ({ path, cases, expected: { greedy, nll, tokenizer
   describe('tokenizer', () => {
     let tokenizer: Tokenizer;
     beforeAll(async () => {
-      const { tokenizerJson, tokenizerConfig, close } = await openCheckpoint(pathOf(path));
+      const { tokenizerJson, tokenizerConfig, close } = await openCheckpoint(pathOf(path), node);
       tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, path);
       await close();
     });
@@ -234,7 +235,7 @@ describe.each(MODELS)('$model over several memories', ({ model, expected }) => {
   describe.each(BACKENDS)('$backend', ({ open }) => {
     it('computes the very same', async () => {
       const whole = await allLogits(open);
-      const checkpoint = await openCheckpoint(pathOf(path));
+      const checkpoint = await openCheckpoint(pathOf(path), node);
       const { total } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, { kvType: 'f32' });
       await checkpoint.close();
       const [two, most] = [await allLogits(open, total - 1), await allLogits(open, 0)];

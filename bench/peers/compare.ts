@@ -12,7 +12,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { openModel } from '../../src/index.ts';
+import { openModel } from '../../src/node.ts';
 import { median } from '../median.ts';
 import type { EngineName, Job, Outcome } from './measure.ts';
 import { RANDOM, syntheticModel } from './syntheticModel.ts';

@@ -45,7 +45,7 @@ const TOP = 5;
 const WARM_UP_DECODE_TOKENS = 8;
 
 async function openDualchunk({ path, threads, method, context }: Job): Promise<Engine> {
-  const { loadModel } = await import('../../src/index.ts');
+  const { loadModel } = await import('../../src/node.ts');
   const model = await loadModel(path, { context, threads, method });
   const stopTokens = new Set<number>();
   return {

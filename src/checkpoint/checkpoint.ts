@@ -26,7 +26,7 @@ export interface TensorEntry {
 }
 
 export interface Checkpoint {
-  /** The path is as the user gave it. */
+  /** Messages name it so: the path as the user gave it, the address, or the name of the file. */
   readonly name: string;
   readonly format: 'GGUF' | 'safetensors';
   readonly config: ModelConfig;

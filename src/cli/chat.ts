@@ -12,7 +12,7 @@ import {
   openModel,
   trainedWindow,
   UnsupportedError,
-} from '../index.ts';
+} from '../node.ts';
 import { Conversation } from './conversation.ts';
 import {
   addModelFlags,

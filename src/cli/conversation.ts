@@ -2,7 +2,7 @@
  * A conversation keeps what a chat has said so far, as much as a context holds: the oldest turns go first, the attached
  * text stays.
  */
-import { type Message, UnsupportedError } from '../index.ts';
+import { type Message, UnsupportedError } from '../node.ts';
 import { count } from './terminal.ts';
 
 interface Turn {

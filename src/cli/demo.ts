@@ -6,7 +6,7 @@
 import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { BUNDLED_BOOK, BUNDLED_MODEL } from '../bundled.ts';
-import { type LoadOptions, loadModel, type Model, type Tokenizer, trainedWindow, UnsupportedError } from '../index.ts';
+import { type LoadOptions, loadModel, type Model, type Tokenizer, trainedWindow, UnsupportedError } from '../node.ts';
 import { backendOption, parseSize, threadsOption, wholeFrom } from './options.ts';
 import { count, readingBar } from './terminal.ts';
 

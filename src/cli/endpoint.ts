@@ -5,7 +5,7 @@
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { reasonOf } from '../eval/readers.ts';
-import { UnsupportedError } from '../index.ts';
+import { UnsupportedError } from '../node.ts';
 import { size } from './terminal.ts';
 
 interface ServerLimits {

@@ -22,7 +22,7 @@ import type { SampleRecord } from '../eval/records.ts';
 import type { EvalRun } from '../eval/run.ts';
 import type { Making } from '../eval/task.ts';
 import { RULER, TASKS, taskNamed } from '../eval/tasks.ts';
-import { FormatError } from '../index.ts';
+import { FormatError } from '../node.ts';
 import { hash, openSession, type SessionFlags } from './evalSession.ts';
 import { addSpeedFlags, collect, parseNumber, parseSize } from './options.ts';
 import { readText } from './prompt.ts';

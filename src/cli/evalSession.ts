@@ -13,7 +13,7 @@ import { resultsOf } from '../eval/results.ts';
 import { type EvalRun, type Job, runEvaluation } from '../eval/run.ts';
 import { tableOf } from '../eval/table.ts';
 import type { NamedText } from '../eval/task.ts';
-import { backendName, openModel, trainedWindow, UnsupportedError } from '../index.ts';
+import { backendName, openModel, trainedWindow, UnsupportedError } from '../node.ts';
 import { openServer } from './endpoint.ts';
 import { fileNameOf, openFolder } from './evalFolder.ts';
 import type { SpeedFlags } from './options.ts';

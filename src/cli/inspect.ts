@@ -1,6 +1,6 @@
 /** `dualchunk inspect` says what a checkpoint is, how it would be read, and what it would take. It loads no weights. */
 import { Command } from 'commander';
-import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
+import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../node.ts';
 import { addModelFlags, loadOptionsOf, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
 import { count, size, visible } from './terminal.ts';
 
@@ -30,7 +30,8 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
   const { name, description, dca } = method;
   // Only a backend that is asked for is opened, to tell what it would compute on.
   const backend = flags.backend ? await backendName(flags.backend, loadOptionsOf(flags, context)) : 'wasm';
-  const memory = file.memoryPlan(context, { ...flags, method });
+  const { backend: kind, kvType, threads } = flags;
+  const memory = file.memoryPlan(context, { backend: kind, kvType, threads, method });
   const tensors = Object.fromEntries(file.tensorTypes);
   await file.close();
 

@@ -4,7 +4,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { PACKAGE } from '../bundled.ts';
-import { FormatError, UnsupportedError } from '../index.ts';
+import { FormatError, UnsupportedError } from '../node.ts';
 import { meantBy } from '../options.ts';
 import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';

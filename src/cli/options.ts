@@ -9,7 +9,7 @@ import {
   SAMPLING_RANGES,
   type SamplingOptions,
   type Scale,
-} from '../index.ts';
+} from '../node.ts';
 
 /** Parses a whole number of tokens; `16k` is 16,384. */
 export function parseSize(text: string): number {

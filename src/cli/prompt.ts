@@ -3,14 +3,7 @@ import { constants, createReadStream, fstatSync, openSync, type Stats } from 'no
 import { stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import {
-  FormatError,
-  type Message,
-  type ModelFile,
-  type Tokenizer,
-  trainedWindow,
-  UnsupportedError,
-} from '../index.ts';
+import { FormatError, type Message, type ModelFile, type Tokenizer, trainedWindow, UnsupportedError } from '../node.ts';
 import type { ModelFlags, TextFlags } from './options.ts';
 import { count, note, size } from './terminal.ts';
 import { decodeText } from './text.ts';

@@ -1,6 +1,6 @@
 /** `dualchunk run` reads texts and a question, and streams the answer. */
 import { Command } from 'commander';
-import { DEFAULT_MAX_TOKENS, openModel, type Piece } from '../index.ts';
+import { DEFAULT_MAX_TOKENS, openModel, type Piece } from '../node.ts';
 import {
   addModelFlags,
   addSamplingFlags,

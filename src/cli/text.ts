@@ -1,5 +1,5 @@
 /** Bytes become text from UTF-8 or UTF-16, with a byte order mark or without; what is neither is told by name. */
-import { FormatError } from '../index.ts';
+import { FormatError } from '../node.ts';
 
 export interface DecodedText {
   text: string;

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { BUNDLED_BOOK, BUNDLED_MODEL } from '../bundled.ts';
 import { UnsupportedError } from '../errors.ts';
-import { openModel } from '../model.ts';
+import { openModel } from '../node.ts';
 import { makeTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts';
 import { perplexityTask } from './perplexity.ts';
 import { questionsTask, readQuestions } from './questions.ts';

@@ -11,7 +11,7 @@ import { UnsupportedError } from '../../src/errors.ts';
 import type { Random } from '../../src/eval/random.ts';
 import type { SampleRecord } from '../../src/eval/records.ts';
 import { MODEL_TYPES } from '../../src/families.ts';
-import { openModel, type TextOptions } from '../../src/index.ts';
+import { openModel, type TextOptions } from '../../src/node.ts';
 import { MARK } from '../../src/tokenizer/literal.ts';
 import { makeTokenizer, type Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { mutateBytes, mutateJson, strangeText } from './mutate.ts';
