@@ -229,9 +229,10 @@ export const CASES: readonly KernelCase[] = [
   ...TYPES.flatMap((type) => [
     matmul({ type, n: 1, N: 33, K: oddCols(type) }),
     matmul({ type, n: 7, N: 33, K: oddCols(type), bias: true }),
+    matmul({ type, n: 19, N: 33, K: oddCols(type), bias: true }),
   ]),
   // rows come in groups of six, columns in groups of 8 and 32
-  ...[2, 5, 6, 11, 12].map((n) => matmul({ type: 'F32', n, N: 40, K: 19, bias: true })),
+  ...[2, 5, 6, 11, 12, 17, 18, 31].map((n) => matmul({ type: 'F32', n, N: 40, K: 19, bias: true })),
   ...[1, 7, 8, 9, 31, 32, 64, 65].map((N) => matmul({ type: 'F32', n: 13, N, K: 64 })),
   // so many weight rows that a thread takes several
   ...[1, 3].flatMap((n) => [matmul({ type: 'F16', n, N: 4099, K: 72 }), matmul({ type: 'Q8_0', n, N: 4099, K: 64 })]),

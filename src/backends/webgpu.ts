@@ -12,6 +12,7 @@ import { rotate } from '../kernels/rotate.wgsl.ts';
 import { gridOf, ITEMS, type WgslKernel } from '../kernels/wgsl.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import type { Slice } from '../placement.ts';
+import { rowBytes } from '../tensorTypes.ts';
 import type { Backend, Tensor } from './backend.ts';
 import { openAttend } from './webgpuAttend.ts';
 import { openGpu, type WebGpuOptions } from './webgpuDevice.ts';
@@ -19,6 +20,9 @@ import { at, bufferOf, openMemory, partsOf, type WebGpuKv } from './webgpuMemory
 import { type Call, openRecorder } from './webgpuRecorder.ts';
 
 const MATVEC_TOKENS = 4; // more are a tile's work
+/** So many take a matrix each by itself too where the GPU's cache holds it: a tile would leave most of the GPU idle. */
+const CACHED_TOKENS = 16;
+const CACHED_BYTES = 2 ** 25;
 const MOST_IDS = 2 ** 16; // of a call of gatherRows
 
 /**
@@ -169,7 +173,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     matmul(out, x, weight, bias) {
       const { type, rows: N, cols: K } = weight;
       const n = x.rows;
-      const isVector = n <= MATVEC_TOKENS;
+      const isVector = n <= MATVEC_TOKENS || (n <= CACHED_TOKENS && N * rowBytes(type, K) <= CACHED_BYTES);
       const usesMatrices = hasTensorCores && !isVector && type !== 'F32';
       const isShared = [bufferOf(x), ...partsOf(weight).map(({ buffer }) => buffer)].includes(bufferOf(out));
       const isRagged = isShared || K % 4 !== 0 || at(x) % 4 !== 0 || at(weight) % 4 !== 0;
