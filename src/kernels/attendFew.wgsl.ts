@@ -118,11 +118,12 @@ ${main(
     let head${m} = head * p.group + (m0 + min(${m}, nQueries - 1)) % p.group;
     ${eachQuad((i) => `let q${m}_${i} = select(vec4<f32>(), ${Math.LOG2E} * queryAt(rotation, row + row${m}, head${m}, d * ${quads} + ${i}), isBusy);`)}`,
     )}
+    // Where keys lie is looked up while those before them are loaded; behind the last key the last one again.
+    ${eachLoad((n) => `var place${n} = placeOf(pagesAt, min(first + team + ${n * teams}, stop - 1));`)}
     for (var j0 = first; j0 < stop; j0 += ${keysAtOnce(form, M)}) {
-      // behind the last key the last one again
-      ${eachLoad((n) => `let place${n} = placeOf(pagesAt, min(j0 + team + ${n * teams}, stop - 1));`)}
       ${eachLoad((n) => `let k${n} = ${names.keys}[(keysOfHead + place${n}) * ${nVectors} + d];`)}
       ${eachLoad((n) => `let v${n} = ${names.values}[(head * p.room + place${n}) * ${nVectors} + d];`)}
+      ${eachLoad((n) => `place${n} = placeOf(pagesAt, min(j0 + team + ${keysAtOnce(form, M) + n * teams}, stop - 1));`)}
       ${times(
         sets,
         (set) => `

@@ -200,7 +200,9 @@ ${main(
     let keysOfHead = (keyFormOf(p.spansAt, span) * p.partHeads + head) * p.room;
     let first = begin / ${N} * ${N}; // key of the first tile
     let nTiles = (end - first + ${N - 1}) / ${N};
+    // Where a tile lies is looked up while the one before it is loaded.
     var place = placeOf(p.pagesAt, first);
+    var placeAfter = placeOf(p.pagesAt, first + min(1, nTiles - 1) * ${N});
     var last = min(${N}, end - first) * ${D8} - 1;
     ${loadKeys}
     workgroupBarrier();
@@ -214,9 +216,9 @@ ${main(
       loop {
         number++;
         ${load(names.values, 'head * p.room', 'value')}
-        let next = first + min(i + 1, nTiles - 1) * ${N};
-        place = placeOf(p.pagesAt, next);
-        last = min(${N}, end - next) * ${D8} - 1;
+        place = placeAfter;
+        last = min(${N}, end - (first + min(i + 1, nTiles - 1) * ${N})) * ${D8} - 1;
+        placeAfter = placeOf(p.pagesAt, first + min(i + 2, nTiles - 1) * ${N});
         ${loadKeys} // of the next tile
         ${addValues} // of the last tile, at first zeros
         ${score}
