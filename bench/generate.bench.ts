@@ -12,6 +12,7 @@ import { openWasm } from '../src/backends/wasm.ts';
 import type { Precision } from '../src/backends/wasmStage.ts';
 import type { KvType } from '../src/kvTypes.ts';
 import { loadModel, type ModelConfig } from '../src/node.ts';
+import { nodeMachine } from '../src/platform/nodeMachine.ts';
 import { firstPages, slice, stretches } from '../test/stretches.ts';
 import { median } from './median.ts';
 
@@ -82,7 +83,7 @@ async function checkAttention(config: ModelConfig, backend: Backend, bound: numb
 
 async function attentionSpeed(config: ModelConfig, nTokens: number): Promise<number> {
   const n = 512;
-  const backend = openWasm(wasm);
+  const backend = openWasm(nodeMachine, wasm);
   const chunkLen = Math.max(64, Math.floor((nTokens * 3) / 8)); // three chunks, so that all parts take part
   const { attend } = recordAttention(backend, config, n, nTokens, chunkLen, makeInputs(config, n, nTokens));
   const times: number[] = [];
@@ -103,8 +104,8 @@ const context = Math.max(16384, ...lengths) + decodeTokens;
 const model = await loadModel(path, { context, ...wasm });
 const { config } = model;
 console.log(`${path}, ${model.backendName}, method ${model.method.name}, context ${context}, node ${process.version}`);
-await checkAttention(config, openWasm({ threads, precision: 'f32', kvType: 'f32' }), 1e-5);
-await checkAttention(config, openWasm(wasm), 6e-2);
+await checkAttention(config, openWasm(nodeMachine, { threads, precision: 'f32', kvType: 'f32' }), 1e-5);
+await checkAttention(config, openWasm(nodeMachine, wasm), 6e-2);
 
 const results: Record<string, number>[] = [];
 for (const length of lengths) {

@@ -7,6 +7,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { FunctionPrototype, type Program } from 'assemblyscript';
 import asc, { type Transform } from 'assemblyscript/asc';
+import { unshared } from '../src/kernels/unshared.ts';
 
 const ENTRY = 'src/kernels/all.wasm';
 const FIRST = 'scratch: usize, begin: i32, end: i32'; // parameters of every kernel, which the threads fill in
@@ -44,29 +45,38 @@ function readFile(name: string, folder: string): string | null {
   return name === 'src/kernels/abi.ts' ? text.replaceAll(/^(export )?(const|function) /gm, '@inline $&') : text;
 }
 
-async function compile(features: string): Promise<string> {
-  let binary: Uint8Array | undefined;
+async function compile(features: string, isShared: boolean): Promise<Uint8Array<ArrayBuffer>> {
+  let binary: Uint8Array<ArrayBuffer> | undefined;
   const { error, stderr } = await asc.main(
     [
       `${ENTRY}.ts`,
       ...['--outFile', 'all.wasm', '--runtime', 'stub', '-O3', '--noAssert'],
-      ...['--importMemory', '--sharedMemory', '--maximumMemory', '65536', '--enable', features],
+      ...['--importMemory', ...(isShared ? ['--sharedMemory'] : []), '--maximumMemory', '65536', '--enable', features],
     ],
     {
       readFile,
       transforms: [{ afterInitialize: readSignatures } as Transform],
       writeFile: (name, contents) => {
-        if (name.endsWith('.wasm') && typeof contents !== 'string') binary = contents;
+        if (name.endsWith('.wasm') && typeof contents !== 'string') binary = new Uint8Array(contents);
       },
     },
   );
   if (error || !binary) throw new Error(`asc failed: ${error?.message}\n${stderr}`);
+  return binary;
+}
+
+/** The kernels over a shared memory, in base64. What the backend makes of them where memory is not shared must be right. */
+async function build(features: string): Promise<string> {
+  const binary = await compile(features, true);
+  if (Buffer.compare(unshared(binary), await compile(features, false)) !== 0) {
+    throw new Error(`kernels (${features}): without shared memory they differ in more than its flag`);
+  }
   console.log(`kernels (${features}): ${binary.length} bytes`);
   return Buffer.from(binary).toString('base64');
 }
 
-const plain = await compile('simd,threads');
-const relaxed = await compile('simd,threads,relaxed-simd');
+const plain = await build('simd,threads');
+const relaxed = await build('simd,threads,relaxed-simd');
 writeFileSync(
   'src/kernels/wasmBinary.ts',
   `// Made by scripts/buildKernels.ts from the *.wasm.ts files: the module in base64, and calls of its kernels.

@@ -21,6 +21,7 @@ import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from '
 import { type Method, resolveMethod } from './method.ts';
 import { checkOptions, idSet } from './options.ts';
 import type { Scale } from './placement.ts';
+import type { Machine } from './platform/machine.ts';
 import type { ModelSource, Platform } from './platform/platform.ts';
 import { Engine } from './runtime/engine.ts';
 import { DEFAULT_MAX_TOKENS, type GeneratedToken, type GenerateOptions, type PrefillOptions } from './runtime/texts.ts';
@@ -134,10 +135,11 @@ export interface Models {
 }
 
 export function modelsOn(platform: Platform): Models {
+  const { machine } = platform;
   async function openModel(source: ModelSource): Promise<ModelFile> {
     const checkpoint = await openCheckpoint(source, platform);
     try {
-      return modelFile(checkpoint);
+      return modelFile(checkpoint, machine);
     } catch (error) {
       await checkpoint.close();
       throw error;
@@ -156,7 +158,7 @@ export function modelsOn(platform: Platform): Models {
     },
     async backendName(kind = 'wasm', options = {}) {
       checkLoadOptions({ ...options, backend: kind });
-      const backend = await openBackend(kind, options);
+      const backend = await openBackend(kind, machine, options, 1);
       await backend.dispose();
       return backend.name;
     },
@@ -165,7 +167,7 @@ export function modelsOn(platform: Platform): Models {
 
 // --- internal ---
 
-function modelFile(checkpoint: Checkpoint): ModelFile {
+function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
   const { name, format, config } = checkpoint;
   const { tokenizerJson, tokenizerConfig } = checkpoint;
   const tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, name, config.vocabSize);
@@ -179,7 +181,7 @@ function modelFile(checkpoint: Checkpoint): ModelFile {
     attentionOf({ ...config, ropeScaling }, placement, longest);
   function plan(context: number, options: PlanningOptions): MemoryPlan {
     const { method = resolveMethod('none', 'none', config, context), kvType = DEFAULT_KV_TYPE } = options;
-    const { backend: kind = 'wasm', sequences = 1, threads = defaultThreads() } = options;
+    const { backend: kind = 'wasm', sequences = 1, threads = defaultThreads(machine) } = options;
     const { stageLimit, blockLen } = MEMORY[kind];
     const kept = { wasm: kvType, webgpu: 'bf16', reference: 'f32' } as const; // a GPU's halves take what bf16 takes
     const sizes = callSizes(config, {
@@ -212,11 +214,11 @@ function modelFile(checkpoint: Checkpoint): ModelFile {
         `scale ${scale} has no effect on plain attention, which a context of ${context} tokens gets; give method dca too, or no scale`,
       );
     }
-    const backend = await openBackend(kind, options);
+    const planOf = (tokens: number) => plan(tokens, { ...options, method });
+    checkFits(planOf, context, kind, machine.availableMemory());
+    const { stageOf, stageBytes } = planOf(context);
+    const backend = await openBackend(kind, machine, options, stageBytes.length);
     try {
-      const planOf = (tokens: number) => plan(tokens, { ...options, method });
-      checkFits(planOf, context, kind);
-      const { stageOf } = planOf(context);
       const nPages = sequences * pagesFor(context);
       const blockLen = Math.min(MEMORY[kind].blockLen, sequences * context);
       const sizes = { blockLen, maxLogitRows: MAX_LOGIT_ROWS, nPages };
@@ -259,8 +261,13 @@ function checkLoadOptions(options: LoadOptions): void {
   }
 }
 
-async function openBackend(kind: BackendKind, { threads, precision, kvType }: LoadOptions): Promise<Backend> {
-  if (kind === 'wasm') return openWasm({ threads, precision, kvType });
+async function openBackend(
+  kind: BackendKind,
+  machine: Machine,
+  { threads, precision, kvType }: LoadOptions,
+  stages: number,
+): Promise<Backend> {
+  if (kind === 'wasm') return openWasm(machine, { threads, precision, kvType, stages });
   return kind === 'webgpu' ? openWebGpu() : openReference();
 }
 

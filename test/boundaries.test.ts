@@ -33,7 +33,11 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['kernels/*.wasm', ['kernels/*.wasm', 'kernels/abi']],
   ['kernels/*.wgsl', ['kernels/wgsl', 'kernels/*.wgsl', 'kvTypes', 'tensorTypes']],
   ['kernels/*', ['kvTypes', 'placement'], ['tensorTypes']],
-  ['backends/wasm*', ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors', NODE], ['placement']],
+  [
+    'backends/wasm*',
+    ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors'],
+    ['placement', 'platform/machine'],
+  ],
   ['backends/webgpuDevice', ['errors', 'webgpu']],
   ['backends/*', ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors'], ['placement']],
 
@@ -56,15 +60,16 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
     ['backends/backend', 'sampler', 'transformer'],
   ],
 
-  ['platform/platform', [], ['checkpoint/source']],
-  ['platform/node', ['platform/*', 'checkpoint/source', 'errors', NODE]],
+  ['platform/machine', []],
+  ['platform/platform', [], ['checkpoint/source', 'platform/machine']],
+  ['platform/node*', ['platform/*', 'checkpoint/source', 'errors', NODE]],
   ['platform/*', ['platform/*', 'checkpoint/source', 'errors']],
 
   ['eval/results', [], ['eval/records']],
   ['eval/report*', ['errors', 'eval/chartLibrary', 'eval/report/*', 'eval/results', 'eval/limit'], ['eval/records']],
   ['eval/methods', ['eval/*', 'method'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
-  ['model', LIBRARY.filter((module) => !/^platform|^(node|web)$/.test(module)), ['platform/platform']],
+  ['model', LIBRARY.filter((module) => !/^platform|^(node|web)$/.test(module)), ['platform/*']],
   ['index', LIBRARY, ['platform/platform']],
   ['node', ['index', 'model', 'platform/node']],
   ['web', ['index', 'model', 'platform/web']],

@@ -17,6 +17,7 @@ import { memoryPlan } from '../src/memoryPlan.ts';
 import { resolveMethod } from '../src/method.ts';
 import type { Placement } from '../src/placement.ts';
 import { node } from '../src/platform/node.ts';
+import { nodeMachine } from '../src/platform/nodeMachine.ts';
 import { Engine } from '../src/runtime/engine.ts';
 import { type Message, makeTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { makeTransformer, type Weights } from '../src/transformer.ts';
@@ -72,9 +73,17 @@ const QUANTISED = MODELS.flatMap(({ expected }) => expected.quantised ?? []);
  */
 const BACKENDS = [
   { backend: 'reference', open: openReference, bound: 1e-7 },
-  { backend: 'wasm, f32', open: () => openWasm({ threads: 2, precision: 'f32', kvType: 'f32' }), bound: 3e-6 },
-  { backend: 'wasm, int16, bf16 cache', open: () => openWasm({ threads: 2, precision: 'int16' }), bound: 1.5e-2 },
-  { backend: 'wasm, int8, bf16 cache', open: () => openWasm({ threads: 2 }), bound: 6e-2 },
+  {
+    backend: 'wasm, f32',
+    open: () => openWasm(nodeMachine, { threads: 2, precision: 'f32', kvType: 'f32' }),
+    bound: 3e-6,
+  },
+  {
+    backend: 'wasm, int16, bf16 cache',
+    open: () => openWasm(nodeMachine, { threads: 2, precision: 'int16' }),
+    bound: 1.5e-2,
+  },
+  { backend: 'wasm, int8, bf16 cache', open: () => openWasm(nodeMachine, { threads: 2 }), bound: 6e-2 },
 ];
 
 /** On a software driver every kernel costs seconds to compile: one file of each model, and one memory, which is all a GPU has. */

@@ -1,5 +1,5 @@
 /**
- * One shared memory of at most 4 GiB with weights, cache and scratch, and the kernels whose operands lie in it. A call
+ * One memory of at most 4 GiB with weights, cache and scratch, and the kernels whose operands lie in it. A call
  * becomes a command: what it reads and writes, how much of it a thread takes at once, and whether it must wait. Weights
  * stay as they are stored; activations are quantised before they meet them.
  */
@@ -11,8 +11,8 @@ import { KV_TYPES, type KvType, PAGE_LEN } from '../kvTypes.ts';
 import type { Slice, Stretch } from '../placement.ts';
 import { rowBytes, TENSOR_TYPES } from '../tensorTypes.ts';
 import { type Backend, type CallSizes, type KvLayer, notFinite, type Tensor } from './backend.ts';
+import { type Call, type Command, MAX_CALLS, type Scratch } from './wasmProgram.ts';
 import { keySplits, LINE, largestScratch, MANY_TOKENS, quantizedBytes, queryTiles, roundUp } from './wasmScratch.ts';
-import { type Call, type Command, MAX_CALLS, type Scratch } from './wasmWorkers.ts';
 
 export type Precision = 'int8' | 'int16' | 'f32';
 
@@ -57,9 +57,9 @@ const at = (tensor: Tensor) => (tensor as WasmTensor).at;
 const areApart = (a: Range, b: Range) => a.end <= b.at || b.end <= a.at;
 
 /** A memory that may grow to 4 GiB; only what is touched takes room. @throws UnsupportedError where addresses run out. */
-function reserveMemory(): WebAssembly.Memory {
+function reserveMemory(shared: boolean): WebAssembly.Memory {
   try {
-    return new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
+    return new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared });
   } catch {
     throw new UnsupportedError(
       'the system has no addresses for a WebAssembly memory, which V8 wants 10 GiB of; raise `ulimit -v`',
@@ -83,6 +83,8 @@ export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'reserve' | '
 
 interface StageOptions {
   threads: number;
+  /** Whether threads share its memory. */
+  isShared: boolean;
   precision: Precision;
   /** As kernels/abi.ts numbers them. */
   attentionFormat: number;
@@ -93,9 +95,9 @@ interface StageOptions {
 export function openStage(
   stage: number,
   commands: Command[],
-  { threads, precision, kvType, attentionFormat }: StageOptions,
+  { threads, isShared, precision, kvType, attentionFormat }: StageOptions,
 ): WasmStage {
-  const memory = reserveMemory();
+  const memory = reserveMemory(isShared);
 
   let used = LINE; // address 0 stays free: it means "none"
   function allocBytes(nBytes: number): number {
@@ -166,8 +168,8 @@ export function openStage(
     return { at: scratch, nBytes: scratchBytes };
   }
 
-  const faultWord = new Int32Array(memory.buffer, abi.FAULT, 1); // shared memory: it stays valid as the memory grows
   function checkNumbers(): void {
+    const faultWord = new Int32Array(memory.buffer, abi.FAULT, 1);
     const fault = faultWord[0];
     faultWord[0] = 0;
     if (fault !== 0) throw notFinite(FAULTS[fault]);

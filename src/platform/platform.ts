@@ -1,5 +1,6 @@
 /** What differs between the places this library runs in. Entries of the package bind it to one of them. */
 import type { Source } from '../checkpoint/source.ts';
+import type { Machine } from './machine.ts';
 
 /** What gives a file when asked for it, such as a `FileSystemFileHandle` of the origin private file system. */
 export interface FileHandle {
@@ -27,6 +28,7 @@ export interface Folder {
 }
 
 export interface Platform {
+  readonly machine: Machine;
   /**
    * Opens what the user gives for a model.
    * @throws FormatError when it is not there or cannot be read; UnsupportedError when it is nothing that can be opened.

@@ -3,12 +3,14 @@ import { blobSource, type Source } from '../checkpoint/source.ts';
 import { FormatError, isOptions, isRecord, shown, UnsupportedError } from '../errors.ts';
 import { openHttp } from './http.ts';
 import type { FileSource, Folder, Platform } from './platform.ts';
+import { webMachine } from './webMachine.ts';
 
 const WANTED =
   'wanted the address (in Node also the path) of a .gguf file or of a Hugging Face folder, where a folder ends in /; ' +
   "a Blob or a file handle; or a map from the names of a folder's files to these";
 
 export const web: Platform = {
+  machine: webMachine,
   async openFiles(source) {
     if (typeof source === 'string' || source instanceof URL) return openUrl(urlOf(source));
     if (isFile(source)) return openFileSource(source, 'the given file');

@@ -9,6 +9,7 @@ import { seededRandom } from '../eval/random.ts';
 import { draw } from '../kernels/draw.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import type { Slice } from '../placement.ts';
+import { nodeMachine } from '../platform/nodeMachine.ts';
 import type { Engine } from './engine.ts';
 import type { GeneratedToken, GenerateOptions } from './texts.ts';
 
@@ -28,7 +29,7 @@ function openDrawing(): Backend {
 const BACKENDS = [
   { name: 'sampled here', open: openReference, bound: 1e-9 },
   { name: 'drawn by the backend', open: openDrawing, bound: 1e-9 },
-  { name: 'wasm', open: () => openWasm({ threads: 2, precision: 'f32', kvType: 'f32' }), bound: 1e-4 },
+  { name: 'wasm', open: () => openWasm(nodeMachine, { threads: 2, precision: 'f32', kvType: 'f32' }), bound: 1e-4 },
 ];
 
 /** An engine with blocks of 64 rows, and what it was asked to append, a list of slices a forward. */
