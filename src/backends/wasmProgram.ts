@@ -158,10 +158,10 @@ export function runHere(kernels: Kernels): Runner {
   let end: unknown;
   return {
     async run(commands, scratch) {
+      if (end) throw end;
       let turnEnd = performance.now() + TURN;
       try {
         for (let done = 0; done < commands.length; ) {
-          if (end) throw end;
           done += write(commands, done, scratch);
           for (const _ of walk()) {
             if (performance.now() < turnEnd) continue;
