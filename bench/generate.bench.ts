@@ -10,9 +10,11 @@ import type { Backend } from '../src/backends/backend.ts';
 import { openReference } from '../src/backends/reference.ts';
 import { openWasm } from '../src/backends/wasm.ts';
 import type { Precision } from '../src/backends/wasmStage.ts';
-import { loadModel, type ModelConfig } from '../src/index.ts';
 import type { KvType } from '../src/kvTypes.ts';
-import { pieces } from '../test/pieces.ts';
+import { loadModel, type ModelConfig } from '../src/node.ts';
+import { nodeMachine } from '../src/platform/nodeMachine.ts';
+import { firstPages, slice, stretches } from '../test/stretches.ts';
+import { median } from './median.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -29,7 +31,6 @@ const threads = values.threads === undefined ? undefined : Number(values.threads
 const wasm = { threads, precision: values.precision as Precision, kvType: values['kv-type'] as KvType };
 if (!existsSync(path)) throw new Error(`${path} is missing; fetch it with: npm run fetch-model`);
 
-const median = (times: number[]) => times.toSorted((a, b) => a - b)[times.length >> 1];
 const noise = (n: number) => Float32Array.from({ length: n }, () => Math.random() * 2 - 1);
 
 /** Records one attention of the last `n` of `nTokens` tokens, `chunkLen` tokens a chunk; returns its output. */
@@ -40,25 +41,26 @@ function recordAttention(b: Backend, config: ModelConfig, n: number, nTokens: nu
     b.write(t, numbers);
     return t;
   };
-  const [intra, succ, inter] = data.queries.map((q) => tensor(n, nHeads * headDim, q));
-  const kv = b.allocKv(nTokens, nKvHeads, headDim);
+  const seen = stretches({ n, start: nTokens - n, chunkLen });
+  const rows = seen.nRotations * n;
+  const q = tensor(rows, nHeads * headDim, data.queries.subarray(0, rows * nHeads * headDim));
+  const kv = b.allocKv(firstPages(nTokens).length, nKvHeads, headDim);
   const width = nKvHeads * headDim;
-  b.append(kv, tensor(nTokens, width, data.keys), tensor(nTokens, width, data.values), 0);
+  b.append(kv, [tensor(nTokens, width, data.keys)], tensor(nTokens, width, data.values), [slice(nTokens)]);
   const out = b.alloc('F32', n, nHeads * headDim);
-  const seen = pieces({ n, start: nTokens - n, chunkLen });
-  return { out, attend: () => b.attend(out, { intra, succ, inter }, kv, seen) };
+  return { out, attend: () => b.attend(out, q, kv, seen.stretches) };
 }
 
 interface Inputs {
-  queries: Float32Array[];
+  /** Of three rotations. */
+  queries: Float32Array;
   keys: Float32Array;
   values: Float32Array;
 }
 
 function makeInputs({ numAttentionHeads, numKeyValueHeads, headDim }: ModelConfig, n: number, nTokens: number): Inputs {
   const width = nTokens * numKeyValueHeads * headDim;
-  const queries = [0, 1, 2].map(() => noise(n * numAttentionHeads * headDim));
-  return { queries, keys: noise(width), values: noise(width) };
+  return { queries: noise(3 * n * numAttentionHeads * headDim), keys: noise(width), values: noise(width) };
 }
 
 /** @param bound On the largest error; outputs are about 1. */
@@ -81,7 +83,7 @@ async function checkAttention(config: ModelConfig, backend: Backend, bound: numb
 
 async function attentionSpeed(config: ModelConfig, nTokens: number): Promise<number> {
   const n = 512;
-  const backend = openWasm(wasm);
+  const backend = openWasm(nodeMachine, wasm);
   const chunkLen = Math.max(64, Math.floor((nTokens * 3) / 8)); // three chunks, so that all parts take part
   const { attend } = recordAttention(backend, config, n, nTokens, chunkLen, makeInputs(config, n, nTokens));
   const times: number[] = [];
@@ -102,8 +104,8 @@ const context = Math.max(16384, ...lengths) + decodeTokens;
 const model = await loadModel(path, { context, ...wasm });
 const { config } = model;
 console.log(`${path}, ${model.backendName}, method ${model.method.name}, context ${context}, node ${process.version}`);
-await checkAttention(config, openWasm({ threads, precision: 'f32', kvType: 'f32' }), 1e-5);
-await checkAttention(config, openWasm(wasm), 6e-2);
+await checkAttention(config, openWasm(nodeMachine, { threads, precision: 'f32', kvType: 'f32' }), 1e-5);
+await checkAttention(config, openWasm(nodeMachine, wasm), 6e-2);
 
 const results: Record<string, number>[] = [];
 for (const length of lengths) {

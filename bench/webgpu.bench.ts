@@ -1,31 +1,33 @@
 /**
- * The WebGPU backend's speed. Every kernel is held to float64 on all its cases before anything is timed; beside each time
+ * The WebGPU backend's speed. Every kernel is judged on all its cases before anything is timed; beside each time
  * stands the floor's measure: causal floating-point operations, or bytes that must be read.
  *
- *     npm run bench:webgpu -- [--only check,attention,decode,matmul,matvec,model] [--length 32768] [--robust] [--plain]
+ *     npm run bench:webgpu -- [--only check,attention,decode,matmul,matvec,model,batch] [--length 32768] [--robust] [--plain]
  *                             [--torch python3]
  *
  * With `--torch`, an interpreter that has PyTorch, the same shapes are timed there afterwards and set beside.
  */
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
+import { attentionOf } from '../src/attention.ts';
 import type { Tensor } from '../src/backends/backend.ts';
-import { openReference } from '../src/backends/reference.ts';
 import { openWebGpu } from '../src/backends/webgpu.ts';
 import type { ModelConfig } from '../src/config.ts';
 import { dualChunk, PLAIN } from '../src/dualChunk.ts';
-import { Engine, type GenerateOptions } from '../src/engine.ts';
-import { CASES, RISING } from '../src/kernels/cases.ts';
-import { allocKvCache } from '../src/kvCache.ts';
-import { type Placement, piecesOf } from '../src/placement.ts';
-import { ropeFrequencies } from '../src/rope.ts';
+import { allocKvCache, pagesFor } from '../src/kvCache.ts';
+import { type Placement, type Slice, stretchesOf } from '../src/placement.ts';
+import { Engine } from '../src/runtime/engine.ts';
+import type { GenerateOptions } from '../src/runtime/texts.ts';
 import { rowBytes, type TensorType } from '../src/tensorTypes.ts';
-import { type Layer, type Linear, makeTransformer } from '../src/transformer.ts';
-import { openNaive } from '../test/naive.ts';
+import { type Layer, type Linear, makeTransformer, type Weights } from '../src/transformer.ts';
+import { judge } from '../test/judge.ts';
+import { CASES, RISING } from '../test/kernelCases.ts';
+import { firstPages } from '../test/stretches.ts';
+import { median } from './median.ts';
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'check,attention,decode,matmul,matvec,model' },
+    only: { type: 'string', default: 'check,attention,decode,matmul,matvec,model,batch' },
     length: { type: 'string', default: '32768' },
     robust: { type: 'boolean', default: false },
     plain: { type: 'boolean', default: false },
@@ -48,8 +50,6 @@ function report(name: string, ms: number, amount: number, unit: 'TFLOP/s' | 'GB/
   const floor = unit === 'TFLOP/s' ? `${(amount / 1e12).toFixed(3)} TFLOP` : `${(amount / 1e9).toFixed(3)} GB`;
   console.log(`${name.padEnd(56)} ${ms.toFixed(3).padStart(9)} ms  ${floor.padStart(14)}  ${rate.toFixed(1)} ${unit}`);
 }
-
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1];
 
 /** Until clocks are up, which a GPU lets down while inputs are made. */
 const WAKING_MS = 1500;
@@ -101,32 +101,14 @@ function stored(type: TensorType, rows: number, cols: number): Tensor {
   return tensor;
 }
 
-/** Kernels whose factors are halves here: they may err twice as much as a naive version with such factors. */
-const inHalves = [
-  ...(has16Bits ? ['attend' as const] : []),
-  ...(b.name.includes('tensor cores') ? ['matmul' as const] : []),
-];
-/** Where naive is better by luck, relative to the largest output: 16 steps of float32, a step of half precision. */
-const FLOORS: Record<string, number> = Object.fromEntries(inHalves.map((kernel) => [kernel, 2 ** -11]));
-
 async function check() {
   let nWrong = 0;
   const cases = [...CASES, ...RISING];
-  for (const { name, prepare } of cases) {
-    const [truth, naive, found] = await Promise.all(
-      [openReference(), openNaive(inHalves), b].map((on) => {
-        const { out, record } = prepare(on);
-        record();
-        return on.read(out);
-      }),
-    );
-    const worst = (a: ArrayLike<number>) => Math.max(...Array.from(truth, (value, i) => Math.abs(value - a[i])));
-    const largest = Math.max(...Array.from(truth, Math.abs));
-    const bound = 2 * worst(naive) + (FLOORS[name.split(':')[0]] ?? 1e-6) * largest;
-    if (!(worst(found) <= bound)) {
-      nWrong++;
-      console.log(`WRONG ${name}: off by ${worst(found)} of ${largest}, bound ${bound}`);
-    }
+  for (const kernelCase of cases) {
+    const fault = await judge(kernelCase, b);
+    if (fault === undefined) continue;
+    nWrong++;
+    console.log(`WRONG ${kernelCase.name}: ${fault}`);
   }
   console.log(`${cases.length - nWrong} of ${cases.length} cases right`);
   if (nWrong > 0) process.exitCode = 1;
@@ -138,27 +120,35 @@ const causalPairs = (length: number) => (length * (length + 1)) / 2;
 const attentionName = (nHeads: number, nKvHeads: number, headDim: number, name: string) =>
   `attention ${LENGTH}, ${nHeads}/${nKvHeads} heads of ${headDim}, ${name}`;
 
-async function attention(nHeads: number, nKvHeads: number, headDim: number, name: string, placement: Placement) {
-  const kv = b.allocKv(LENGTH, nKvHeads, headDim);
+const PAGES = firstPages(LENGTH);
+const blockAt = (start: number, nRows = BLOCK): Slice[] => [{ row: 0, nRows, start, pages: PAGES }];
+
+/** A cache of `LENGTH` tokens. */
+function filledKv(nKvHeads: number, headDim: number) {
+  const kv = b.allocKv(PAGES.length, nKvHeads, headDim);
   const [k, v] = [normal(BLOCK, nKvHeads * headDim), normal(BLOCK, nKvHeads * headDim)];
-  for (let start = 0; start < LENGTH; start += BLOCK) b.append(kv, k, v, start);
-  const query = () => normal(BLOCK, nHeads * headDim, 1 / Math.sqrt(headDim));
-  const q = { inter: query(), succ: query(), intra: query() };
+  for (let start = 0; start < LENGTH; start += BLOCK) b.append(kv, [k], v, blockAt(start));
+  return kv;
+}
+
+async function attention(nHeads: number, nKvHeads: number, headDim: number, name: string, placement: Placement) {
+  const kv = filledKv(nKvHeads, headDim);
+  const q = normal(3 * BLOCK, nHeads * headDim, 1 / Math.sqrt(headDim));
   const out = b.alloc('F32', BLOCK, nHeads * headDim);
   const ms = await time(() => {
-    for (let start = 0; start < LENGTH; start += BLOCK) b.attend(out, q, kv, piecesOf(placement, start, BLOCK));
+    for (let start = 0; start < LENGTH; start += BLOCK) {
+      b.attend(out, q, kv, stretchesOf(placement, blockAt(start)).stretches);
+    }
   }, 1);
   report(attentionName(nHeads, nKvHeads, headDim, name), ms, 4 * causalPairs(LENGTH) * nHeads * headDim, 'TFLOP/s');
 }
 
 async function decodeAttention(nHeads: number, nKvHeads: number, headDim: number) {
-  const kvs = [0, 1].map(() => b.allocKv(LENGTH, nKvHeads, headDim));
-  const [k, v] = [normal(BLOCK, nKvHeads * headDim), normal(BLOCK, nKvHeads * headDim)];
-  for (const kv of kvs) for (let start = 0; start < LENGTH; start += BLOCK) b.append(kv, k, v, start);
-  const q = normal(1, nHeads * headDim, 1 / Math.sqrt(headDim));
+  const kvs = [0, 1].map(() => filledKv(nKvHeads, headDim));
+  const q = normal(3, nHeads * headDim, 1 / Math.sqrt(headDim));
   const out = b.alloc('F32', 1, nHeads * headDim);
-  const pieces = piecesOf(DCA, LENGTH - 1, 1);
-  const ms = await time((i) => b.attend(out, { inter: q, succ: q, intra: q }, kvs[i % 2], pieces), 200);
+  const { stretches } = stretchesOf(DCA, blockAt(LENGTH - 1, 1));
+  const ms = await time((i) => b.attend(out, q, kvs[i % 2], stretches), 200);
   const bytes = 2 * LENGTH * nKvHeads * headDim * (has16Bits ? 2 : 4);
   report(`decode attention ${LENGTH}, ${nHeads}/${nKvHeads} heads of ${headDim}`, ms, bytes, 'GB/s');
 }
@@ -189,8 +179,9 @@ const CONFIG: ModelConfig = {
   tieWordEmbeddings: true,
 };
 
-async function model(type: TensorType) {
-  const { hiddenSize, intermediateSize, headDim, numAttentionHeads, numKeyValueHeads, vocabSize } = CONFIG;
+/** Random weights of a config. */
+function randomWeights(type: TensorType, config: ModelConfig): Weights {
+  const { hiddenSize, intermediateSize, headDim, numAttentionHeads, numKeyValueHeads, vocabSize } = config;
   const linear = (rows: number, cols: number): Linear => ({ weight: stored(type, rows, cols) });
   const norm = () => {
     const tensor = b.alloc('F32', 1, hiddenSize);
@@ -209,18 +200,69 @@ async function model(type: TensorType) {
     downProj: linear(hiddenSize, intermediateSize),
   });
   const embedTokens = stored(type, vocabSize, hiddenSize);
-  const layers = Array.from({ length: CONFIG.numHiddenLayers }, layer);
-  const weights = { embedTokens, layers, norm: norm(), lmHead: { weight: embedTokens } };
-  const stageOf = layers.map(() => 0);
-  const cache = allocKvCache(b, CONFIG, LENGTH + 64, stageOf);
+  const layers = Array.from({ length: config.numHiddenLayers }, layer);
+  return { embedTokens, layers, norm: norm(), lmHead: { weight: embedTokens } };
+}
+
+/** An engine for texts of `context` tokens. */
+function engineOf(config: ModelConfig, weights: Weights, placement: Placement, context: number, sequences: number) {
+  const attention = attentionOf(config, placement, context);
+  const sizes = { blockLen: BLOCK, maxLogitRows: Math.max(1, sequences), nPages: sequences * pagesFor(context) };
+  const cache = allocKvCache(
+    b,
+    config,
+    attention,
+    sizes.nPages,
+    weights.layers.map(() => 0),
+  );
+  const transformer = makeTransformer(b, config, weights, attention, sizes);
+  const parts = { transformer, cache, context, sequences, ...sizes, vocabSize: config.vocabSize };
+  return {
+    engine: new Engine({ ...parts, backend: b }),
+    onHost: new Engine({ ...parts, backend: { ...b, draw: undefined } }),
+  };
+}
+
+/** Tokens a second of eight texts that are written at once, beside one alone, in a model of SmolLM2-135M's shape. */
+async function batch(type: TensorType) {
+  const small = {
+    hiddenSize: 576,
+    intermediateSize: 1536,
+    numHiddenLayers: 30,
+    numAttentionHeads: 9,
+    numKeyValueHeads: 3,
+  };
+  const config: ModelConfig = { ...CONFIG, ...small, vocabSize: 49152, maxPositionEmbeddings: 8192 };
+  const { engine } = engineOf(config, randomWeights(type, config), PLAIN, 1200, 8);
+  const rateOf = async (nTexts: number): Promise<number> => {
+    const times: number[] = [];
+    const write = async (text: number) => {
+      const prompt = Array.from({ length: 1000 }, (_, i) => (text * 31 + i * 7919) % config.vocabSize);
+      for await (const _ of engine.generate(prompt, { maxTokens: 128 })) times.push(performance.now());
+    };
+    await Promise.all(Array.from({ length: nTexts }, (_, text) => write(text)));
+    const [first, last] = [times.length >> 2, (3 * times.length) >> 2]; // all are written then
+    return ((last - first) / (times[last] - times[first])) * 1000;
+  };
+  await rateOf(8); // warm
+  const rates: number[][] = [];
+  for (let round = 0; round < 3; round++) rates.push([await rateOf(1), await rateOf(8)]);
+  const [one, eight] = [0, 1].map((of) => median(rates.map((rate) => rate[of])));
+  facts[`tokens/s of one text, ${type}`] = one;
+  facts[`tokens/s of eight texts, ${type}`] = eight;
+  console.log(
+    `${type} 135M, after 1000 tokens: one text ${one.toFixed(0)} tokens/s, eight ${eight.toFixed(0)}: ${(eight / one).toFixed(2)}`,
+  );
+}
+
+async function model(type: TensorType) {
+  const { hiddenSize, intermediateSize, headDim, numKeyValueHeads, vocabSize } = CONFIG;
+  const weights = randomWeights(type, CONFIG);
   for (const [name, placement] of [
     ['plain', PLAIN],
     ['DCA', DCA],
   ] as const) {
-    const transformer = makeTransformer(b, CONFIG, weights, placement, ropeFrequencies(CONFIG, LENGTH), BLOCK, 1);
-    const parts = { transformer, cache, blockLen: BLOCK, maxLogitRows: 1, vocabSize };
-    const engine = new Engine({ ...parts, backend: b });
-    const onHost = new Engine({ ...parts, backend: { ...b, draw: undefined } });
+    const { engine, onHost } = engineOf(CONFIG, weights, placement, LENGTH + 64, 1);
     /** Milliseconds until each token, the first behind a prompt that begins with token `first`. */
     const timesOf = async (on: Engine, first: number, options: GenerateOptions): Promise<number[]> => {
       const prompt = Array.from({ length: LENGTH }, (_, i) => (first + i * 7919) % vocabSize);
@@ -306,6 +348,7 @@ if (wants('matvec')) {
   }
 }
 if (wants('model')) await model('F16');
+if (wants('batch')) for (const type of ['F16', 'Q8_0'] as const) await batch(type);
 if (values.torch) compare(values.torch);
 console.log(JSON.stringify({ backend: b.name, robust: values.robust, length: LENGTH, ...facts }));
 await b.dispose();

@@ -6,7 +6,7 @@ import { FormatError, UnsupportedError } from './errors.ts';
 import type { ModelType } from './families.ts';
 import type { Activation } from './kernels/elementwise.ts';
 
-/** How RoPE's inverse frequencies are changed from their trained form. See `rope.ts` for the formulas. */
+/** RoPE's inverse frequencies are changed from their trained form by one of these rules; `rope.ts` has the formulas. */
 export type RopeScaling =
   | { ropeType: 'linear'; factor: number }
   | { ropeType: 'ntk'; factor: number }
@@ -26,7 +26,7 @@ export type RopeScaling =
       highFreqFactor: number;
       originalMaxPositionEmbeddings: number;
     }
-  /** One divisor for each frequency, `[headDim / 2]`: how a GGUF file (`rope_freqs.weight`) stores llama3. */
+  /** There is one divisor for each frequency, `[headDim / 2]`, as a GGUF file (`rope_freqs.weight`) stores llama3. */
   | { ropeType: 'factors'; factors: readonly number[] };
 
 export interface ModelConfig {
@@ -47,27 +47,27 @@ export interface ModelConfig {
   queryPreAttnScalar?: number;
   ropeTheta: number;
   ropeScaling?: RopeScaling;
-  /** Tokens. The length the model was trained or fine-tuned to read. */
+  /** The model was trained or fine-tuned to read so many tokens. */
   maxPositionEmbeddings: number;
-  /** Layers whose queries and keys are not rotated, by index, where there are some. */
+  /** Queries and keys of these layers, by index, are not rotated; it is absent where there are none. */
   layersWithoutRope?: readonly number[];
-  /** Tokens a query may look back, itself included; absent when attention is full. */
+  /** A query may look back so many tokens, itself included; it is absent when attention is full. */
   slidingWindow?: number;
   /** Layers that have this window, by index, where others have none. Absent: all have it. */
   slidingLayers?: readonly number[];
   /** Base of the RoPE of these layers, which no rule scales, where it is another. */
   ropeLocalTheta?: number;
   tieWordEmbeddings: boolean;
-  /** Hugging Face `dual_chunk_attention_config` (Qwen2.5-1M); tokens. */
+  /** This is Hugging Face's `dual_chunk_attention_config` (Qwen2.5-1M), in tokens. */
   dualChunkAttentionConfig?: {
     chunkSize: number;
     localSize: number;
-    /** 0 or absent: no attention scale. */
+    /** There is no attention scale where it is 0 or absent. */
     originalMaxPositionEmbeddings: number;
   };
 }
 
-/** Bounds no published model comes near; above them a number in a file is an attack or an accident. */
+/** No published model comes near these bounds; above them a number in a file is an attack or an accident. */
 const LIMITS = {
   vocabSize: 2 ** 22,
   hiddenSize: 2 ** 17,
@@ -79,7 +79,7 @@ const LIMITS = {
   maxPositionEmbeddings: 2 ** 28,
 } as const;
 
-/** Far beyond published models too; outside of them angles and norms are infinite or not numbers. */
+/** These ranges are far beyond published models too; outside of them angles and norms are infinite or not numbers. */
 const RANGES = {
   rmsNormEps: [1e-20, 1],
   ropeTheta: [1.001, 1e15],
@@ -162,10 +162,10 @@ function checkRange(value: number, [min, max]: readonly [number, number], field:
 }
 
 /**
- * Tokens the model was trained to read, `c` in the paper. One fine-tuned with PI (`linear`) or YaRN counts with its
- * longer window: Hugging Face has `max_position_embeddings` stay as it was before. Dynamic NTK is used without training,
- * `llama3` and `factors` come with the longer window in the config, and a model that ships a dual chunk config counts
- * with the length it was trained at.
+ * Gives the tokens that the model was trained to read, `c` in the paper. One fine-tuned with PI (`linear`) or YaRN
+ * counts with its longer window: Hugging Face has `max_position_embeddings` stay as it was before. Dynamic NTK is used
+ * without training, `llama3` and `factors` come with the longer window in the config, and a model that ships a dual
+ * chunk config counts with the length it was trained at.
  */
 export function trainedWindow({ maxPositionEmbeddings, ropeScaling, dualChunkAttentionConfig }: ModelConfig): number {
   if (dualChunkAttentionConfig && dualChunkAttentionConfig.originalMaxPositionEmbeddings > 0) {

@@ -1,6 +1,6 @@
-/** Characters of a message; what a file puts into one may be endless. */
+/** A message has so many characters at most; what a file puts into one may be endless. */
 const MAX_LENGTH = 2000;
-/** Of them those that are kept of its end, where the advice is. */
+/** So many of them are kept of its end, where the advice is. */
 const END_LENGTH = 400;
 
 /** An error whose text may quote a file: it is one line of bounded length, and no terminal obeys what stands in it. */
@@ -13,10 +13,10 @@ class SafeError extends Error {
 const shortened = (text: string): string =>
   text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH - END_LENGTH)}…${text.slice(-END_LENGTH)}` : text;
 
-/** A character below U+10000 as in JSON, such as \u001b: shown, and not obeyed. */
+/** Writes a character below U+10000 as JSON does, such as \u001b, so that it is shown and not obeyed. */
 export const escapeOf = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
-/** Control characters, line ends and changes of direction escaped. */
+/** Escapes control characters, line ends and changes of direction. */
 const escaped = (text: string): string =>
   text.replace(/[\p{Cc}\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, escapeOf);
 
@@ -30,7 +30,7 @@ export class UnsupportedError extends SafeError {
   override name = 'UnsupportedError';
 }
 
-/** An object of JSON, or what stands for one, such as a vocabulary. */
+/** Tells an object of JSON, or what stands for one, such as a vocabulary. */
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
@@ -38,7 +38,7 @@ export const isRecord = (value: unknown): value is Record<string, unknown> =>
 export const isOptions = (value: unknown): value is Record<string, unknown> =>
   isRecord(value) && !(Symbol.iterator in value);
 
-/** A value in a message: short, and on one line. */
+/** Shows a value in a message, short and on one line. */
 export function shown(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
   if (typeof value === 'function') return 'a function';

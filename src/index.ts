@@ -1,5 +1,7 @@
-/** Public API. */
+/** The public API but for what opens a model, which the entries `node.ts` and `web.ts` bind to their platform. */
+
 export { MAX_THREADS } from './backends/wasmScratch.ts';
+export type { Source } from './checkpoint/source.ts';
 export type { ModelConfig, RopeScaling } from './config.ts';
 export { trainedWindow } from './config.ts';
 export type { DualChunk, Parts } from './dualChunk.ts';
@@ -8,8 +10,8 @@ export type { MemoryPlan } from './memoryPlan.ts';
 export type { Method } from './method.ts';
 export { METHOD_HELP, resolveMethod } from './method.ts';
 export type { LoadOptions, Model, ModelFile, Piece, PlanningOptions, Prompt, TextOptions } from './model.ts';
-export { backendName, loadModel, openModel } from './model.ts';
 export type { Scale } from './placement.ts';
+export type { FileHandle, FileSource, ModelSource } from './platform/platform.ts';
 export type { GeneratedToken } from './runtime/texts.ts';
 export { DEFAULT_MAX_TOKENS } from './runtime/texts.ts';
 export type { LogProb, Sampling, SamplingOptions } from './sampler.ts';

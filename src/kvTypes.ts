@@ -1,20 +1,19 @@
+import * as abi from './kernels/abi.ts';
+
 /**
  * How a cache stores its numbers. `q8_0` shares a scale among 32 dimensions of a head's vector, as ggml's blocks do, but
- * keeps scales apart and in float32. The order is that of the numbers in `kernels/kv.wasm.ts`.
+ * keeps scales apart and in float32. `number` is what the WebAssembly kernels call the type.
  */
 export const KV_TYPES = {
-  f32: { numberBytes: 4, scaleDims: 0 },
-  bf16: { numberBytes: 2, scaleDims: 0 },
-  q8_0: { numberBytes: 1, scaleDims: 32 },
-} as const satisfies Record<string, { numberBytes: number; scaleDims: number }>;
+  f32: { number: abi.KV_F32, numberBytes: 4, scaleDims: 0 },
+  bf16: { number: abi.KV_BF16, numberBytes: 2, scaleDims: 0 },
+  q8_0: { number: abi.KV_Q8_0, numberBytes: 1, scaleDims: abi.KV_SCALE_DIMS },
+} as const satisfies Record<string, { number: number; numberBytes: number; scaleDims: number }>;
 
 export type KvType = keyof typeof KV_TYPES;
 
-/**
- * Tokens of a page: the cache is given out by pages, so that texts that begin alike can share them. Tiles of 64 keys and
- * panels of 8 lie within one. `kernels/kv.wasm.ts` has the same number.
- */
-export const PAGE_LEN = 128;
+/** Tokens of a page of the cache. */
+export const PAGE_LEN: number = abi.PAGE_LEN;
 
 /** Half of float32, and no loss of perplexity that shows. */
 export const DEFAULT_KV_TYPE: KvType = 'bf16';

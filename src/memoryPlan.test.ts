@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { ModelConfig } from './config.ts';
 import { checkFits, memoryPlan } from './memoryPlan.ts';
 
@@ -82,10 +82,10 @@ describe('memoryPlan', () => {
 });
 
 describe('checkFits', () => {
-  afterEach(() => vi.restoreAllMocks());
-  const withFree = (bytes: number) => vi.spyOn(process, 'availableMemory').mockReturnValue(bytes);
+  let available = Infinity;
   const planOf = (context: number) => memoryPlan(LLAMA, WEIGHTS, context, { kvType: 'bf16' });
-  const check = (context: number, backend: 'wasm' | 'reference' = 'wasm') => checkFits(planOf, context, backend);
+  const check = (context: number, backend: 'wasm' | 'reference' = 'wasm') =>
+    checkFits(planOf, context, backend, available);
   const fittingOf = (context: number): number => {
     try {
       check(context);
@@ -96,13 +96,13 @@ describe('checkFits', () => {
   };
 
   it('lets more than one memory holds pass where the machine has it', () => {
-    withFree(24 * 2 ** 30);
+    available = 24 * 2 ** 30;
     expect(planOf(32768).total).toBeGreaterThan(20 * 2 ** 30);
     expect(() => check(32768)).not.toThrow();
   });
 
   it('refuses what the machine has not, and names the longest context that passes', () => {
-    withFree(12 * 2 ** 30);
+    available = 12 * 2 ** 30;
     expect(() => check(32768)).toThrow(
       'a context of 32768 tokens needs 20.22 GiB (weights 3.53 GiB, KV cache 16.00 GiB, scratch 0.69 GiB), ' +
         'but this machine has free 12.00 GiB; a context of up to ',
@@ -114,7 +114,7 @@ describe('checkFits', () => {
   });
 
   it('refuses a layer with a cache that one memory cannot hold', () => {
-    withFree(2 ** 50);
+    available = 2 ** 50;
     // a layer takes 16 KiB a token; 4095 MiB less scratch and weights are as much as 247,000
     expect(() => check(2 ** 18)).toThrow(
       /^a context of 262144 tokens needs 4\.22 GiB in one piece, .* one WebAssembly memory holds 4\.00 GiB; a context of up to/,
@@ -125,7 +125,7 @@ describe('checkFits', () => {
   });
 
   it('says when no context fits', () => {
-    withFree(2 ** 31);
+    available = 2 ** 31;
     expect(() => check(100)).toThrow(/this machine has free 2\.00 GiB; no context fits: choose a smaller model/);
   });
 });

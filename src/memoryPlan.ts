@@ -81,17 +81,18 @@ export function memoryPlan(
 
 /**
  * @param planOf The plan for a context of so many tokens.
+ * @param available Bytes that the machine has free.
  * @throws UnsupportedError with the numbers and with the context that would fit, when the plan is too large.
  */
 export function checkFits(
   planOf: (context: number) => MemoryPlan,
   context: number,
   backend: keyof typeof MEMORY,
+  available: number,
 ): void {
   if (backend === 'webgpu') return; // a GPU does not tell what it has; it refuses what is too much
   // The reference backend keeps every float32 number in 8 bytes, and each tensor in memory of its own.
   const [width, stageLimit] = backend === 'reference' ? [2, Infinity] : [1, STAGE_BYTES];
-  const available = globalThis.process?.availableMemory?.() ?? Infinity;
   const excessOf = (tokens: number): string | undefined => {
     const { weights, kvCache, scratch, stageBytes } = planOf(tokens);
     const needed = weights + width * (kvCache + scratch);

@@ -259,7 +259,7 @@ describe('errors', () => {
     [
       'dca',
       MISTRAL,
-      'this model looks back 4096 tokens only (sliding_window), so dca has nothing to add; use --method none',
+      'this model looks back 4096 tokens only (sliding_window), so dca has nothing to add; use method none',
     ],
   ])('%s', (spec, config, message) => {
     expect(() => resolveMethod(spec, undefined, config, 1e6)).toThrow(new UnsupportedError(message));

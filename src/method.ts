@@ -1,7 +1,7 @@
 /**
- * How a user names a way of reading, and what each name means for a model and a context. `none`; a RoPE rule, `pi`, `ntk` or
- * `yarn`, perhaps with its factor, `ntk:8`; a way that parts keys by distance, `selfextend:8/512`; or `dca` with settings
- * behind colons in any order, `dca:chunkllama:logn`: a preset (`paper`, `chunkllama`, `config`), a pair
+ * Users name ways of reading, and each name means something for a model and a context: `none`; a RoPE rule, `pi`, `ntk`
+ * or `yarn`, perhaps with its factor, `ntk:8`; a way that parts keys by distance, `selfextend:8/512`; or `dca` with
+ * settings behind colons in any order, `dca:chunkllama:logn`: a preset (`paper`, `chunkllama`, `config`), a pair
  * `chunkLen/maxDistance`, a part, a scale. `dca@ntk:4` is DCA over the window that a RoPE rule stretches.
  */
 
@@ -12,16 +12,16 @@ import { shown, UnsupportedError } from './errors.ts';
 import { attentionScale, type Placement, type Scale } from './placement.ts';
 
 export interface Method {
-  /** What the user would type to get exactly this, all digits of a factor included. */
+  /** The user would type this to get exactly this method, all digits of a factor included. */
   readonly name: string;
-  /** The same in words. */
+  /** This says the same in words. */
   readonly description: string;
   readonly placement: Placement;
-  /** The settings of Dual Chunk Attention, where it is that. */
+  /** Dual Chunk Attention has these settings; other methods have none. */
   readonly dca?: DualChunk;
-  /** A RoPE rule in place of the model's own. */
+  /** This RoPE rule stands in place of the model's own. */
   readonly ropeScaling?: RopeScaling;
-  /** Most positions RoPE will see; dynamic NTK stretches to it. */
+  /** RoPE will see so many positions at most; dynamic NTK stretches to it. */
   readonly longest: number;
 }
 
@@ -30,29 +30,29 @@ interface Chunks {
   maxDistance: number;
 }
 
-/** Chunk lengths by preset, from the trained window `c`. */
+/** A preset makes chunk lengths of the trained window `c`. */
 const PRESETS: Record<string, (c: number, config: ModelConfig) => Chunks | undefined> = {
-  /** The paper's text: `s = 3c/4`, distances up to `c - 1` (section 3). */
+  /** The paper's text has `s = 3c/4`, and distances up to `c - 1` (section 3). */
   paper: (c) => ({ chunkLen: Math.floor((3 * c) / 4), maxDistance: c - 1 }),
-  /** The public code's defaults: chunk_size 3c/4, local window c/8 (`chunkllama_attn_replace.py`). */
+  /** The public code has by default chunk_size 3c/4 and local window c/8 (`chunkllama_attn_replace.py`). */
   chunkllama: (c) => {
     const chunkSize = Math.floor((3 * c) / 4);
     return { chunkLen: chunkSize - Math.floor(c / 8), maxDistance: chunkSize };
   },
-  /** The model's own `dual_chunk_attention_config`. */
+  /** The model has a `dual_chunk_attention_config` of its own. */
   config: (_, { dualChunkAttentionConfig: own }) =>
     own && { chunkLen: own.chunkSize - own.localSize, maxDistance: own.chunkSize },
 };
 
-/** RoPE rules that stretch the trained window `c` by a factor, without training. */
+/** These RoPE rules stretch the trained window `c` by a factor, without training. */
 const ROPE_RULES: Record<string, (factor: number, c: number) => RopeScaling> = {
-  /** Position interpolation (arXiv 2306.15595). */
+  /** This is position interpolation (arXiv 2306.15595). */
   pi: (factor) => ({ ropeType: 'linear', factor }),
-  /** NTK-aware: a larger base. */
+  /** NTK-aware RoPE has a larger base. */
   ntk: (factor) => ({ ropeType: 'ntk', factor }),
-  /** arXiv 2309.00071. */
+  /** YaRN is described in arXiv 2309.00071. */
   yarn: (factor, c) => ({ ropeType: 'yarn', factor, originalMaxPositionEmbeddings: c }),
-  /** Dynamic NTK: NTK-aware by the length of the text. Here that is the context, as keys are turned but once. */
+  /** Dynamic NTK goes by the length of the text. Here that is the context, as keys are turned but once. */
   dynamic: (factor) => ({ ropeType: 'ntk', factor }),
 };
 const RULE_NAMES: Record<string, string> = {
@@ -61,10 +61,10 @@ const RULE_NAMES: Record<string, string> = {
   yarn: 'YaRN',
   dynamic: 'dynamic NTK',
 };
-/** Of a rule that DCA is stacked on. */
+/** A rule that DCA is stacked on has this factor by default. */
 const DEFAULT_STACKED_FACTOR = 2;
 
-/** Ways that part keys by distance: their numbers, what these are by default, and the scale they were published with. */
+/** Ways that part keys by distance have numbers, defaults for them, and the scale they were published with. */
 const BY_DISTANCE: Record<
   string,
   {
@@ -89,7 +89,7 @@ const BY_DISTANCE: Record<
     words: (sinks, near) => `the first ${sinks} tokens and the last ${near}`,
     scale: 'none',
   },
-  /** Its author trained at 2,048 and took 512 or 1,024. */
+  /** ReRoPE's author trained at 2,048 and took 512 or 1,024. */
   rerope: {
     numbers: 'W',
     usual: (c) => [Math.floor(c / 2)],
@@ -108,7 +108,7 @@ const BY_DISTANCE: Record<
     words: (group, w) => `beyond ${w} tokens, positions in groups of ${group}`,
     scale: 'none',
   },
-  /** Made for use within the trained window; the shift is a third of the context. */
+  /** STRING is made for use within the trained window; the shift is a third of the context. */
   string: {
     numbers: 'S/W',
     usual: (c, context) => [Math.max(1, Math.floor(context / 3)), Math.min(128, Math.ceil(c / 8))],
@@ -142,9 +142,9 @@ export const METHOD_HELP = [
 /**
  * Settles the method for a model and a context.
  *
- * @param spec See the head of this file. By default plain attention within the trained window, and beyond it DCA with
- *   the model's own dual chunk config or else the `paper` preset.
- * @param scale Overrides the scale of `spec`; nothing to plain attention taken by default.
+ * @param spec The head of this file says what it may be. By default it is plain attention within the trained window,
+ *   and beyond it DCA with the model's own dual chunk config or else the `paper` preset.
+ * @param scale Overrides the scale of `spec`; it is nothing to plain attention taken by default.
  * @throws UnsupportedError when `spec` is not a method, or not one for this model.
  */
 export function resolveMethod(
@@ -177,7 +177,7 @@ export function resolveMethod(
   }
   if (isScaled && looksBackOnly(config)) {
     throw new UnsupportedError(
-      `this model looks back ${config.slidingWindow} tokens only (sliding_window), so ${kind} has nothing to add; use --method none`,
+      `this model looks back ${config.slidingWindow} tokens only (sliding_window), so ${kind} has nothing to add; use method none`,
     );
   }
   if (!isScaled && (scale ?? 'none') !== 'none') {
@@ -195,7 +195,7 @@ export function resolveMethod(
 
 // --- internal ---
 
-/** Plain attention under a RoPE rule. By default it is stretched as far as the context needs. */
+/** Makes plain attention under a RoPE rule. By default it is stretched as far as the context needs. */
 function ropeRule(kind: string, setting: string | undefined, config: ModelConfig, context: number): Method {
   if (config.ropeScaling) {
     throw new UnsupportedError(
@@ -216,7 +216,7 @@ function ropeRule(kind: string, setting: string | undefined, config: ModelConfig
   };
 }
 
-/** @param rule That DCA is stacked on: it counts as trained with the window the rule stretches. */
+/** Makes DCA. @param rule DCA may be stacked on it: it counts as trained with the window the rule stretches. */
 function dcaOf(
   spec: string,
   settings: readonly string[],
@@ -296,7 +296,10 @@ function byDistance(
 const unknownSetting = (setting: string, spec: string) =>
   new UnsupportedError(`unknown setting "${setting}" in method "${spec}"; wanted ${METHOD_HELP}`);
 
-/** Distances stay exact over a chunk border up to `maxDistance - chunkLen`, which one chunk must be able to hold. */
+/**
+ * Refuses chunks that cannot hold `maxDistance - chunkLen` tokens, up to which distances stay exact over a chunk
+ * border.
+ */
 function validateChunks(dca: DualChunk): DualChunk {
   const { chunkLen, maxDistance } = dca;
   const isValid = chunkLen >= 1 && chunkLen <= maxDistance && maxDistance <= 2 * chunkLen;

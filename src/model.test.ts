@@ -7,23 +7,22 @@ import { UnsupportedError } from './errors.ts';
 import { pagesFor } from './kvCache.ts';
 import { resolveMethod } from './method.ts';
 import {
-  backendName,
   type LoadOptions,
-  loadModel,
   Model,
-  openModel,
   type Piece,
   type PlanningOptions,
   type Prompt,
   splitAtStop,
   type TextOptions,
 } from './model.ts';
+import { backendName, loadModel, openModel } from './node.ts';
+import { node } from './platform/node.ts';
 import { Engine } from './runtime/engine.ts';
 import { samplingOf } from './sampler.ts';
 import { makeTokenizer } from './tokenizer/tokenizer.ts';
 
 const PATH = 'books-16m/books-16m.Q8_0.gguf';
-const checkpoint = await openCheckpoint(PATH);
+const checkpoint = await openCheckpoint(PATH, node);
 const { config, tokenizerJson, tokenizerConfig } = checkpoint;
 const TEMPLATE = '{% for m in messages %}<|endoftext|>{{ m.role }}: {{ m.content }}{% endfor %}<|endoftext|>assistant:';
 const tokenizer = makeTokenizer(tokenizerJson, { ...tokenizerConfig, chat_template: TEMPLATE }, PATH);
@@ -268,8 +267,16 @@ describe('a model on disk', () => {
     expect(await refusal({ backend: 'reference', threads: 2 })).toMatch('threads has no effect with backend reference');
     expect(await refusal({ backend: 'webgpu', kvType: 'q8_0' })).toMatch('kvType has no effect with backend webgpu');
     expect(await refusal({ context: '64' }, 'no such file')).toMatch('context is "64"'); // before the file is opened
-    for (const path of [null, '', 5, new URL('file:///model.gguf')]) {
-      expect(await refusal({}, path)).toMatch('wanted the path of a .gguf file');
+    expect(await refusal({}, '')).toBe(
+      'the path of the model is empty; give the path of a .gguf file or of a Hugging Face folder',
+    );
+    for (const [source, told] of [
+      [null, 'null'],
+      [5, '5'],
+      [['model.gguf'], 'a list'],
+      [new Uint8Array(), 'an object (Uint8Array)'],
+    ]) {
+      expect(await refusal({}, source)).toMatch(`the model is ${told}; wanted`);
     }
     await expect(backendName('cuda' as 'wasm')).rejects.toThrow('backend is "cuda"; wanted wasm, webgpu or reference');
     expect(await backendName('reference')).toBe('reference');

@@ -21,6 +21,8 @@ import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from '
 import { type Method, resolveMethod } from './method.ts';
 import { checkOptions, idSet } from './options.ts';
 import type { Scale } from './placement.ts';
+import type { Machine } from './platform/machine.ts';
+import type { ModelSource, Platform } from './platform/platform.ts';
 import { Engine } from './runtime/engine.ts';
 import { DEFAULT_MAX_TOKENS, type GeneratedToken, type GenerateOptions, type PrefillOptions } from './runtime/texts.ts';
 import { drawSeed, type Sampling, samplingOf } from './sampler.ts';
@@ -63,7 +65,7 @@ export interface PlanningOptions extends Pick<LoadOptions, 'sequences' | 'backen
   method?: Method;
 }
 
-/** A model that is still on disk. */
+/** A model that is not loaded yet. */
 export interface ModelFile {
   readonly name: string;
   readonly format: 'GGUF' | 'safetensors';
@@ -113,43 +115,62 @@ export interface Piece {
 /** Plain text (BOS is added if the model wants it), a conversation (rendered by the model's template), or token ids. */
 export type Prompt = string | readonly Message[] | readonly number[];
 
-/**
- * Opens a model and loads it.
- *
- * @param path A .gguf file or a Hugging Face folder.
- * @throws FormatError when the files are not what they claim; UnsupportedError when the model, an option or the memory
- *   needed is out of reach.
- */
-export async function loadModel(path: string, options: LoadOptions = {}): Promise<Model> {
-  checkLoadOptions(options);
-  const file = await openModel(path);
-  try {
-    return await file.load(options);
-  } finally {
-    await file.close();
-  }
+/** What the package offers first; its entries bind it to a platform with `modelsOn`. */
+export interface Models {
+  /**
+   * Opens a model and loads it.
+   *
+   * @param source A .gguf file or a Hugging Face folder: see `ModelSource`.
+   * @throws FormatError when the files are not what they claim, or cannot be read; UnsupportedError when the model, an option
+   *   or the memory needed is out of reach.
+   */
+  loadModel(source: ModelSource, options?: LoadOptions): Promise<Model>;
+  /** Opens a model without loading its weights. Close it when done. @throws as `loadModel`. */
+  openModel(source: ModelSource): Promise<ModelFile>;
+  /**
+   * What a backend would compute on, such as `webgpu (nvidia, tensor cores, f16 cache)`. Default `wasm`.
+   * @throws UnsupportedError where it cannot be opened.
+   */
+  backendName(kind?: BackendKind, options?: LoadOptions): Promise<string>;
 }
 
-/** Opens a model without loading its weights. Close it when done. @throws as `loadModel`. */
-export async function openModel(path: string): Promise<ModelFile> {
-  if (typeof path !== 'string' || path === '') {
-    throw new UnsupportedError(`path is ${shown(path)}; wanted the path of a .gguf file or of a Hugging Face folder`);
+export function modelsOn(platform: Platform): Models {
+  const { machine } = platform;
+  async function openModel(source: ModelSource): Promise<ModelFile> {
+    const checkpoint = await openCheckpoint(source, platform);
+    try {
+      return modelFile(checkpoint, machine);
+    } catch (error) {
+      await checkpoint.close();
+      throw error;
+    }
   }
-  const checkpoint = await openCheckpoint(path);
-  try {
-    return modelFile(checkpoint, path);
-  } catch (error) {
-    await checkpoint.close();
-    throw error;
-  }
+  return {
+    openModel,
+    async loadModel(source, options = {}) {
+      checkLoadOptions(options);
+      const file = await openModel(source);
+      try {
+        return await file.load(options);
+      } finally {
+        await file.close();
+      }
+    },
+    async backendName(kind = 'wasm', options = {}) {
+      checkLoadOptions({ ...options, backend: kind });
+      const backend = await openBackend(kind, machine, options, 1);
+      await backend.dispose();
+      return backend.name;
+    },
+  };
 }
 
 // --- internal ---
 
-function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
+function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
   const { name, format, config } = checkpoint;
   const { tokenizerJson, tokenizerConfig } = checkpoint;
-  const tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, path, config.vocabSize);
+  const tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, name, config.vocabSize);
   const sampling = samplingOf(checkpoint.sampling);
   const tensorTypes = new Map<string, { count: number; bytes: number }>();
   for (const { type, nBytes } of checkpoint.tensors.values()) {
@@ -160,7 +181,7 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
     attentionOf({ ...config, ropeScaling }, placement, longest);
   function plan(context: number, options: PlanningOptions): MemoryPlan {
     const { method = resolveMethod('none', 'none', config, context), kvType = DEFAULT_KV_TYPE } = options;
-    const { backend: kind = 'wasm', sequences = 1, threads = defaultThreads() } = options;
+    const { backend: kind = 'wasm', sequences = 1, threads = defaultThreads(machine) } = options;
     const { stageLimit, blockLen } = MEMORY[kind];
     const kept = { wasm: kvType, webgpu: 'bf16', reference: 'f32' } as const; // a GPU's halves take what bf16 takes
     const sizes = callSizes(config, {
@@ -193,11 +214,11 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
         `scale ${scale} has no effect on plain attention, which a context of ${context} tokens gets; give method dca too, or no scale`,
       );
     }
-    const backend = await openBackend(kind, options);
+    const planOf = (tokens: number) => plan(tokens, { ...options, method });
+    checkFits(planOf, context, kind, machine.availableMemory());
+    const { stageOf, stageBytes } = planOf(context);
+    const backend = await openBackend(kind, machine, options, stageBytes.length);
     try {
-      const planOf = (tokens: number) => plan(tokens, { ...options, method });
-      checkFits(planOf, context, kind);
-      const { stageOf } = planOf(context);
       const nPages = sequences * pagesFor(context);
       const blockLen = Math.min(MEMORY[kind].blockLen, sequences * context);
       const sizes = { blockLen, maxLogitRows: MAX_LOGIT_ROWS, nPages };
@@ -211,7 +232,7 @@ function modelFile(checkpoint: Checkpoint, path: string): ModelFile {
       return new Model({ config, tokenizer, sampling, method, engine, backend });
     } catch (error) {
       await backend.dispose();
-      throw closing ? new UnsupportedError(`${path}: the file was closed; open the model again`) : error;
+      throw closing ? new UnsupportedError(`${name}: the file was closed; open the model again`) : error;
     }
   }
 
@@ -240,20 +261,14 @@ function checkLoadOptions(options: LoadOptions): void {
   }
 }
 
-async function openBackend(kind: BackendKind, { threads, precision, kvType }: LoadOptions): Promise<Backend> {
-  if (kind === 'wasm') return openWasm({ threads, precision, kvType });
+async function openBackend(
+  kind: BackendKind,
+  machine: Machine,
+  { threads, precision, kvType }: LoadOptions,
+  stages: number,
+): Promise<Backend> {
+  if (kind === 'wasm') return openWasm(machine, { threads, precision, kvType, stages });
   return kind === 'webgpu' ? openWebGpu() : openReference();
-}
-
-/**
- * What a backend would compute on, such as `webgpu (nvidia, tensor cores, f16 cache)`.
- * @throws UnsupportedError where it cannot be opened.
- */
-export async function backendName(kind: BackendKind = 'wasm', options: LoadOptions = {}): Promise<string> {
-  checkLoadOptions({ ...options, backend: kind });
-  const backend = await openBackend(kind, options);
-  await backend.dispose();
-  return backend.name;
 }
 
 interface ModelParts {

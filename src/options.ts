@@ -1,11 +1,11 @@
-/** The options of the public calls: what each may be, checked before anything is done with them. */
+/** The options of the public calls are checked before anything is done with them. */
 import { MAX_THREADS } from './backends/wasmScratch.ts';
 import { isOptions, shown, UnsupportedError } from './errors.ts';
 import { KV_TYPES } from './kvTypes.ts';
 import { SAMPLING_RANGES } from './sampler.ts';
 
 interface Kind {
-  /** In words, as it ends "wanted …". */
+  /** The words end "wanted …". */
   readonly wanted: string;
   fits(value: unknown): boolean;
 }
@@ -72,7 +72,7 @@ const OPTIONS = {
   encode: TEMPLATE,
 } satisfies Record<string, Record<string, Kind>>;
 
-/** What options are called elsewhere, in small letters without `_` and `-`. */
+/** Options are called so elsewhere, in small letters without `_` and `-`. */
 const ELSEWHERE: Record<string, string> = {
   maxnewtokens: 'maxTokens',
   maxcompletiontokens: 'maxTokens',
@@ -118,7 +118,10 @@ const ELSEWHERE: Record<string, string> = {
 };
 const plain = (name: string) => name.toLowerCase().replace(/[_-]/g, '');
 
-/** @throws UnsupportedError for an option that `call` does not have, naming the right one, or a value that does not fit. */
+/**
+ * Checks options.
+ * @throws UnsupportedError for one that `call` does not have, naming the right one, or a value that does not fit.
+ */
 export function checkOptions(call: keyof typeof OPTIONS, options: unknown): void {
   if (!isOptions(options)) {
     throw new UnsupportedError(`the options of ${call} are ${shown(options)}; wanted an object`);
@@ -132,7 +135,7 @@ export function checkOptions(call: keyof typeof OPTIONS, options: unknown): void
   }
 }
 
-/** `ids` as a set. @throws UnsupportedError when one is no token id. */
+/** Makes a set of `ids`. @throws UnsupportedError when one is no token id. */
 export function idSet(ids: Iterable<unknown>): Set<number> {
   const set = new Set(ids);
   for (const id of set) {
@@ -141,7 +144,7 @@ export function idSet(ids: Iterable<unknown>): Set<number> {
   return set as Set<number>;
 }
 
-/** Which of the known names a strange one stands for, if it is called so elsewhere or is misspelt. */
+/** Finds which of the known names a strange one stands for, if it is called so elsewhere or is misspelt. */
 export function meantBy(name: string, known: readonly string[]): string | undefined {
   const elsewhere = ELSEWHERE[plain(name)];
   if (elsewhere !== undefined) return known.find((right) => right === elsewhere);
@@ -155,7 +158,7 @@ function unknownOption(call: string, name: string, known: readonly string[]): Un
   return new UnsupportedError(`${call} has no option ${shown(name)}; ${advice}`);
 }
 
-/** Whether two names differ in nothing, in the order of letters, or by a letter too many. */
+/** Tells whether two names differ in nothing, in the order of letters, or by a letter too many. */
 function isAlike(a: string, b: string): boolean {
   const [short, long] = a.length < b.length ? [a, b] : [b, a];
   if (short.length === long.length) return [...a].sort().join() === [...b].sort().join();

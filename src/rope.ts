@@ -1,20 +1,23 @@
 /**
- * Rotary position embedding: the angle of pair `d` at position `p` is `p · invFreq[d]`. A scaling rule only changes
- * `invFreq` (and, for YaRN, the length of the rotated vectors). Formulas as in Hugging Face `modeling_rope_utils.py`.
+ * In rotary position embedding the angle of pair `d` at position `p` is `p · invFreq[d]`. A scaling rule only changes
+ * `invFreq` (and, for YaRN, the length of the rotated vectors). Formulas are those of Hugging Face's
+ * `modeling_rope_utils.py`.
  */
 import type { ModelConfig, RopeScaling } from './config.ts';
 
 export interface Rope {
-  /** Radians a position, `[headDim / 2]`. Pair `d` is dimensions `d` and `d + headDim / 2` of a head. */
+  /**
+   * Frequencies are radians a position, `[headDim / 2]`. Pair `d` is dimensions `d` and `d + headDim / 2` of a head.
+   */
   readonly invFreq: Float64Array;
-  /** Factor on the rotated queries and on the rotated keys (YaRN's `attention_factor`); 1 for the other rules. */
+  /** Rotated queries and rotated keys are multiplied by it (YaRN's `attention_factor`); it is 1 for the other rules. */
   readonly attentionFactor: number;
 }
 
 /**
- * Frequencies of a model's RoPE under its scaling rule.
+ * Gives the frequencies of a model's RoPE under its scaling rule.
  *
- * @param longest Largest number of positions RoPE will ever see. Only dynamic NTK depends on it: a key is rotated once,
+ * @param longest RoPE will never see more positions. Only dynamic NTK depends on it: a key is rotated once,
  *   so its rule is settled for the whole context ahead instead of changing as the text grows.
  */
 export function ropeFrequencies(
@@ -22,7 +25,7 @@ export function ropeFrequencies(
   longest: number,
 ): Rope {
   const plain = (theta: number) => Float64Array.from({ length: headDim / 2 }, (_, d) => theta ** ((-2 * d) / headDim));
-  // NTK-aware: raising the base stretches the slowest pair by `factor` and leaves the fastest as it was.
+  // In NTK-aware RoPE raising the base stretches the slowest pair by `factor` and leaves the fastest as it was.
   const ntk = (factor: number) => plain(ropeTheta * factor ** (headDim / (headDim - 2)));
   const unscaled = { invFreq: plain(ropeTheta), attentionFactor: 1 };
   if (!ropeScaling) return unscaled;
@@ -47,7 +50,7 @@ export function ropeFrequencies(
   }
 }
 
-/** YaRN (arXiv 2309.00071): fast pairs stay, slow pairs are interpolated, a ramp joins them. */
+/** In YaRN (arXiv 2309.00071) fast pairs stay, slow pairs are interpolated, and a ramp joins them. */
 function yarn(
   invFreq: Float64Array,
   headDim: number,
@@ -55,7 +58,7 @@ function yarn(
   scaling: Extract<RopeScaling, { ropeType: 'yarn' }>,
 ): Rope {
   const { factor, originalMaxPositionEmbeddings, betaFast = 32, betaSlow = 1 } = scaling;
-  // The pair that turns `rotations` times over the original window.
+  // This pair turns `rotations` times over the original window.
   const pairOf = (rotations: number) =>
     (headDim * Math.log(originalMaxPositionEmbeddings / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
   const low = Math.max(Math.floor(pairOf(betaFast)), 0);
@@ -70,7 +73,10 @@ function yarn(
   };
 }
 
-/** Llama 3.1: pairs slower than the original window are interpolated, a ramp over wavelengths joins them to the rest. */
+/**
+ * In Llama 3.1 pairs slower than the original window are interpolated, and a ramp over wavelengths joins them to the
+ * rest.
+ */
 function llama3(invFreq: Float64Array, scaling: Extract<RopeScaling, { ropeType: 'llama3' }>): Float64Array {
   const { factor, lowFreqFactor, highFreqFactor, originalMaxPositionEmbeddings } = scaling;
   return invFreq.map((f) => {

@@ -1,4 +1,7 @@
-/** From logits to the next token: a penalty on what the text has, then a draw, whose definition is in `kernels/draw.ts`. */
+/**
+ * The next token comes of logits by a penalty on what the text has, then a draw, whose definition is in
+ * `kernels/draw.ts`.
+ */
 import { UnsupportedError } from './errors.ts';
 import { argmax, type Choice, draw, likeliest, MAX_TOP_K } from './kernels/draw.ts';
 
@@ -12,35 +15,41 @@ export interface SamplingOptions {
   topP?: number;
   /** Drop tokens less likely than this share of the likeliest. Default 0. */
   minP?: number;
-  /** Divides positive and multiplies negative logits of tokens already in the text; above 1 avoids repeats. Default 1. */
+  /**
+   * Divides positive and multiplies negative logits of tokens already in the text; above 1 avoids repeats. Default 1.
+   */
   repetitionPenalty?: number;
-  /** Whole number, all 53 bits of which count. The same seed, prompt and options give the same text. Default 0. */
+  /**
+   * The seed is a whole number, all 53 bits of which count. The same seed, prompt and options give the same text.
+   * Default 0.
+   */
   seed?: number;
 }
 
 export interface LogProb {
   token: number;
-  /** Natural logarithm of the model's own probability, before penalty, temperature and filters. */
+  /** This is the natural logarithm of the model's own probability, before penalty, temperature and filters. */
   logprob: number;
 }
 
-/** Draws the tokens of one text. */
+/** A sampler draws the tokens of one text. */
 export interface Sampler {
   /** How the next token is to be drawn. Every call makes the choice of one more token. */
   choose(): Choice;
   /** Whether a backend's `draw` takes such choices, and the text so far does not count. */
   readonly isForBackends: boolean;
   /**
-   * The next token, from logits `[vocabSize]`, which it may change, and the tokens of the text so far, which only grows.
+   * Draws the next token from logits `[vocabSize]`, which it may change, and the tokens of the text so far, which only
+   * grows.
    * @throws UnsupportedError when a logit is not a number, or the largest is infinite.
    */
   sample(logits: Float32Array | Float64Array, history: readonly number[], choice?: Choice): number;
 }
 
-/** What a token is drawn by, all settled but for the seed. */
+/** A token is drawn by this, all settled but for the seed. */
 export type Sampling = Required<Omit<SamplingOptions, 'seed'>>;
 
-/** Least and largest value of each option that is not a whole number. */
+/** Each option that is not a whole number has a least and a largest value. */
 export const SAMPLING_RANGES = {
   temperature: [0, 100],
   topP: [0, 1],
@@ -48,18 +57,18 @@ export const SAMPLING_RANGES = {
   repetitionPenalty: [0.01, 100],
 } as const satisfies Partial<Record<keyof Sampling, readonly [min: number, max: number]>>;
 
-/** llama.cpp's, for models that say nothing of how they want to be sampled. */
+/** This is llama.cpp's sampling, for models that say nothing of how they want to be sampled. */
 const USUAL: Sampling = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05, repetitionPenalty: 1 };
-/** Hugging Face's, which a model that says its temperature counts upon for what it does not say. */
+/** This is Hugging Face's sampling, which a model that says its temperature counts upon for what it does not say. */
 const BESIDE_TEMPERATURE: Sampling = { temperature: 1, topK: 50, topP: 1, minP: 0, repetitionPenalty: 1 };
 
-/** The sampling a model wants by what its files say, filled in. */
+/** Fills in the sampling that a model wants by what its files say. */
 export const samplingOf = (said: Partial<Sampling>): Sampling => ({
   ...(said.temperature === undefined ? USUAL : BESIDE_TEMPERATURE),
   ...said,
 });
 
-/** A seed for those who give none. */
+/** Draws a seed for those who give none. */
 export const drawSeed = (): number => crypto.getRandomValues(new Uint32Array(1))[0];
 
 export function makeSampler(options: SamplingOptions = {}): Sampler {
@@ -69,7 +78,7 @@ export function makeSampler(options: SamplingOptions = {}): Sampler {
   const choose = (): Choice => ({ ...filters, topP, minP, u: random() });
   const isForBackends = repetitionPenalty === 1 && filters.topK > 0 && filters.topK <= MAX_TOP_K;
   const used = new Set<number>();
-  let nUsed = 0; // tokens of the history that `used` has
+  let nUsed = 0; // `used` has so many tokens of the history
   return {
     choose,
     isForBackends,
@@ -83,7 +92,7 @@ export function makeSampler(options: SamplingOptions = {}): Sampler {
   };
 }
 
-/** A token as `draw` gives it. @throws UnsupportedError when that is none. */
+/** Checks a token as `draw` gives it. @throws UnsupportedError when that is none. */
 export function checkedToken(token: number): number {
   if (token < 0) {
     throw new UnsupportedError(
@@ -93,7 +102,7 @@ export function checkedToken(token: number): number {
   return token;
 }
 
-/** A token's log-probability and those of the `count` likeliest, from the logits of all. */
+/** Gives a token's log-probability and those of the `count` likeliest, from the logits of all. */
 export function logprobsOf(
   logits: Float32Array | Float64Array,
   token: number,
@@ -108,7 +117,7 @@ export function logprobsOf(
 }
 
 /**
- * `ln(sum(exp(values)))`: a token's log-probability is its logit less this.
+ * Computes `ln(sum(exp(values)))`: a token's log-probability is its logit less this.
  * @throws UnsupportedError when a value is not a number, or the largest is infinite.
  */
 export function logSumExp(values: Float32Array | Float64Array): number {
@@ -121,7 +130,9 @@ export function logSumExp(values: Float32Array | Float64Array): number {
 
 // --- internal ---
 
-/** sfc32 (Chris Doty-Humphrey, PractRand): 128 bits of state, of which the seed sets 64; uniform in [0, 1). */
+/**
+ * Makes sfc32 (Chris Doty-Humphrey, PractRand), with 128 bits of state, of which the seed sets 64; uniform in [0, 1).
+ */
 function seededRandom(seed: number): () => number {
   let [a, b, c, counter] = [seed | 0, Math.floor(seed / 2 ** 32) | 0, 0, 1];
   const next = () => {

@@ -2,8 +2,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Backend } from '../src/backends/backend.ts';
 import { openWasm } from '../src/backends/wasm.ts';
-import { CASES, type KernelCase, RISING } from '../src/kernels/cases.ts';
+import { nodeMachine } from '../src/platform/nodeMachine.ts';
 import { openAttendTwin } from './attendTwin.ts';
+import { CASES, type KernelCase, RISING } from './kernelCases.ts';
 
 /**
  * Largest error, relative to the largest output. All integers are the same, so what is left are sums of a few tiles in
@@ -24,7 +25,7 @@ describe.each([
 ] as const)('attention in $precision, $kvType cache, relaxed $relaxed', ({ precision, kvType, relaxed }) => {
   let b: Backend;
   beforeAll(() => {
-    b = openWasm({ threads: 2, precision, kvType, relaxed });
+    b = openWasm(nodeMachine, { threads: 2, precision, kvType, relaxed });
   });
   afterAll(() => b.dispose());
 

@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 
 const SRC = join(import.meta.dirname, '../src');
 const MODULES = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
-  .filter((file) => /\.ts$/.test(file) && !/(\.test|\.case|kernels\/cases)\.ts$/.test(file))
+  .filter((file) => /\.ts$/.test(file) && !/\.test\.ts$/.test(file))
   .map((file) => file.replace(/\.ts$/, ''))
   .sort();
 const LIBRARY = MODULES.filter((module) => !module.startsWith('cli/'));
@@ -16,34 +16,43 @@ const NODE = 'node:*';
 const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly string[]][] = [
   ['placement', []],
   ['dualChunk', ['placement']],
-  ['distanceBands', ['placement']],
+  ['byDistance', ['placement']],
   ['errors', []],
-  ['tensorTypes', []],
-  ['kvTypes', []],
+  ['tensorTypes', ['kernels/abi']],
+  ['kvTypes', ['kernels/abi']],
   ['bundled', [NODE]],
   ['config', ['errors'], ['families']],
   ['families', []],
-  ['turns', []],
   ['options', ['backends/wasmScratch', 'errors', 'kvTypes', 'sampler']],
   ['sampler', ['errors', 'kernels/draw']],
   ['rope', [], ['config']],
-  ['method', ['config', 'distanceBands', 'dualChunk', 'errors', 'placement']],
+  ['method', ['config', 'byDistance', 'dualChunk', 'errors', 'placement']],
+  ['attention', ['dualChunk', 'rope'], ['config', 'placement']],
 
-  ['kernels/*.wasm', ['kernels/*.wasm']],
-  ['kernels/*.wgsl', ['kernels/wgsl', 'kernels/*.wgsl', 'tensorTypes']],
-  ['kernels/*', [], ['placement', 'tensorTypes']],
-  ['backends/wasm*', ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors', NODE]],
+  ['kernels/abi', []],
+  ['kernels/*.wasm', ['kernels/*.wasm', 'kernels/abi']],
+  ['kernels/*.wgsl', ['kernels/wgsl', 'kernels/*.wgsl', 'kvTypes', 'tensorTypes']],
+  ['kernels/*', ['kvTypes', 'placement'], ['tensorTypes']],
+  [
+    'backends/wasm*',
+    ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors'],
+    ['placement', 'platform/machine'],
+  ],
   ['backends/webgpuDevice', ['errors', 'webgpu']],
-  ['backends/*', ['backends/*', 'kernels/*', 'tensorTypes', 'errors'], ['placement']],
+  ['backends/*', ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors'], ['placement']],
 
-  ['kvCache', ['kvTypes'], ['backends/backend', 'config']],
-  ['transformer', ['placement'], ['backends/backend', 'config', 'kvCache', 'rope']],
+  ['kvCache', ['kvTypes'], ['attention', 'backends/backend', 'config']],
+  ['transformer', ['placement'], ['attention', 'backends/backend', 'config', 'kvCache']],
   ['memoryPlan', ['errors', 'kvCache', 'transformer'], ['config', 'kvTypes']],
-  ['engine', ['errors', 'sampler', 'turns'], ['backends/backend', 'kvCache', 'transformer']],
+  ['runtime/pages', ['kvTypes']],
+  ['runtime/scheduler', []],
+  ['runtime/sequence', [], ['runtime/pages']],
+  ['runtime/texts', ['runtime/sequence', 'sampler'], ['kernels/draw']],
+  ['runtime/engine', ['runtime/*', 'errors', 'kvCache', 'sampler'], ['backends/backend', 'placement', 'transformer']],
 
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers']],
-  ['checkpoint/source', ['errors', NODE]],
-  ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer', NODE]],
+  ['checkpoint/source', ['errors']],
+  ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer'], ['platform/platform']],
   ['checkpoint/sampling', ['checkpoint/record', 'sampler']],
   [
     'checkpoint/*',
@@ -51,13 +60,20 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
     ['backends/backend', 'sampler', 'transformer'],
   ],
 
-  ['eval/results', [], ['eval/records']],
-  ['eval/report*', ['errors', 'eval/chartLibrary', 'eval/report/*', 'eval/results', 'node:crypto'], ['eval/records']],
+  ['platform/machine', []],
+  ['platform/platform', [], ['checkpoint/source', 'platform/machine']],
+  ['platform/node*', ['platform/*', 'checkpoint/source', 'errors', NODE]],
+  ['platform/*', ['platform/*', 'checkpoint/source', 'errors']],
 
+  ['eval/results', [], ['eval/records']],
+  ['eval/report*', ['errors', 'eval/chartLibrary', 'eval/report/*', 'eval/results', 'eval/limit'], ['eval/records']],
+  ['eval/methods', ['eval/*', 'method'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
-  ['model', LIBRARY],
-  ['index', LIBRARY],
-  ['cli/*', ['cli/*', 'eval/*', 'index', 'options', 'bundled', 'errors', 'commander', 'cli-progress', 'openai', NODE]],
+  ['model', LIBRARY.filter((module) => !/^platform|^(node|web)$/.test(module)), ['platform/*']],
+  ['index', LIBRARY, ['platform/platform']],
+  ['node', ['index', 'model', 'platform/node']],
+  ['web', ['index', 'model', 'platform/web']],
+  ['cli/*', ['cli/*', 'eval/*', 'node', 'options', 'bundled', 'errors', 'commander', 'cli-progress', 'openai', NODE]],
 ];
 
 /** `*` stands for anything. */
@@ -83,6 +99,18 @@ it.each(MODULES)('%s imports what it may', (module) => {
   expect(forbidden).toEqual([]);
 });
 
+it('evaluation as a library runs wherever text and a model are: nothing that it runs imports node:', () => {
+  const reached = new Set<string>();
+  const visit = (module: string): void => {
+    if (reached.has(module)) return;
+    reached.add(module);
+    for (const { imported, isType } of MODULES.includes(module) ? importsOf(module) : []) if (!isType) visit(imported);
+  };
+  visit('eval/index');
+  expect(reached).toContain('eval/report');
+  expect([...reached].filter((module) => module.startsWith('node:'))).toEqual([]);
+});
+
 it('nothing imports in a circle', () => {
   const done = new Set<string>();
   const visit = (module: string, path: readonly string[]): void => {
@@ -94,6 +122,22 @@ it('nothing imports in a circle', () => {
   for (const module of MODULES) visit(module, []);
 });
 
+it('a browser reaches nothing of Node', () => {
+  const reached = new Set<string>();
+  const visit = (module: string): void => {
+    if (reached.has(module)) return;
+    reached.add(module);
+    for (const { imported, isType } of importsOf(module)) {
+      if (!isType && imported.startsWith('node:')) fromNode.push(`${module} imports ${imported}`);
+      if (MODULES.includes(imported)) visit(imported);
+    }
+  };
+  const fromNode: string[] = [];
+  visit('web');
+  expect(reached).toContain('checkpoint/open');
+  expect(fromNode).toEqual([]);
+});
+
 it('the types of the package compile in a strict project of any kind', { timeout: 60_000 }, () => {
   const strict = '--ignoreConfig --noEmit --strict --skipLibCheck false --allowImportingTsExtensions --types node';
   for (const module of [
@@ -101,7 +145,7 @@ it('the types of the package compile in a strict project of any kind', { timeout
     '--module nodenext --lib es2022',
     '--module esnext --moduleResolution bundler',
   ]) {
-    const args = `${strict} ${module} --target es2022 dist/index.d.ts`.split(' ');
+    const args = `${strict} ${module} --target es2022 dist/node.d.ts dist/web.d.ts dist/eval/index.d.ts`.split(' ');
     const { stdout, status } = spawnSync('node_modules/.bin/tsc', args, { encoding: 'utf8' });
     expect({ stdout, status }).toEqual({ stdout: '', status: 0 });
   }

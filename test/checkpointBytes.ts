@@ -2,6 +2,7 @@
 import type { Backend, Tensor } from '../src/backends/backend.ts';
 import type { Source } from '../src/checkpoint/source.ts';
 import { FormatError } from '../src/errors.ts';
+import { seededRandom } from '../src/eval/random.ts';
 import { dequantizeRow } from '../src/kernels/dequantize.ts';
 import { rowBytes } from '../src/tensorTypes.ts';
 
@@ -189,15 +190,12 @@ export function numbersOf(tensor: Tensor): number[] {
 
 /** Copies of `bytes` with one to four bytes changed; the same for the same seed. */
 export function* mutations(bytes: Uint8Array, count: number, seed: number): Generator<Uint8Array> {
-  let state = seed;
-  const random = (below: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
+  const { integer, pick } = seededRandom(`mutations ${seed}`);
   for (let n = 0; n < count; n++) {
     const copy = bytes.slice();
-    for (let flips = 1 + random(4); flips > 0; flips--)
-      copy[random(copy.length)] = [0, 1, 127, 128, 255, random(256)][random(6)];
+    for (let flips = integer(1, 4); flips > 0; flips--) {
+      copy[integer(0, copy.length - 1)] = pick([0, 1, 127, 128, 255, integer(0, 255)]);
+    }
     yield copy;
   }
 }

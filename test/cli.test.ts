@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { BUNDLED_MODEL } from '../src/bundled.ts';
 import { parseSize } from '../src/cli/options.ts';
-import { openModel } from '../src/index.ts';
+import { openModel } from '../src/node.ts';
 
 const MODEL = 'test/golden/llama/model.gguf';
 const TEXT = 'test/golden/text.txt';

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { openModel } from '../src/index.ts';
+import { openModel } from '../src/node.ts';
 
 const MODEL = 'test/golden/qwen2';
 const folder = mkdtempSync(join(tmpdir(), 'dualchunk-chat-'));

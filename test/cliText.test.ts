@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { BUNDLED_BOOK, BUNDLED_MODEL } from '../src/bundled.ts';
-import { openModel } from '../src/index.ts';
+import { openModel } from '../src/node.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'dualchunk-text-'));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -5,7 +5,9 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { BUNDLED_BOOK, BUNDLED_MODEL } from '../src/bundled.ts';
+import type { Result } from '../src/eval/index.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'dualchunk-eval-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -16,9 +18,9 @@ interface Ended {
   stderr: string;
 }
 
-const evaluate = (...args: string[]) =>
+const run = (...args: string[]) =>
   new Promise<Ended>((resolve) => {
-    const child = spawn('node', ['dist/cli/main.js', 'eval', ...args]);
+    const child = spawn('node', args);
     const ended: Ended = { status: null, stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const) {
       child[name].on('data', (bytes) => {
@@ -27,6 +29,8 @@ const evaluate = (...args: string[]) =>
     }
     child.on('close', (status) => resolve({ ...ended, status }));
   });
+
+const evaluate = (...args: string[]) => run('dist/cli/main.js', 'eval', ...args);
 
 const lastLine = ({ stdout }: Ended) => JSON.parse(stdout.trimEnd().split('\n').at(-1) as string);
 const out = (name: string) => ['--out', join(folder, name)];
@@ -116,6 +120,24 @@ describe('a model here', { timeout: 60_000 }, () => {
     expect(stderr).toMatch(/none: breaks at 2,048 tokens/);
     expect(stderr).toMatch(/dca: holds at 2,048 tokens, the furthest asked/);
   });
+});
+
+it('is a library too: the example of the README gives the figures of the command', { timeout: 60_000 }, async () => {
+  const blocks = [...readFileSync('README.md', 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code);
+  const example = blocks.filter((code) => code.includes("'dualchunk/eval'"));
+  expect(example).toHaveLength(1);
+  const shorter = example[0].replace('[1024, 4096]', '[512, 2048]');
+  const code = shorter.replace('model.gguf', BUNDLED_MODEL).replaceAll('book.txt', BUNDLED_BOOK);
+  const path = 'dist/example.mjs'; // within the package, which imports itself by name
+  writeFileSync(path, code);
+  onTestFinished(() => rmSync(path));
+  const ended = await run(path);
+  expect(ended).toMatchObject({ status: 0, stderr: '' });
+  const command = ['perplexity', '--lengths', '512,2k', '--methods', 'none,dca', ...out('example'), '--json'];
+  const { results } = lastLine(await evaluate(...command));
+  expect(results).toHaveLength(4);
+  const lines = results.map((row: Result) => `${row.method} ${row.length} ${row.perplexity}\n`);
+  expect(ended.stdout).toBe(lines.join(''));
 });
 
 describe('a server', { timeout: 60_000 }, () => {
@@ -227,7 +249,7 @@ describe('bad input', { timeout: 60_000 }, () => {
         '512',
         ...out('bad'),
       );
-      expect(stderr).toMatch(/the chat template changes or repeats what the user says; use --form raw\n$/);
+      expect(stderr).toMatch(/the chat template changes or repeats what the user says; use form raw\n$/);
       expect(status).toBe(1);
     }
   });

@@ -16,6 +16,8 @@ import { allocKvCache, pagesFor } from '../src/kvCache.ts';
 import { memoryPlan } from '../src/memoryPlan.ts';
 import { resolveMethod } from '../src/method.ts';
 import type { Placement } from '../src/placement.ts';
+import { node } from '../src/platform/node.ts';
+import { nodeMachine } from '../src/platform/nodeMachine.ts';
 import { Engine } from '../src/runtime/engine.ts';
 import { type Message, makeTokenizer, type Tokenizer } from '../src/tokenizer/tokenizer.ts';
 import { makeTransformer, type Weights } from '../src/transformer.ts';
@@ -71,9 +73,17 @@ const QUANTISED = MODELS.flatMap(({ expected }) => expected.quantised ?? []);
  */
 const BACKENDS = [
   { backend: 'reference', open: openReference, bound: 1e-7 },
-  { backend: 'wasm, f32', open: () => openWasm({ threads: 2, precision: 'f32', kvType: 'f32' }), bound: 3e-6 },
-  { backend: 'wasm, int16, bf16 cache', open: () => openWasm({ threads: 2, precision: 'int16' }), bound: 1.5e-2 },
-  { backend: 'wasm, int8, bf16 cache', open: () => openWasm({ threads: 2 }), bound: 6e-2 },
+  {
+    backend: 'wasm, f32',
+    open: () => openWasm(nodeMachine, { threads: 2, precision: 'f32', kvType: 'f32' }),
+    bound: 3e-6,
+  },
+  {
+    backend: 'wasm, int16, bf16 cache',
+    open: () => openWasm(nodeMachine, { threads: 2, precision: 'int16' }),
+    bound: 1.5e-2,
+  },
+  { backend: 'wasm, int8, bf16 cache', open: () => openWasm(nodeMachine, { threads: 2 }), bound: 6e-2 },
 ];
 
 /** On a software driver every kernel costs seconds to compile: one file of each model, and one memory, which is all a GPU has. */
@@ -87,7 +97,7 @@ interface Opened {
 }
 
 async function openFile(path: string, open: () => Backend, stageLimit?: number): Promise<Opened> {
-  const [checkpoint, backend] = [await openCheckpoint(pathOf(path)), open()];
+  const [checkpoint, backend] = [await openCheckpoint(pathOf(path), node), open()];
   const { stageOf } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, { kvType: 'f32', stageLimit });
   return { checkpoint, backend, stageOf, weights: await loadWeights(checkpoint, backend, stageOf) };
 }
@@ -180,7 +190,7 @@ describe.each(FILES)('$path', ({ path, cases, expected: { greedy, nll, tokenizer
   describe('tokenizer', () => {
     let tokenizer: Tokenizer;
     beforeAll(async () => {
-      const { tokenizerJson, tokenizerConfig, close } = await openCheckpoint(pathOf(path));
+      const { tokenizerJson, tokenizerConfig, close } = await openCheckpoint(pathOf(path), node);
       tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, path);
       await close();
     });
@@ -234,7 +244,7 @@ describe.each(MODELS)('$model over several memories', ({ model, expected }) => {
   describe.each(BACKENDS)('$backend', ({ open }) => {
     it('computes the very same', async () => {
       const whole = await allLogits(open);
-      const checkpoint = await openCheckpoint(pathOf(path));
+      const checkpoint = await openCheckpoint(pathOf(path), node);
       const { total } = memoryPlan(checkpoint.config, weightBytes(checkpoint), CONTEXT, { kvType: 'f32' });
       await checkpoint.close();
       const [two, most] = [await allLogits(open, total - 1), await allLogits(open, 0)];

@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type LoadOptions, loadModel, trainedWindow } from '../src/index.ts';
+import { type LoadOptions, loadModel, trainedWindow } from '../src/node.ts';
 
 const PATH = 'models/SmolLM2-135M-Instruct.Q4_1.gguf';
 const LENGTH = 14336;

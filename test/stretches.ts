@@ -25,7 +25,7 @@ export const firstPages = (length: number): number[] =>
   Array.from({ length: Math.ceil(length / PAGE_LEN) }, (_, page) => page);
 
 /** The spans of the query `i`; positions are of no interest here. */
-function spansOf(i: number, seen: Seen): QuerySpan[] {
+export function spansOf(i: number, seen: Seen): QuerySpan[] {
   const { chunkLen = Infinity, maxChunksBehind = Infinity, near, nFar = Infinity, keyForms = 1 } = seen;
   const span = (from: number, to: number, keyForm = 0) => ({ from, to, position: 0, keyForm });
   if (near !== undefined) {

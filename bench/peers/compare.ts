@@ -12,7 +12,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { openModel } from '../../src/index.ts';
+import { openModel } from '../../src/node.ts';
+import { median } from '../median.ts';
 import type { EngineName, Job, Outcome } from './measure.ts';
 import { RANDOM, syntheticModel } from './syntheticModel.ts';
 
@@ -122,10 +123,6 @@ for (let round = 1; round <= rounds; round++) {
   }
 }
 
-const median = (numbers: number[]) => {
-  const sorted = numbers.toSorted((a, b) => a - b);
-  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
-};
 const rounded = (x: number) => Number(x.toPrecision(4));
 
 function compared(what: string, unit: string, pick: (outcome: Outcome) => number | undefined) {

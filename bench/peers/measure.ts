@@ -3,6 +3,7 @@
  * from an empty cache without any logits, then tokens one at a time, each with logits and the choice of the likeliest.
  */
 import { cpus } from 'node:os';
+import { median } from '../median.ts';
 
 export type EngineName = 'dualchunk' | 'llama.cpp';
 
@@ -39,14 +40,12 @@ interface Engine {
   dispose(): Promise<void>;
 }
 
-const median = (times: number[]) => times.toSorted((a, b) => a - b)[times.length >> 1];
-
 /** Likeliest tokens to report. */
 const TOP = 5;
 const WARM_UP_DECODE_TOKENS = 8;
 
 async function openDualchunk({ path, threads, method, context }: Job): Promise<Engine> {
-  const { loadModel } = await import('../../src/index.ts');
+  const { loadModel } = await import('../../src/node.ts');
   const model = await loadModel(path, { context, threads, method });
   const stopTokens = new Set<number>();
   return {

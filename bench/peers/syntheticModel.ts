@@ -6,8 +6,8 @@ import { closeSync, existsSync, mkdirSync, openSync, renameSync, writeSync } fro
 import { dirname } from 'node:path';
 import { GGMLQuantizationType, type GGUFTypedMetadata, GGUFValueType, gguf } from '@huggingface/gguf';
 import { readGguf } from '../../src/checkpoint/gguf.ts';
-import { openFile } from '../../src/checkpoint/source.ts';
 import { dequantizeRow, halfToNumber } from '../../src/kernels/dequantize.ts';
+import { openFile } from '../../src/platform/node.ts';
 import { rowBytes } from '../../src/tensorTypes.ts';
 
 export const REAL = 'models/SmolLM2-135M-Instruct.Q8_0.gguf';

@@ -4,7 +4,7 @@
  * in `kernels/<name>.ts`; `gatherRows`, `append` and `copy` do little but move numbers and have none. Shapes are checked by the
  * backends only where a mistake would corrupt memory.
  *
- * Where one memory is too small for a model, it is spread over stages: memories counted from 0, made when first used.
+ * Where one memory is too small for a model, it is spread over stages: memories counted from 0.
  * All operands of a kernel lie in one stage; `copy` is the only way from one to another.
  */
 import { UnsupportedError } from '../errors.ts';

@@ -1,10 +1,10 @@
 /** The definitions against values computed by hand, so that they share no mistake with the backends held against them. */
 import { describe, expect, it } from 'vitest';
+import { runContract } from '../../test/contract.ts';
+import { CASES } from '../../test/kernelCases.ts';
 import { repeated, type Seen, slice, stretches } from '../../test/stretches.ts';
-import { CASES } from '../kernels/cases.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import type { Tensor } from './backend.ts';
-import { runContract } from './contract.case.ts';
 import { openReference } from './reference.ts';
 
 runContract({

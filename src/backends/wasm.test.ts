@@ -1,28 +1,34 @@
 import type { Worker } from 'node:worker_threads';
-import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { expectRight, runContract } from '../../test/contract.ts';
+import { oneOfEach } from '../../test/kernelCases.ts';
 import { stretches as seen, slice } from '../../test/stretches.ts';
 import { UnsupportedError } from '../errors.ts';
+import type { Machine } from '../platform/machine.ts';
+import { nodeMachine } from '../platform/nodeMachine.ts';
 import type { Backend, Tensor } from './backend.ts';
-import { expectRight, oneOfEach, runContract } from './contract.case.ts';
 import { openWasm } from './wasm.ts';
 
 const EXACT = { precision: 'f32', kvType: 'f32' } as const;
 const INT16 = { precision: 'int16', kvType: 'f32' } as const;
 const INT8 = { precision: 'int8', kvType: 'f32' } as const;
 
+/** As a page that is not cross-origin isolated. */
+const ALONE: Machine = { ...nodeMachine, startThread: undefined };
+
 for (const relaxed of [true, false]) {
   const simd = relaxed ? 'relaxed' : 'plain';
   for (const threads of [1, 2, 3]) {
     runContract({
       name: `wasm, ${simd} SIMD, ${threads} threads`,
-      open: () => openWasm({ threads, relaxed, ...EXACT }),
+      open: () => openWasm(nodeMachine, { stages: 4, threads, relaxed, ...EXACT }),
       threads,
     });
   }
   // 12 bits of each factor, and of the weights 13: errors of a sum are near 5e-4 of its largest
   runContract({
     name: `wasm, ${simd} SIMD, 16-bit integers`,
-    open: () => openWasm({ threads: 2, relaxed, ...INT16 }),
+    open: () => openWasm(nodeMachine, { stages: 4, threads: 2, relaxed, ...INT16 }),
     threads: 2,
     rounding: { matmul: 1e-3, attend: 2e-3 },
   });
@@ -30,7 +36,7 @@ for (const relaxed of [true, false]) {
 // 7 bits of a query and of a weight, 8 of keys and values: an output is off by some 2.5% of its size, at most 6% of the largest
 runContract({
   name: 'wasm, 8-bit integers',
-  open: () => openWasm({ threads: 2, ...INT8 }),
+  open: () => openWasm(nodeMachine, { stages: 4, threads: 2, ...INT8 }),
   threads: 2,
   rounding: { matmul: 1e-3, attend: 6e-2 },
 });
@@ -43,45 +49,99 @@ for (const [kvType, cachedBytes, stored] of [
     const attend = precision === 'int8' ? 6e-2 + stored : stored;
     runContract({
       name: `wasm, ${precision}, ${kvType} cache`,
-      open: () => openWasm({ threads: 2, precision, kvType }),
+      open: () => openWasm(nodeMachine, { stages: 4, threads: 2, precision, kvType }),
       threads: 2,
       rounding: { matmul: 1e-3, attend },
       cachedBytes,
     });
   }
 }
+for (const [relaxed, options] of [
+  [true, { kvType: 'f32' }],
+  [false, EXACT],
+] as const) {
+  runContract({
+    name: `wasm, ${relaxed ? 'relaxed' : 'plain'} SIMD, calling thread`,
+    open: () => openWasm(ALONE, { stages: 4, relaxed, ...options }),
+    rounding: relaxed ? { matmul: 1e-3, attend: 6e-2 } : undefined,
+  });
+}
 
 describe('openWasm', () => {
   it.each([0, 1.5, -1, 257, NaN])('refuses %s threads', (threads) => {
-    expect(() => openWasm({ threads })).toThrow(UnsupportedError);
+    expect(() => openWasm(nodeMachine, { threads })).toThrow(UnsupportedError);
   });
 
   it('refuses a precision and a KV type it does not know', () => {
-    expect(() => openWasm({ precision: 'int4' as 'f32' })).toThrow('unknown precision "int4"; wanted f32, int16, int8');
-    expect(() => openWasm({ kvType: 'q2' as 'f32' })).toThrow('unknown KV type "q2"; wanted f32, bf16, q8_0');
+    expect(() => openWasm(nodeMachine, { precision: 'int4' as 'f32' })).toThrow(
+      'unknown precision "int4"; wanted f32, int16, int8',
+    );
+    expect(() => openWasm(nodeMachine, { kvType: 'q2' as 'f32' })).toThrow(
+      'unknown KV type "q2"; wanted f32, bf16, q8_0',
+    );
   });
 
   it.each([
     [{ threads: 1, relaxed: false, ...EXACT }, 'wasm (SIMD, f32, f32 cache, 1 thread)'],
     [{ threads: 2, relaxed: true }, 'wasm (relaxed SIMD, int8, bf16 cache, 2 threads)'],
     [{ threads: 2, relaxed: false }, 'wasm (SIMD, int16, bf16 cache, 2 threads)'],
-  ])('names what it runs on: %o', async (options, name) => {
-    const backend = openWasm(options);
+    [{}, 'wasm (relaxed SIMD, int8, bf16 cache, calling thread)', ALONE],
+  ])('names what it runs on: %o', async (options, name, machine = nodeMachine) => {
+    const backend = openWasm(machine, options);
     expect(backend.name).toBe(name);
     await backend.dispose();
   });
 });
 
-it('refuses to open without SharedArrayBuffer', () => {
-  vi.stubGlobal('SharedArrayBuffer', undefined);
-  onTestFinished(() => void vi.unstubAllGlobals());
-  expect(() => openWasm({ threads: 1 })).toThrow('needs SharedArrayBuffer');
+describe('without threads', () => {
+  it('refuses more than one', () => {
+    expect(() => openWasm(ALONE, { threads: 2 })).toThrow('threads is 2, but threads cannot share memory here');
+  });
+
+  it('lets timers fire while it computes', async () => {
+    const b = openWasm(ALONE, EXACT);
+    onTestFinished(() => b.dispose());
+    const x = b.alloc('F32', 300, 1000);
+    for (let i = 0; i < 20_000; i++) b.add(x, x);
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 10);
+    const startedAt = performance.now();
+    await b.submit();
+    clearInterval(timer);
+    const took = performance.now() - startedAt;
+    expect(took).toBeGreaterThan(300);
+    expect(ticks).toBeGreaterThan(took / 200); // a turn is 50 ms, and a little more on a machine that is busy
+  });
+
+  it('rejects when a kernel fails, then and from then on', async () => {
+    const b = openWasm(ALONE, EXACT);
+    const x = b.alloc('F32', 1, 4);
+    b.add(x, b.view(x, 1, 4, 2 ** 29)); // past the end of memory
+    await expect(b.submit()).rejects.toThrow('memory access out of bounds');
+    b.add(x, x);
+    await expect(b.read(x)).rejects.toThrow('memory access out of bounds');
+    await b.dispose();
+  });
+
+  it('computes the same as with threads', async () => {
+    const [alone, threads] = [openWasm(ALONE), openWasm(nodeMachine, { threads: 1 })];
+    for (const { name, prepare } of oneOfEach()) {
+      const results = [alone, threads].map((on) => {
+        const { out, record } = prepare(on);
+        record();
+        return on.read(out);
+      });
+      const [found, wanted] = await Promise.all(results);
+      expect(found, name).toEqual(wanted);
+    }
+    await Promise.all([alone.dispose(), threads.dispose()]);
+  });
 });
 
 describe.each([INT16, INT8])('$precision', (options) => {
   let b: Backend;
   beforeEach(() => {
-    b = openWasm({ threads: 2, ...options });
+    b = openWasm(nodeMachine, { threads: 2, ...options });
   });
   afterEach(() => b.dispose());
 
@@ -135,7 +195,7 @@ describe.each([INT16, INT8])('$precision', (options) => {
     const K = 512;
     const x = filled(8, K, (r, c) => (c === 3 ? 5000 : Math.sin(r + c)));
     const w = filled(32, K, (r, c) => (c < 128 ? 0 : Math.cos(r * c)));
-    const [out, truth] = [b.alloc('F32', 8, 32), openWasm({ threads: 1, ...EXACT })];
+    const [out, truth] = [b.alloc('F32', 8, 32), openWasm(nodeMachine, { threads: 1, ...EXACT })];
     b.matmul(out, x, w);
     const [exact, xs, ws] = [truth.alloc('F32', 8, 32), truth.alloc('F32', 8, K), truth.alloc('F32', 32, K)];
     truth.write(xs, await b.read(x));
@@ -151,7 +211,7 @@ describe.each([INT16, INT8])('$precision', (options) => {
 
 describe.each([true, false])('relaxed %s', (relaxed) => {
   it('exp has a relative error below 3e-7 from 1 to 87', async () => {
-    const b = openWasm({ threads: 1, relaxed });
+    const b = openWasm(nodeMachine, { threads: 1, relaxed });
     const x = Float32Array.from({ length: 17500 }, (_, i) => i / 100 - 87);
     const [gate, up, out] = [0, 0, 0].map(() => b.alloc('F32', 1, x.length));
     b.write(gate, x);
@@ -169,7 +229,7 @@ describe.each([true, false])('relaxed %s', (relaxed) => {
 describe('one wasm memory', () => {
   let b: Backend;
   beforeEach(() => {
-    b = openWasm({ threads: 2, ...EXACT });
+    b = openWasm(nodeMachine, { threads: 2, ...EXACT });
   });
   afterEach(() => b.dispose());
 
@@ -221,7 +281,7 @@ describe('one wasm memory', () => {
     const workers: Worker[] = [];
     const onWorker = (worker: Worker) => workers.push(worker);
     process.on('worker', onWorker);
-    const backend = openWasm({ threads: 2, ...EXACT });
+    const backend = openWasm(nodeMachine, { threads: 2, ...EXACT });
     const x = backend.alloc('F32', 300, 1000);
     backend.add(x, x);
     await backend.submit(); // all threads have started, and been told of
@@ -247,7 +307,7 @@ describe('one wasm memory', () => {
 describe('several wasm memories', () => {
   let b: Backend;
   beforeEach(() => {
-    b = openWasm({ threads: 2, ...INT16 });
+    b = openWasm(nodeMachine, { stages: 3, threads: 2, ...INT16 });
   });
   afterEach(() => b.dispose());
 
@@ -260,6 +320,12 @@ describe('several wasm memories', () => {
     expect(Array.from(await b.read(far[0]))).toEqual([1, 2, 3, 4]);
     expect(Array.from(await b.read(far[1]))).toEqual([0, 0, 0, 0]);
     expect(() => b.alloc('F32', 2 ** 19, 2 ** 10, 1)).toThrow(UnsupportedError);
+  });
+
+  it('are as many as it was opened with', () => {
+    for (const use of [() => b.alloc('F32', 1, 1, 3), () => b.allocKv(1, 1, 8, 3)]) {
+      expect(use).toThrow('there is no stage 3: the backend was opened with 3');
+    }
   });
 
   it('a kernel refuses operands of two', () => {

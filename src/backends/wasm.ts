@@ -1,19 +1,21 @@
 /**
  * WebAssembly SIMD on all cores: which kernels and threads to run on, and the stages that hold everything
- * (`wasmStage.ts`). Calls of kernels are recorded as commands and run by threads (`wasmWorkers.ts`).
+ * (`wasmStage.ts`). Calls of kernels are recorded as commands (`wasmProgram.ts`) and run by threads (`wasmThreads.ts`).
  */
-import { availableParallelism } from 'node:os';
-import { setFlagsFromString } from 'node:v8';
 import { UnsupportedError } from '../errors.ts';
+import { FLOAT32, INT8, INT8_FUSED, INT16 } from '../kernels/abi.ts';
+import { unshared } from '../kernels/unshared.ts';
 import { PLAIN_SIMD, RELAXED_SIMD } from '../kernels/wasmBinary.ts';
 import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
+import type { Machine } from '../platform/machine.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
+import { type Command, runHere } from './wasmProgram.ts';
 import { MAX_THREADS } from './wasmScratch.ts';
 import { openStage, type Precision, type WasmStage, type WasmTensor } from './wasmStage.ts';
-import { type Command, startWorkers } from './wasmWorkers.ts';
+import { startThreads } from './wasmThreads.ts';
 
 export interface WasmOptions {
-  /** Default: as many as the machine has cores. */
+  /** Default: as many as the machine has cores; 1 where threads cannot share memory. */
   threads?: number;
   /** Use relaxed SIMD (fused multiply-add) where the engine has it. Default true. */
   relaxed?: boolean;
@@ -24,61 +26,74 @@ export interface WasmOptions {
   precision?: Precision;
   /** How keys and values are stored. Default `bf16`. */
   kvType?: KvType;
+  /** Memories, which all are made at once. Default 1. */
+  stages?: number;
 }
 
-/** A machine gets a thread for each of its cores. */
-export const defaultThreads = (): number => Math.min(availableParallelism(), MAX_THREADS);
+/** A machine gets a thread for each of its cores, where it has threads. */
+export const defaultThreads = ({ cores, startThread }: Machine): number =>
+  startThread ? Math.min(cores, MAX_THREADS) : 1;
 
-const PRECISIONS: readonly Precision[] = ['f32', 'int16', 'int8'];
+/** The format that attention computes in. */
+const FORMATS: Record<Precision, number> = { f32: FLOAT32, int16: INT16, int8: INT8 };
 
 /** The build this engine can run, relaxed if it may and can. */
-function compileKernels(relaxed: boolean): { module: WebAssembly.Module; isRelaxed: boolean } {
-  const bytes = Buffer.from(RELAXED_SIMD, 'base64');
-  // V8 of Node 20 has relaxed SIMD behind a flag; later ones have it without, and complain of the flag.
-  if (relaxed && !WebAssembly.validate(bytes)) setFlagsFromString('--experimental-wasm-relaxed-simd');
+function compileKernels(relaxed: boolean, isShared: boolean, machine: Machine) {
+  const bytesOf = (base64: string) => {
+    const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+    return isShared ? bytes : unshared(bytes);
+  };
+  const bytes = bytesOf(RELAXED_SIMD);
+  if (relaxed && !WebAssembly.validate(bytes)) machine.allowRelaxedSimd?.();
   if (relaxed && WebAssembly.validate(bytes)) return { module: new WebAssembly.Module(bytes), isRelaxed: true };
-  return { module: new WebAssembly.Module(Buffer.from(PLAIN_SIMD, 'base64')), isRelaxed: false };
+  return { module: new WebAssembly.Module(bytesOf(PLAIN_SIMD)), isRelaxed: false };
 }
 
 /**
- * Opens the WASM backend.
- * @throws UnsupportedError for threads other than 1 to 256, an unknown precision or KV type, and without shared memory.
+ * Opens the WASM backend on a machine. Without threads there, kernels run on the calling thread.
+ * @throws UnsupportedError for threads other than 1 to 256, for more than one where there are none, for an unknown precision
+ *   or KV type, and where the system has no room for the memories.
  */
-export function openWasm({
-  threads = defaultThreads(),
-  relaxed = true,
-  precision: wanted = 'int8',
-  kvType = DEFAULT_KV_TYPE,
-}: WasmOptions = {}): Backend {
+export function openWasm(
+  machine: Machine,
+  {
+    threads = defaultThreads(machine),
+    relaxed = true,
+    precision: wanted = 'int8',
+    kvType = DEFAULT_KV_TYPE,
+    stages: nStages = 1,
+  }: WasmOptions = {},
+): Backend {
   if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS) {
     throw new UnsupportedError(`threads is ${threads}; wanted a whole number from 1 to ${MAX_THREADS}`);
   }
-  if (!PRECISIONS.includes(wanted)) {
-    throw new UnsupportedError(`unknown precision "${wanted}"; wanted ${PRECISIONS.join(', ')}`);
+  if (threads > 1 && !machine.startThread) {
+    throw new UnsupportedError(
+      `threads is ${threads}, but threads cannot share memory here; leave it out, or make the page cross-origin isolated`,
+    );
+  }
+  if (!Object.hasOwn(FORMATS, wanted)) {
+    throw new UnsupportedError(`unknown precision "${wanted}"; wanted ${Object.keys(FORMATS).join(', ')}`);
   }
   if (!Object.hasOwn(KV_TYPES, kvType)) {
     throw new UnsupportedError(`unknown KV type "${kvType}"; wanted ${Object.keys(KV_TYPES).join(', ')}`);
   }
-  if (typeof SharedArrayBuffer === 'undefined') {
-    throw new UnsupportedError(
-      'the wasm backend needs SharedArrayBuffer, which this runtime does not have; a page must be cross-origin isolated',
-    );
-  }
-  const { module, isRelaxed } = compileKernels(relaxed);
+  const isShared = machine.startThread !== undefined;
+  const { module, isRelaxed } = compileKernels(relaxed, isShared, machine);
   const precision = wanted === 'int8' && !isRelaxed ? 'int16' : wanted; // without relaxed SIMD 8 bits are slower
-  // As kernels/quantize.wasm.ts numbers them; V8 has an instruction for fused products of 8 bits from version 13 on.
-  const isFusedSlow = Number.parseInt(globalThis.process?.versions?.v8 ?? '99', 10) < 13;
-  const attentionFormat = precision === 'int8' && !isFusedSlow ? 3 : PRECISIONS.indexOf(precision);
-  const workers = startWorkers(module, threads);
+  // V8 has an instruction for fused products of 8 bits from version 13 on.
+  const isFusedSlow = machine.v8Version !== undefined && machine.v8Version < 13;
+  const attentionFormat = precision === 'int8' && !isFusedSlow ? INT8_FUSED : FORMATS[precision];
+  const runsOn = isShared ? `${threads} thread${threads === 1 ? '' : 's'}` : 'calling thread';
   const commands: Command[] = [];
-  const stages: WasmStage[] = [];
+  const stages = Array.from({ length: nStages }, (_, stage) =>
+    openStage(stage, commands, { threads, isShared, precision, kvType, attentionFormat }),
+  );
+  const kernels = { module, memories: stages.map(({ memory }) => memory) };
+  const runner = machine.startThread ? startThreads(kernels, threads, machine.startThread) : runHere(kernels);
 
   function stageAt(index: number): WasmStage {
-    while (stages.length <= index) {
-      const stage = openStage(stages.length, commands, { threads, precision, kvType, attentionFormat });
-      workers.addStage(stage.memory);
-      stages.push(stage);
-    }
+    if (index >= nStages) throw new Error(`there is no stage ${index}: the backend was opened with ${nStages}`);
     return stages[index];
   }
 
@@ -95,12 +110,12 @@ export function openWasm({
   async function submit() {
     const program = commands.splice(0);
     const scratch = stages.map((stage) => stage.prepare());
-    await workers.run(program, scratch);
+    await runner.run(program, scratch);
     for (const stage of stages) stage.checkNumbers();
   }
 
   return {
-    name: `wasm (${isRelaxed ? 'relaxed SIMD' : 'SIMD'}, ${precision}, ${kvType} cache, ${threads} thread${threads === 1 ? '' : 's'})`,
+    name: `wasm (${[isRelaxed ? 'relaxed SIMD' : 'SIMD', precision, `${kvType} cache`, runsOn].join(', ')})`,
     get nBytes() {
       return stages.reduce((sum, stage) => sum + stage.nBytes, 0);
     },
@@ -129,6 +144,6 @@ export function openWasm({
       await submit();
       return stageOf(tensor).numbers(tensor).slice();
     },
-    dispose: () => workers.stop(),
+    dispose: () => runner.stop(),
   };
 }

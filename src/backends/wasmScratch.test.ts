@@ -3,6 +3,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import { randomWeights, tinyConfig, tinyEngine } from '../../test/tinyModel.ts';
 import { dualChunk } from '../dualChunk.ts';
 import { memoryPlan } from '../memoryPlan.ts';
+import { nodeMachine } from '../platform/nodeMachine.ts';
 import { callSizes } from '../transformer.ts';
 import { openWasm } from './wasm.ts';
 import { kernelBytes, largestScratch } from './wasmScratch.ts';
@@ -19,7 +20,7 @@ const LARGE = tinyConfig({
 });
 
 it('is a few MiB for every thread, in every stage', () => {
-  const thread = 4 * (41 * 28672 + 32 * 224 + 48) + 64; // 4.5 MiB: a product's rows and columns
+  const thread = 4 * (41 * 28672 + 32 * 224 + 48) + 128; // 4.5 MiB: a product's rows and columns, and where they lie
   const quantized = 512 * (2 * 28672 + 4 * 224);
   const parts = (nSplits: number) => 8 * nSplits * 4 * 384 * 130; // of the keys that all heads of a tile of queries see
   const sizes = callSizes(LARGE, { blockLen: 512, nPages: 64 });
@@ -46,11 +47,11 @@ it.each([
   { threads: 3, precision: 'f32' },
   { threads: 9, precision: 'int16' },
 ] as const)('is taken once: $threads threads, $precision', async ({ threads, precision }) => {
-  const backend = openWasm({ threads, precision });
+  const backend = openWasm(nodeMachine, { threads, precision });
   onTestFinished(() => backend.dispose());
   const config = tinyConfig({ numAttentionHeads: 6, numKeyValueHeads: 2, headDim: 16, intermediateSize: 96 });
   const [context, blockLen] = [3000, 160];
-  const alone = openWasm({ threads: 1 });
+  const alone = openWasm(nodeMachine, { threads: 1 });
   randomWeights(alone, config);
   const weights = { layers: [0, 0], others: alone.nBytes };
   await alone.dispose();

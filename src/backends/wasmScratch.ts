@@ -2,38 +2,38 @@
  * What kernels take in a stage besides their operands, in bytes. It follows from the sizes of the calls and the number of
  * threads, so that it is known before a model is loaded, and taken once.
  */
+import {
+  attendScratch,
+  dotRowBytes,
+  FEW_TILE_ROWS,
+  FLOAT_TILE_ROWS,
+  INT_TILE_ROWS,
+  matmulScratch,
+  partBytes,
+  TILE_SEGMENT,
+  tileRowBytes,
+  tileSegments,
+} from '../kernels/abi.ts';
 import type { CallSizes } from './backend.ts';
 
 /** Threads that the backend may have. */
 export const MAX_THREADS = 256;
 
 export const LINE = 64; // every allocation begins at a cache line
-export const COLUMN_GROUP = 32; // see kernels/matmul.wasm.ts
-export const INT_TILE_ROWS = 4; // in a product, fewer are multiplied row by row
+export const MANY_TOKENS = 32; // so many are worth decoding blocks of weights for
 const QUERY_ROWS = 384; // rows of a query tile: enough to reuse a tile of keys, few enough to stay in L2
 const MANY_ROWS = 48; // of queries, to be worth packing keys for
-const MAX_INT_HEAD_DIM = 128; // scores of longer heads could overflow 32 bits
+const MAX_INT_HEAD_DIM = TILE_SEGMENT; // a query has one scale; scores of longer heads could overflow 32 bits
 const SPLIT_KEYS = 256; // fewest keys worth a split of their own
-const TILE_SEGMENT = 128; // numbers that share a scale, see kernels/quantize.wasm.ts
-const DOT_SEGMENT = 32;
-const DOT_BLOCK_BYTES = 80;
 
 export const roundUp = (value: number, multiple: number) => Math.ceil(value / multiple) * multiple;
 
-/** A thread in a product keeps a decoded row, 8 rows and 32 columns of words, their scales, and an edge tile. */
-export const matmulScratch = (K: number): number =>
-  4 * (41 * roundUp(K, 16) + COLUMN_GROUP * Math.ceil(K / TILE_SEGMENT) + 48) + LINE;
-
-/** A thread in attention keeps `rows` queries of a tile with their outputs and sums, and a tile of keys and values. */
-export const attendScratch = (rows: number, headDim: number): number =>
-  4 * (rows * (3 * headDim + 5) + 195 * headDim + 1024);
-
-/** Quantised activations `[rows, cols]`: the numbers, and with their scales. */
-export function quantizedBytes(rows: number, cols: number): { numberBytes: number; nBytes: number } {
-  const forTiles = rows >= INT_TILE_ROWS;
-  const rowBytes = forTiles ? 2 * roundUp(cols, 2) : DOT_BLOCK_BYTES * Math.ceil(cols / DOT_SEGMENT);
-  const numberBytes = roundUp(rows * rowBytes, LINE);
-  return { numberBytes, nBytes: numberBytes + (forTiles ? 4 * rows * Math.ceil(cols / TILE_SEGMENT) : 0) };
+/** Quantised activations `[rows, cols]`, for tiles or in whole tiles of rows for dot products: the numbers, and with their scales. */
+export function quantizedBytes(rows: number, cols: number, forTiles: boolean): { numberBytes: number; nBytes: number } {
+  const numberBytes = forTiles
+    ? roundUp(rows * tileRowBytes(cols), LINE)
+    : roundUp(roundUp(rows, INT_TILE_ROWS) * dotRowBytes(cols), LINE);
+  return { numberBytes, nBytes: numberBytes + (forTiles ? 4 * rows * tileSegments(cols) : 0) };
 }
 
 /** Cuts `n` queries of each of `group` heads into tiles of `rows` rows, which kernels take `step` at a time. */
@@ -42,7 +42,7 @@ export function queryTiles(n: number, group: number, headDim: number, inIntegers
   // Quantising a tile of keys pays where enough rows share it; few rows take the keys as they lie.
   const isMany = tileLen * group >= MANY_ROWS;
   const isInt = inIntegers && headDim <= MAX_INT_HEAD_DIM && isMany;
-  const step = isInt ? INT_TILE_ROWS : isMany ? 6 : 3;
+  const step = isInt ? INT_TILE_ROWS : isMany ? FLOAT_TILE_ROWS : FEW_TILE_ROWS;
   return { tileLen, nTiles: Math.ceil(n / tileLen), isInt, step, rows: roundUp(tileLen * group, step) };
 }
 
@@ -52,9 +52,6 @@ export function keySplits(nTiles: number, nKvHeads: number, nSeen: number, threa
   return Math.max(1, Math.min(Math.ceil((4 * threads) / nKvHeads), Math.floor(nSeen / SPLIT_KEYS)));
 }
 
-/** Results of a split: outputs, largest scores and sums of a tile's rows. */
-export const partBytes = (rows: number, headDim: number): number => 4 * rows * (headDim + 2);
-
 /** The most that calls of up to these sizes take: in each thread, as quantised activations, and as results of splits. */
 export function largestScratch({ rows, cols, nHeads, nKvHeads, headDim }: CallSizes, threads: number) {
   const group = nHeads / nKvHeads;
@@ -62,7 +59,7 @@ export function largestScratch({ rows, cols, nHeads, nKvHeads, headDim }: CallSi
   const nSplits = keySplits(1, nKvHeads, Infinity, threads);
   return {
     thread: roundUp(Math.max(matmulScratch(cols), attendScratch(tileRows, headDim)), LINE),
-    quantized: Math.max(quantizedBytes(rows, cols).nBytes, quantizedBytes(INT_TILE_ROWS - 1, cols).nBytes),
+    quantized: Math.max(quantizedBytes(rows, cols, true).nBytes, quantizedBytes(MANY_TOKENS, cols, false).nBytes),
     parts: nSplits > 1 ? nKvHeads * nSplits * partBytes(tileRows, headDim) : 0,
   };
 }

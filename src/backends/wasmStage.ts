@@ -1,29 +1,19 @@
 /**
- * One shared memory of at most 4 GiB with weights, cache and scratch, and the kernels whose operands lie in it. A call
+ * One memory of at most 4 GiB with weights, cache and scratch, and the kernels whose operands lie in it. A call
  * becomes a command: what it reads and writes, how much of it a thread takes at once, and whether it must wait. Weights
  * stay as they are stored; activations are quantised before they meet them.
  */
 import { UnsupportedError } from '../errors.ts';
+import * as abi from '../kernels/abi.ts';
 import { placeOf } from '../kernels/attend.ts';
 import { SIGMOID_OF } from '../kernels/elementwise.ts';
+import { calls } from '../kernels/wasmBinary.ts';
 import { KV_TYPES, type KvType, PAGE_LEN } from '../kvTypes.ts';
 import type { Slice, Stretch } from '../placement.ts';
-import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
+import { rowBytes, TENSOR_TYPES } from '../tensorTypes.ts';
 import { type Backend, type CallSizes, type KvLayer, notFinite, type Tensor } from './backend.ts';
-import {
-  attendScratch,
-  COLUMN_GROUP,
-  INT_TILE_ROWS,
-  keySplits,
-  LINE,
-  largestScratch,
-  matmulScratch,
-  partBytes,
-  quantizedBytes,
-  queryTiles,
-  roundUp,
-} from './wasmScratch.ts';
-import { type Call, type Command, MAX_CALLS, type Scratch } from './wasmWorkers.ts';
+import { type Call, type Command, MAX_CALLS, type Scratch } from './wasmProgram.ts';
+import { keySplits, LINE, largestScratch, MANY_TOKENS, quantizedBytes, queryTiles, roundUp } from './wasmScratch.ts';
 
 export type Precision = 'int8' | 'int16' | 'f32';
 
@@ -55,20 +45,22 @@ interface WasmKv extends KvLayer {
 const PAGE = 65536;
 const MAX_PAGES = 65536;
 
-const FAULT_AT = 16; // see kernels/fault.wasm.ts
-/** Kernels leave these numbers where they met what is not finite, or too large to attend to; see kernels/fault.wasm.ts. */
-const FAULTS = ['', 'what a matrix multiplies', 'the queries of attention', 'the keys or values of attention'];
+/** Where kernels met what is not finite, or too large to attend to; see kernels/fault.wasm.ts. */
+const FAULTS: Record<number, string> = {
+  [abi.IN_ACTIVATIONS]: 'what a matrix multiplies',
+  [abi.IN_QUERIES]: 'the queries of attention',
+  [abi.IN_KEYS_OR_VALUES]: 'the keys or values of attention',
+};
 
 const NOT_QUANTIZED: Quantized = { xq: 0, xScales: 0 };
 
 const at = (tensor: Tensor) => (tensor as WasmTensor).at;
-const typeNumber = (type: TensorType) => Object.keys(TENSOR_TYPES).indexOf(type);
 const areApart = (a: Range, b: Range) => a.end <= b.at || b.end <= a.at;
 
 /** A memory that may grow to 4 GiB; only what is touched takes room. @throws UnsupportedError where addresses run out. */
-function reserveMemory(): WebAssembly.Memory {
+function reserveMemory(shared: boolean): WebAssembly.Memory {
   try {
-    return new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
+    return new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared });
   } catch {
     throw new UnsupportedError(
       'the system has no addresses for a WebAssembly memory, which V8 wants 10 GiB of; raise `ulimit -v`',
@@ -92,8 +84,10 @@ export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'reserve' | '
 
 interface StageOptions {
   threads: number;
+  /** Whether threads share its memory. */
+  isShared: boolean;
   precision: Precision;
-  /** As kernels/quantize.wasm.ts numbers them. */
+  /** As kernels/abi.ts numbers them. */
   attentionFormat: number;
   kvType: KvType;
 }
@@ -102,10 +96,9 @@ interface StageOptions {
 export function openStage(
   stage: number,
   commands: Command[],
-  { threads, precision, kvType, attentionFormat }: StageOptions,
+  { threads, isShared, precision, kvType, attentionFormat }: StageOptions,
 ): WasmStage {
-  const kvTypeNumber = Object.keys(KV_TYPES).indexOf(kvType);
-  const memory = reserveMemory();
+  const memory = reserveMemory(isShared);
 
   let used = LINE; // address 0 stays free: it means "none"
   function allocBytes(nBytes: number): number {
@@ -138,7 +131,7 @@ export function openStage(
    * Records a kernel whose items are rows of its operands, so that row `r` needs no other row. It joins the command before
    * where that is so of both together: a row then stays in a core's cache, and no thread waits.
    */
-  function recordRows(kernel: string, rows: number, args: number[], operands: Range[], scratchNeed = 0) {
+  function recordRows(call: Call, rows: number, operands: Range[], scratchNeed = 0) {
     if (rows === 0) return;
     const command = commands.at(-1);
     const isChained =
@@ -147,9 +140,9 @@ export function openStage(
       command.calls.length < MAX_CALLS &&
       command.nItems === rows &&
       operands.every((a) => chain.operands.every((b) => areApart(a, b) || (a.at === b.at && a.end === b.end)));
-    if (isChained) command.calls.push({ kernel, args });
+    if (isChained) command.calls.push(call);
     else {
-      record({ kernel, args }, rows, rowsEach(rows));
+      record(call, rows, rowsEach(rows));
       Object.assign(chain, { command: commands.at(-1), operands: [] });
     }
     chain.operands.push(...operands);
@@ -176,8 +169,8 @@ export function openStage(
     return { at: scratch, nBytes: scratchBytes };
   }
 
-  const faultWord = new Int32Array(memory.buffer, FAULT_AT, 1); // shared memory: it stays valid as the memory grows
   function checkNumbers(): void {
+    const faultWord = new Int32Array(memory.buffer, abi.FAULT, 1);
     const fault = faultWord[0];
     faultWord[0] = 0;
     if (fault !== 0) throw notFinite(FAULTS[fault]);
@@ -232,16 +225,16 @@ export function openStage(
   const roomForQuantized = makeRoom();
   const roomForSplits = makeRoom();
 
-  /** Records the quantisation of `x` for tiles or for dot products. */
-  function quantize(x: Tensor): Quantized {
+  /** Records the quantisation of `x` for tiles, or in blocks for dot products, where there are no scales apart. */
+  function quantize(x: Tensor, forTiles: boolean): Quantized {
     const { rows, cols } = x;
-    const forTiles = rows >= INT_TILE_ROWS;
-    const { numberBytes, nBytes } = quantizedBytes(rows, cols);
+    const { numberBytes, nBytes } = quantizedBytes(rows, cols, forTiles);
     const xq = roomForQuantized(nBytes);
-    const xScales = xq + numberBytes;
-    const args = forTiles ? [xq, xScales, at(x), cols] : [xq, at(x), cols];
-    const operands = [range(x), { at: xq, end: xq + nBytes }];
-    recordRows(forTiles ? 'quantizeForTiles' : 'quantizeForDots', rows, args, operands);
+    const xScales = forTiles ? xq + numberBytes : 0;
+    const call = forTiles
+      ? calls.quantizeForTiles({ q: xq, scales: xScales, x: at(x), cols })
+      : calls.quantizeForDots({ q: xq, x: at(x), cols });
+    recordRows(call, rows, [range(x), { at: xq, end: xq + nBytes }]);
     return { xq, xScales };
   }
   /** The last command if it is a product, and what it multiplies. */
@@ -283,57 +276,94 @@ export function openStage(
     gatherRows(out, table, ids, factor = 1) {
       const { type, cols } = table;
       const [n, idsAt] = 'length' in ids ? [ids.length, keep(ids, Float32Array)] : [ids.rows, at(ids)];
-      const args = [at(out), at(table), typeNumber(type), rowBytes(type, cols), idsAt, cols, factor];
+      const call = calls.gatherRows({
+        out: at(out),
+        table: at(table),
+        type: TENSOR_TYPES[type].number,
+        rowBytes: rowBytes(type, cols),
+        ids: idsAt,
+        cols,
+        factor,
+      });
       // a row may be any of the table's, so it is no row of the commands before and after
-      record({ kernel: 'gatherRows', args }, n, rowsEach(n));
+      record(call, n, rowsEach(n));
     },
     rmsNorm(out, x, weight, eps) {
-      const args = [at(out), at(x), at(weight), x.cols, eps];
-      recordRows('rmsNorm', x.rows, args, [out, x, weight].map(range));
+      const call = calls.rmsNorm({ out: at(out), x: at(x), weight: at(weight), cols: x.cols, eps });
+      recordRows(call, x.rows, [out, x, weight].map(range));
     },
     matmul(out, x, weight, bias) {
       const { type, rows: N, cols: K } = weight;
       const isBlocks = TENSOR_TYPES[type].blockLen > 1;
-      const isInt = precision !== 'f32' && (x.rows >= INT_TILE_ROWS || isBlocks);
+      const forTiles = x.rows >= (isBlocks ? MANY_TOKENS : abi.INT_TILE_ROWS);
+      const isInt = precision !== 'f32' && (forTiles || isBlocks);
       // q, k and v, or gate and up, multiply the same: quantised once, and none waits for the one before.
-      const source = `${at(x)} ${x.rows} ${K} ${isInt}`;
+      const source = `${at(x)} ${x.rows} ${K} ${isInt} ${forTiles}`;
       const touched = [out, x, weight, ...(bias ? [bias] : [])].map(range);
       const goesOn =
         commands.at(-1) === product.command &&
         source === product.source &&
         touched.every((a) => product.outs.every((b) => areApart(a, b)));
-      if (!goesOn) Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x) : NOT_QUANTIZED });
+      if (!goesOn)
+        Object.assign(product, { source, outs: [], quantized: isInt ? quantize(x, forTiles) : NOT_QUANTIZED });
       product.outs.push(range(out));
-      const { xq, xScales } = product.quantized;
-      const stored = [at(weight), typeNumber(type), rowBytes(type, K), bias ? at(bias) : 0];
-      const args = [at(out), at(x), xq, xScales, ...stored, x.rows, N, K];
-      const scratchNeed = matmulScratch(K);
-      const groups = Math.ceil(N / COLUMN_GROUP);
-      const grain = x.rows < INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
-      record({ kernel: 'matmul', args }, groups, grain, { scratchNeed, waits: !goesOn });
+      const call = calls.matmul({
+        out: at(out),
+        x: at(x),
+        xq: product.quantized.xq,
+        xScales: product.quantized.xScales,
+        weight: at(weight),
+        type: TENSOR_TYPES[type].number,
+        rowBytes: rowBytes(type, K),
+        bias: bias ? at(bias) : 0,
+        n: x.rows,
+        N,
+        K,
+      });
+      const scratchNeed = abi.matmulScratch(K);
+      const groups = Math.ceil(N / abi.COLUMN_GROUP);
+      const grain = x.rows < abi.INT_TILE_ROWS ? Math.ceil(groups / (4 * threads)) : 1; // a few rows are soon done
+      record(call, groups, grain, { scratchNeed, waits: !goesOn });
       product.command = commands.at(-1);
     },
     rotate(out, x, cos, sin) {
       for (let row = 0; row < out.rows; row += x.rows) {
-        const [to, ...angles] = [out, cos, sin].map((tensor) => rowsOf(tensor, row, x.rows));
-        const args = [to, x, ...angles].map(at);
-        recordRows('rotate', x.rows, [...args, x.cols, cos.cols], [to, x, ...angles].map(range));
+        const [to, cosRows, sinRows] = [out, cos, sin].map((tensor) => rowsOf(tensor, row, x.rows));
+        const call = calls.rotate({
+          out: at(to),
+          x: at(x),
+          cos: at(cosRows),
+          sin: at(sinRows),
+          cols: x.cols,
+          halfDim: cos.cols,
+        });
+        recordRows(call, x.rows, [to, x, cosRows, sinRows].map(range));
       }
     },
     append(kv, keyTensors, v, slices) {
       const { keys, keyScales, values, valueScales, nPages, nKvHeads, headDim } = kv as WasmKv;
       const capacity = nPages * PAGE_LEN;
-      const { numberBytes, scaleDims } = KV_TYPES[kvType];
+      const { number, numberBytes, scaleDims } = KV_TYPES[kvType];
       const places = keepPlaces(slices, v.rows);
       keyTensors.forEach((k, form) => {
         const numbers = form * capacity * nKvHeads; // of each dimension, in the forms before
         const keysOfForm = keys + numbers * headDim * numberBytes;
-        const scalesOfForm = keyScales + (scaleDims && 4 * numbers * Math.ceil(headDim / scaleDims));
-        const cache = [kvTypeNumber, keysOfForm, scalesOfForm, values, valueScales];
-        const args = [...cache, at(k), at(v), places, nKvHeads, headDim, capacity];
+        const call = calls.append({
+          kvType: number,
+          keys: keysOfForm,
+          keyScales: keyScales + (scaleDims && 4 * numbers * Math.ceil(headDim / scaleDims)),
+          values,
+          valueScales,
+          k: at(k),
+          v: at(v),
+          places,
+          nKvHeads,
+          headDim,
+          capacity,
+        });
         // Row by row only calls with the same places agree on where rows lie in the cache: these stand for it.
         const tokens = { at: keysOfForm, end: keysOfForm + places };
-        recordRows('append', k.rows, args, [range(k), range(v), tokens], 4 * headDim);
+        recordRows(call, k.rows, [range(k), range(v), tokens], 4 * headDim);
       });
     },
     attend(out, q, kv, stretches) {
@@ -344,41 +374,58 @@ export function openStage(
         const nSeen = spans.reduce((sum, { from, to, toMoves }) => sum + to - from + (toMoves ? nRows - 1 : 0), 0);
         const tiles = queryTiles(nRows, group, headDim, precision !== 'f32');
         const nSplits = keySplits(tiles.nTiles, nKvHeads * stretches.length, nSeen, threads);
-        const nBytes = nSplits > 1 ? nKvHeads * nSplits * partBytes(tiles.rows, headDim) : 0;
+        const nBytes = nSplits > 1 ? nKvHeads * nSplits * abi.partBytes(tiles.rows, headDim) : 0;
         return { ...tiles, nSplits, nBytes };
       });
       let parts = roomForSplits(cut.reduce((sum, { nBytes }) => sum + nBytes, 0));
-      const merges: (() => void)[] = [];
+      const merges: { call: Call; nItems: number }[] = [];
       stretches.forEach((stretch, nth) => {
         const { row, nRows: n, spans, pages } = stretch;
         const { tileLen, nTiles, isInt, step, rows, nSplits, nBytes } = cut[nth];
         const [to, from] = [out, q].map((tensor) => at(tensor) + row * out.cols * 4);
-        const queries = [from, out.rows * out.cols * 4];
-        const cache = [kvTypeNumber, keys, keyScales, values, valueScales];
-        const shape = [n, nHeads, nKvHeads, headDim, nPages * PAGE_LEN];
-        const seen = [keepSpans(stretch), spans.length, keepOnce(pages, () => pages)];
-        const work = [tileLen, step, isInt ? attentionFormat : 0, nSplits, parts];
-        const args = [to, ...queries, ...cache, ...shape, ...seen, ...work];
-        const scratchNeed = attendScratch(rows, headDim);
+        const call = calls.attend({
+          out: to,
+          q: from,
+          rotationBytes: out.rows * out.cols * 4,
+          kvType: KV_TYPES[kvType].number,
+          keys,
+          keyScales,
+          values,
+          valueScales,
+          n,
+          nHeads,
+          nKvHeads,
+          headDim,
+          capacity: nPages * PAGE_LEN,
+          spans: keepSpans(stretch),
+          nSpans: spans.length,
+          pages: keepOnce(pages, () => pages),
+          tileLen,
+          tileRows: step,
+          format: isInt ? attentionFormat : abi.FLOAT32,
+          nSplits,
+          parts,
+        });
+        const scratchNeed = abi.attendScratch(rows, headDim);
         // Stretches write rows of their own, so that none waits for another.
-        record({ kernel: 'attend', args }, nTiles * nSplits * nKvHeads, 1, { scratchNeed, waits: nth === 0 });
+        record(call, nTiles * nSplits * nKvHeads, 1, { scratchNeed, waits: nth === 0 });
         if (nSplits > 1) {
-          const mergeArgs = [to, parts, rows, nHeads, nKvHeads, headDim, nSplits];
-          const waits = merges.length === 0;
-          merges.push(() => {
-            record({ kernel: 'mergeSplits', args: mergeArgs }, n * nHeads, rowsEach(n * nHeads), { waits });
-          });
+          const merge = calls.mergeSplits({ out: to, parts, T: rows, nHeads, nKvHeads, headDim, nSplits });
+          merges.push({ call: merge, nItems: n * nHeads });
         }
         parts += nBytes;
       });
-      for (const merge of merges) merge();
+      merges.forEach(({ call, nItems }, nth) => {
+        record(call, nItems, rowsEach(nItems), { waits: nth === 0 });
+      });
     },
     glu(out, gate, up, activation) {
-      const args = [at(out), at(gate), at(up), out.cols, ...SIGMOID_OF[activation]];
-      recordRows('glu', out.rows, args, [out, gate, up].map(range));
+      const [a, b] = SIGMOID_OF[activation];
+      const call = calls.glu({ out: at(out), gate: at(gate), up: at(up), cols: out.cols, a, b });
+      recordRows(call, out.rows, [out, gate, up].map(range));
     },
     add(x, y) {
-      recordRows('add', x.rows, [at(x), at(y), x.cols], [x, y].map(range));
+      recordRows(calls.add({ x: at(x), y: at(y), cols: x.cols }), x.rows, [x, y].map(range));
     },
     copy(out, x) {
       record({ kernel: 'copy', args: [at(out), at(x), x.stage, x.cols] }, x.rows, rowsEach(x.rows));

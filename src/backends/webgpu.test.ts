@@ -1,4 +1,6 @@
 import { afterAll, afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { expectRight, runContract } from '../../test/contract.ts';
+import { attend, gatherRows, matmul, oneOfEach, RISING } from '../../test/kernelCases.ts';
 import { tinyEngine } from '../../test/tinyModel.ts';
 import { hasWebGpu, sharedWebGpu } from '../../test/webgpu.ts';
 import { UnsupportedError } from '../errors.ts';
@@ -7,12 +9,10 @@ import { append } from '../kernels/append.wgsl.ts';
 import { attend as attendTiles, tileSizes } from '../kernels/attend.wgsl.ts';
 import { attendFew } from '../kernels/attendFew.wgsl.ts';
 import { attendMatrix, subgroupsFor } from '../kernels/attendMatrix.wgsl.ts';
-import { attend, gatherRows, matmul, RISING } from '../kernels/cases.ts';
 import { type Choice, draw, MAX_TOP_K } from '../kernels/draw.ts';
 import { halve, matmulMatrix } from '../kernels/matmulMatrix.wgsl.ts';
 import { moduleOf, type WgslKernel } from '../kernels/wgsl.ts';
 import { TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
-import { expectRight, oneOfEach, runContract } from './contract.case.ts';
 import { openWebGpu } from './webgpu.ts';
 
 vi.setConfig({ testTimeout: 60_000 }); // a software driver takes seconds to compile a kernel
@@ -75,16 +75,12 @@ describe.skipIf(!dawn)('kernels for matrix units, half precision and subgroups',
       attendFew({ headDim, number: 'f16' }, 4, true),
       attendTiles({ headDim, number: 'f16' }, tileSizes({ headDim, number: 'f16' }, 32768)),
     ]),
-    ...([1, 2] as const).map((keyForms) => append('f16', keyForms)),
+    append('f16'),
     halve,
   ];
   it.each(kernels.map((kernel) => [kernel.name, kernel] as const))('%s', async (_, kernel) => {
-    for (const shared of kernel.buffers.qInter ? [{}, { interKeys: 'keys' }] : [{}]) {
-      const { messages } = await device
-        .createShaderModule({ code: moduleOf(kernel, shared as Record<string, string>).code })
-        .getCompilationInfo();
-      expect(messages.map(({ message }) => message)).toEqual([]);
-    }
+    const { messages } = await device.createShaderModule({ code: moduleOf(kernel).code }).getCompilationInfo();
+    expect(messages.map(({ message }) => message)).toEqual([]);
   });
 
   it('stay within the workgroup memory they are chosen for', () => {
@@ -137,7 +133,7 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
 
   it('refuses what cannot be bound, and stays usable', async () => {
     const b = await openWebGpu();
-    expect(() => b.allocKv(2 ** 26, 8, 128)).toThrow(/GPU binds .* GiB at most; use a shorter context/);
+    expect(() => b.allocKv(2 ** 19, 8, 128)).toThrow(/GPU binds .* GiB at most; use a shorter context/);
     expect(() => b.allocKv(8, 1, 260)).toThrow('multiple of 4 up to 256');
     const x = b.alloc('F32', 1, 4);
     b.write(x, [1, 2, 3, 4]);
@@ -155,12 +151,12 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
   });
 
   it('splits a cache by heads where a buffer cannot hold it, and refuses a block that does not fit one', async () => {
-    vi.stubGlobal('navigator', { gpu: await gpuOfBinding(7000) });
+    vi.stubGlobal('navigator', { gpu: await gpuOfBinding(33000) });
     const b = await openWebGpu();
-    const sizes = { start: 30, nKvHeads: 2, group: 2, headDim: 16, chunkLen: 24 };
+    const sizes = { start: 30, nKvHeads: 3, group: 2, headDim: 16, chunkLen: 24 };
     for (const n of [1, 20]) await expectRight(b, attend({ ...sizes, n, keyForms: n === 1 ? 1 : 2 }));
-    const large = b.alloc('F32', 40, 60);
-    expect(() => b.add(large, large)).toThrow('40 rows of 60 numbers are more than this GPU binds at once');
+    const large = b.alloc('F32', 400, 60);
+    expect(() => b.add(large, large)).toThrow('400 rows of 60 numbers are more than this GPU binds at once');
     await b.dispose();
   });
 

@@ -1,8 +1,6 @@
 /** WebGPU, in Node and in browsers: which kernel a call takes. How tensors lie in the GPU's buffers is `webgpuMemory.ts`. */
 import { append } from '../kernels/append.wgsl.ts';
-import { attend, tileSizes } from '../kernels/attend.wgsl.ts';
-import { attendFew, keysAtOnce, lanesOf, MOST_QUERIES, mergeSplits } from '../kernels/attendFew.wgsl.ts';
-import { attendMatrix, queriesOf, subgroupsFor } from '../kernels/attendMatrix.wgsl.ts';
+import { placeOf } from '../kernels/attend.ts';
 import { decoderOf } from '../kernels/dequantize.wgsl.ts';
 import { draw, keepOfKept, keepOfLogits, SLICE } from '../kernels/draw.wgsl.ts';
 import { add, copy, glu } from '../kernels/elementwise.wgsl.ts';
@@ -12,17 +10,20 @@ import { halve, MATRIX_DEPTH, MATRIX_TILE, matmulMatrix, matrixRows } from '../k
 import { rmsNorm } from '../kernels/rmsNorm.wgsl.ts';
 import { rotate } from '../kernels/rotate.wgsl.ts';
 import { gridOf, ITEMS, type WgslKernel } from '../kernels/wgsl.ts';
-import type { Band, Bands, Piece } from '../placement.ts';
+import { PAGE_LEN } from '../kvTypes.ts';
+import type { Slice } from '../placement.ts';
+import { rowBytes } from '../tensorTypes.ts';
 import type { Backend, Tensor } from './backend.ts';
+import { openAttend } from './webgpuAttend.ts';
 import { openGpu, type WebGpuOptions } from './webgpuDevice.ts';
-import { at, bufferOf, type KvPart, openMemory, partsOf, type WebGpuKv } from './webgpuMemory.ts';
+import { at, bufferOf, openMemory, partsOf, type WebGpuKv } from './webgpuMemory.ts';
 import { type Call, openRecorder } from './webgpuRecorder.ts';
 
 const MATVEC_TOKENS = 4; // more are a tile's work
-const FEW_QUERIES = 16; // rows times query heads of a key-value head; more are a tile's work
+/** So many take a matrix each by itself too where the GPU's cache holds it: a tile would leave most of the GPU idle. */
+const CACHED_TOKENS = 16;
+const CACHED_BYTES = 2 ** 25;
 const MOST_IDS = 2 ** 16; // of a call of gatherRows
-/** Workgroups that share out the keys of so many queries: a few for every core of a large GPU, fewer with more work each. */
-const splitGroups = (M: number) => Math.max(256, 1024 / M);
 
 /**
  * Bits of the largest magnitude that attention takes by what it computes in, in float32 below 2^58 and in halves 2^15, so that
@@ -107,73 +108,27 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     return out;
   }
 
-  function attendPiece(out: Tensor, q: Bands<Tensor>, kv: WebGpuKv, { row, nRows, bands }: Piece): void {
-    const { headDim, nKvHeads, room } = kv;
-    const nHeads = out.cols / headDim;
-    const group = nHeads / nKvHeads;
-    const form = { headDim, number } as const;
-    const each = [bands.inter, bands.succ, bands.intra];
-    const [qInter, qSucc, qIntra] = [q.inter, q.succ, q.intra].map(bufferOf);
-    const bits = each.flatMap(({ fromMoves, toMoves }) => [fromMoves, toMoves]);
-    const reach = ({ from, to, toMoves }: Band) => Math.max(0, to + (toMoves ? nRows - 1 : 0) - from);
-    const nKeys = each.reduce((sum, band) => sum + reach(band), 0);
-    /** Where the query heads of a part begin in a row, numbers. */
-    const firstOf = ({ firstHead }: KvPart) => firstHead * group * headDim;
-    const buffersOf = ({ keys, interKeys, values }: KvPart) => ({ qInter, qSucc, qIntra, interKeys, keys, values });
-    const paramsOf = (part: KvPart) => ({
-      ...{ row, nRows, nHeads, group, room },
-      ...Object.fromEntries([q.inter, q.succ, q.intra].map((tensor, b) => [`qAt${b}`, at(tensor) + firstOf(part)])),
-      ...Object.fromEntries(each.flatMap(({ from, to }, b) => Object.entries({ [`from${b}`]: from, [`to${b}`]: to }))),
-      moves: bits.reduce((sum, isMoving, bit) => sum | (Number(isMoving) << bit), 0),
-    });
-    if (nRows * group <= FEW_QUERIES) {
-      const M = Math.min(nRows * group, MOST_QUERIES);
-      const rest = nKvHeads * Math.ceil((nRows * group) / M);
-      const wanted = nKeys / Math.ceil(splitGroups(M) / rest);
-      const splitKeys = Math.max(1, Math.ceil(wanted / keysAtOnce(form, M))) * keysAtOnce(form, M);
-      const nSplits = Math.max(1, Math.ceil(nKeys / splitKeys));
-      const splitSize = headDim + 4; // numbers that a split leaves of a query
-      const splits = roomForSplits(4 * nRows * nHeads * nSplits * splitSize);
-      const hasSubgroups = subgroupSize >= lanesOf(form);
-      for (const part of kv.parts) {
-        const splitsAt = part.firstHead * group * nSplits * splitSize;
-        record({
-          kernel: kernel(`attendFew ${headDim} ${M}`, () => attendFew(form, M, hasSubgroups)),
-          buffers: { splits, ...buffersOf(part) },
-          params: { ...paramsOf(part), nSplits, splitKeys, splitsAt },
-          groups: [nSplits, part.nHeads, Math.ceil((nRows * group) / M)],
-        });
-      }
-      record({
-        kernel: kernel(`mergeSplits ${headDim}`, () => mergeSplits(headDim)),
-        buffers: { out: bufferOf(out), splits },
-        params: { nQueries: nRows * nHeads, nSplits, outAt: at(out) + row * out.cols },
-        groups: gridOf(nRows * nHeads),
-      });
-      return;
+  const attendDevice = {
+    number,
+    hasTensorCores,
+    subgroupSize,
+    workgroupMemory: maxComputeWorkgroupStorageSize,
+  } as const;
+  const attend = openAttend(attendDevice, recorder, record, kernel, roomForSplits);
+
+  /** Where the rows of slices go in the cache, in tokens, and how many tokens it must have room for. */
+  const placesOf = (slices: readonly Slice[], n: number) => {
+    const known = places.get(slices);
+    if (known) return known;
+    const rows = new Uint32Array(n);
+    for (const { row, nRows, start, pages } of slices) {
+      for (let r = 0; r < nRows; r++) rows[row + r] = placeOf(pages, start + r);
     }
-    const subgroups = hasTensorCores ? subgroupsFor(headDim, maxComputeWorkgroupStorageSize) : 0;
-    const sizes = tileSizes(form, maxComputeWorkgroupStorageSize);
-    const M = subgroups ? queriesOf(subgroups) : sizes.M;
-    const made = subgroups
-      ? kernel(`attendMatrix ${headDim}`, () => attendMatrix(headDim, subgroups))
-      : kernel(`attend ${headDim}`, () => attend(form, sizes));
-    const nTiles = Math.ceil((nRows * group) / M);
-    for (const part of kv.parts) {
-      const workOfTile = 4 * M * nKeys * headDim * part.nHeads;
-      const tilesAtOnce = Math.max(1, Math.floor(recorder.mostWork / workOfTile));
-      for (let firstTile = 0; firstTile < nTiles; firstTile += tilesAtOnce) {
-        const tiles = Math.min(tilesAtOnce, nTiles - firstTile);
-        record({
-          kernel: made,
-          buffers: { out: bufferOf(out), ...buffersOf(part) },
-          params: { ...paramsOf(part), outAt: at(out) + firstOf(part), firstTile, nTiles },
-          groups: [tiles, part.nHeads],
-          work: tiles * workOfTile,
-        });
-      }
-    }
-  }
+    const made = { rows, room: PAGE_LEN * (1 + Math.floor(rows.reduce((a, b) => Math.max(a, b), 0) / PAGE_LEN)) };
+    places.set(slices, made);
+    return made;
+  };
+  const places = new WeakMap<readonly Slice[], { rows: Uint32Array; room: number }>();
 
   return {
     name: `webgpu (${gpu.adapter}, ${path}, ${number} cache${isChecked ? ', checked' : ''})`,
@@ -190,7 +145,9 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       for (let row = 0; row < n; row += MOST_IDS) {
         const end = Math.min(row + MOST_IDS, n);
         const [kept, idsAt] =
-          'length' in ids ? recorder.keep(Array.prototype.slice.call(ids, row, end)) : [bufferOf(ids), at(ids) + row];
+          'length' in ids
+            ? recorder.keep(Float32Array.from(Array.prototype.slice.call(ids, row, end)))
+            : [bufferOf(ids), at(ids) + row];
         const length = (end - row) * nUnits;
         for (const { buffer, firstRow, nRows } of partsOf(table)) {
           record({
@@ -216,7 +173,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     matmul(out, x, weight, bias) {
       const { type, rows: N, cols: K } = weight;
       const n = x.rows;
-      const isVector = n <= MATVEC_TOKENS;
+      const isVector = n <= MATVEC_TOKENS || (n <= CACHED_TOKENS && N * rowBytes(type, K) <= CACHED_BYTES);
       const usesMatrices = hasTensorCores && !isVector && type !== 'F32';
       const isShared = [bufferOf(x), ...partsOf(weight).map(({ buffer }) => buffer)].includes(bufferOf(out));
       const isRagged = isShared || K % 4 !== 0 || at(x) % 4 !== 0 || at(weight) % 4 !== 0;
@@ -262,33 +219,30 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
         groups: gridOf(Math.ceil(length / ITEMS)),
       });
     },
-    append(kv, k, v, start, kInter) {
+    append(kv, keyTensors, v, slices) {
       const cache = kv as WebGpuKv;
-      growTo(cache, start + k.rows);
+      const { rows, room: needed } = placesOf(slices, v.rows);
+      growTo(cache, needed);
       const { headDim, room } = cache;
-      const forms = kInter ? 2 : 1;
-      for (const { firstHead, nHeads, keys, interKeys, values } of cache.parts) {
+      const [places, placesAt] = recorder.keepOnce(slices, '', () => rows);
+      for (const { firstHead, nHeads, keys, values } of cache.parts) {
         const cols = nHeads * headDim;
-        const length = k.rows * cols;
+        const length = v.rows * cols;
         const first = firstHead * headDim;
-        record({
-          kernel: kernel(`append ${forms}`, () => append(number, forms)),
-          buffers: {
-            ...{ keys, values, fault, k: bufferOf(k), v: bufferOf(v) },
-            ...(kInter && { interKeys, kInter: bufferOf(kInter) }),
-          },
-          params: {
-            ...{ length, cols, stride: k.cols, headDim, room, start, kAt: at(k) + first, vAt: at(v) + first },
-            kInterAt: kInter ? at(kInter) + first : 0,
-            largest: LARGEST[number],
-          },
-          groups: gridOf(Math.ceil(length / ITEMS)),
+        keyTensors.forEach((k, form) => {
+          record({
+            kernel: kernel('append', () => append(number)),
+            buffers: { keys, values, fault, k: bufferOf(k), v: bufferOf(v), places },
+            params: {
+              ...{ length, cols, stride: v.cols, headDim, room, firstKeyHead: form * nHeads, placesAt },
+              ...{ kAt: at(k) + first, vAt: at(v) + first, largest: LARGEST[number] },
+            },
+            groups: gridOf(Math.ceil(length / ITEMS)),
+          });
         });
       }
     },
-    attend(out, q, kv, pieces) {
-      for (const piece of pieces) attendPiece(out, q, kv as WebGpuKv, piece);
-    },
+    attend: (out, q, kv, stretches) => attend(out, q, kv as WebGpuKv, stretches),
     glu: (out, gate, up, activation) => each(glu[activation], out, { gate, up }),
     add: (x, y) => each(add, x, { y }),
     copy: (out, x) => each(copy, out, { x }),

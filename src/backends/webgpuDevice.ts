@@ -46,7 +46,7 @@ export async function openGpu({ f16 = true, tensorCores = true, robust = false }
   const adapter = await entry.requestAdapter({ powerPreference: 'high-performance' });
   if (!adapter) {
     throw new UnsupportedError(
-      'no WebGPU adapter found: it takes a graphics driver, and on Linux the Vulkan loader libvulkan.so.1; or use --backend wasm',
+      'no WebGPU adapter found: it takes a graphics driver, and on Linux the Vulkan loader libvulkan.so.1; or use backend wasm',
     );
   }
   const offers = (feature: string) => adapter.features.has(feature as GPUFeatureName);
@@ -93,7 +93,7 @@ interface AdapterInfo {
 async function openDawn(robust: boolean): Promise<GPU> {
   const dawn = await import('webgpu').catch(() => {
     throw new UnsupportedError(
-      'no WebGPU here: Node needs the optional package "webgpu", which was not installed or has no build for this system; run npm install webgpu, or use --backend wasm',
+      'no WebGPU here: Node needs the optional package "webgpu", which was not installed or has no build for this system; run npm install webgpu, or use backend wasm',
     );
   });
   const toggles = robust ? DAWN_TOGGLES : [...DAWN_TOGGLES, 'disable_robustness'];

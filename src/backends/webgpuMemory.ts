@@ -4,6 +4,7 @@
  */
 import { UnsupportedError } from '../errors.ts';
 import { layoutOf } from '../kernels/dequantize.wgsl.ts';
+import { PAGE_LEN } from '../kvTypes.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
 import type { Recorder } from './webgpuRecorder.ts';
 
@@ -23,17 +24,17 @@ interface WebGpuTensor extends Tensor {
 /** A cache has room for some tokens at first, and for twice as many when they come. */
 export interface WebGpuKv extends KvLayer {
   readonly parts: readonly KvPart[];
-  /** Tokens there is room for, at most `capacity`. */
+  readonly keyForms: number;
+  /** Tokens there is room for. */
   room: number;
 }
 
-/** Key-value heads that lie in buffers of their own, `[nHeads, room, headDim]`; a device binds no more than so many bytes. */
+/** Key-value heads that lie in buffers of their own; a device binds no more than so many bytes. */
 export interface KvPart {
   readonly firstHead: number;
   readonly nHeads: number;
-  keys: GPUBuffer;
-  interKeys: GPUBuffer; // the same as `keys` where there is one form
-  values: GPUBuffer;
+  keys: GPUBuffer; // [keyForms, nHeads, room, headDim]
+  values: GPUBuffer; // [nHeads, room, headDim]
 }
 
 const MAX_HEAD_DIM = 256;
@@ -45,7 +46,7 @@ export function bufferOf(tensor: Tensor): GPUBuffer {
   const parts = partsOf(tensor);
   if (parts.length > 1) {
     throw new UnsupportedError(
-      `${tensor.rows} rows of ${tensor.cols} numbers are more than this GPU binds at once; use --backend wasm, or a smaller model`,
+      `${tensor.rows} rows of ${tensor.cols} numbers are more than this GPU binds at once; use backend wasm, or a smaller model`,
     );
   }
   return parts[0].buffer;
@@ -81,25 +82,25 @@ export function openMemory(
       }
       return { type, rows, cols, stage, parts, at: 0 } as WebGpuTensor;
     },
-    allocKv(capacity, nKvHeads, headDim, stage = 0, keyForms = 1) {
+    allocKv(nPages, nKvHeads, headDim, stage = 0, keyForms = 1) {
+      const capacity = nPages * PAGE_LEN;
       if (headDim % 4 !== 0 || headDim > MAX_HEAD_DIM) {
         throw new UnsupportedError(
-          `heads of ${headDim} dimensions do not run on webgpu; wanted a multiple of 4 up to ${MAX_HEAD_DIM}: use --backend wasm`,
+          `heads of ${headDim} dimensions do not run on webgpu; wanted a multiple of 4 up to ${MAX_HEAD_DIM}: use backend wasm`,
         );
       }
-      const bytesOfHead = capacity * headDim * bytesOfNumber;
+      const bytesOfHead = keyForms * capacity * headDim * bytesOfNumber;
       recorder.checkSize(bytesOfHead, `a head's cache of ${capacity} tokens`);
       const headsOfPart = Math.min(nKvHeads, Math.floor(maxBytes / bytesOfHead));
       const room = Math.min(capacity, FIRST_ROOM);
       const parts: KvPart[] = [];
       for (let firstHead = 0; firstHead < nKvHeads; firstHead += headsOfPart) {
         const nHeads = Math.min(headsOfPart, nKvHeads - firstHead);
-        const half = () =>
-          recorder.alloc(nHeads * room * headDim * bytesOfNumber, `a layer's cache of ${capacity} tokens`);
-        const [keys, values] = [half(), half()];
-        parts.push({ firstHead, nHeads, keys, values, interKeys: keyForms === 2 ? half() : keys });
+        const half = (forms: number) =>
+          recorder.alloc(forms * nHeads * room * headDim * bytesOfNumber, `a layer's cache of ${capacity} tokens`);
+        parts.push({ firstHead, nHeads, keys: half(keyForms), values: half(1) });
       }
-      return { capacity, nKvHeads, headDim, stage, parts, room } as WebGpuKv;
+      return { nPages, nKvHeads, headDim, stage, parts, keyForms, room } as WebGpuKv;
     },
     view: (tensor, rows, cols, offset = 0) => ({ ...tensor, rows, cols, at: at(tensor) + offset }) as WebGpuTensor,
     write: (tensor, values) => put(bufferOf(tensor), 4 * at(tensor), new Uint8Array(Float32Array.from(values).buffer)),
@@ -127,19 +128,18 @@ export function openMemory(
     growTo(kv, tokens) {
       if (tokens <= kv.room) return;
       const before = kv.room;
-      kv.room = Math.min(kv.capacity, Math.max(tokens, 2 * before));
+      kv.room = Math.min(kv.nPages * PAGE_LEN, Math.max(tokens, 2 * before));
       const [from, to] = [before, kv.room].map((room) => room * kv.headDim * bytesOfNumber);
       for (const part of kv.parts) {
-        const moved = (old: GPUBuffer) => {
-          const grown = recorder.alloc(part.nHeads * to, `a layer's cache of ${kv.room} tokens`);
-          for (let head = 0; head < part.nHeads; head++) recorder.copy(old, head * from, grown, head * to, from);
+        const moved = (old: GPUBuffer, forms: number) => {
+          const nHeads = forms * part.nHeads;
+          const grown = recorder.alloc(nHeads * to, `a layer's cache of ${kv.room} tokens`);
+          for (let head = 0; head < nHeads; head++) recorder.copy(old, head * from, grown, head * to, from);
           recorder.free(old);
           return grown;
         };
-        const { keys, interKeys } = part;
-        part.keys = moved(keys);
-        part.interKeys = interKeys === keys ? part.keys : moved(interKeys);
-        part.values = moved(part.values);
+        part.keys = moved(part.keys, kv.keyForms);
+        part.values = moved(part.values, 1);
       }
     },
   };

@@ -35,6 +35,9 @@ export interface Call {
   work?: number;
 }
 
+/** A buffer, and the place in it, in numbers of 32 bits. */
+export type Kept = readonly [buffer: GPUBuffer, at: number];
+
 export interface Recorder {
   readonly nBytes: number;
   /**
@@ -54,10 +57,10 @@ export interface Recorder {
   copy(from: GPUBuffer, fromAt: number, to: GPUBuffer, toAt: number, nBytes: number): void;
   /** Gives a buffer back once what was recorded until now is done with it. Nothing recorded later may use it. */
   free(buffer: GPUBuffer): void;
-  /**
-   * Keeps numbers for the calls recorded until the next submission; a buffer of them and where they begin in it.
-   */
-  keep(values: ArrayLike<number>): [kept: GPUBuffer, at: number];
+  /** Keeps numbers for the calls recorded until the next submission; a buffer of them and where they begin in it. */
+  keep(values: Float32Array | Uint32Array): Kept;
+  /** The same for numbers that many calls share: `values` is asked once a submission for each `key` and `variant`. */
+  keepOnce(key: object, variant: string, values: () => Uint32Array): Kept;
   /** Runs what was recorded. Resolves when what was submitted before is done, so that the GPU never waits. */
   submit(): Promise<void>;
   /** Runs what was recorded, and reads bytes of a buffer. */
@@ -223,6 +226,7 @@ export function openRecorder(device: GPUDevice): Recorder {
       device.queue.writeBuffer(buffer, 0, words, 0, Math.min(PAGE, used - page * PAGE) / 4);
     }
     used = 0;
+    shared.clear();
     for (const commands of ready.splice(0)) device.queue.submit([commands]);
     for (const buffer of freed.splice(0)) buffer.destroy();
     const [timed, startedAt] = [allWork, performance.now()];
@@ -235,6 +239,16 @@ export function openRecorder(device: GPUDevice): Recorder {
     });
     running.catch(() => {}); // a lost device is told of by `end`
   }
+
+  function keep(values: Float32Array | Uint32Array): Kept {
+    const page = pageFor(values.byteLength);
+    const at = (used % PAGE) / 4;
+    page.words.set(new Uint32Array(values.buffer, values.byteOffset, values.length), at);
+    used += Math.ceil(values.byteLength / SLOT) * SLOT;
+    return [page.buffer, at];
+  }
+  /** What the calls of a submission share. */
+  const shared = new Map<object, Map<string, Kept>>();
 
   const readBacks: GPUBuffer[] = []; // not in use
   const fault = makeBuffer(FAULT_BYTES, STORAGE | COPY_SRC | COPY_DST);
@@ -282,12 +296,13 @@ export function openRecorder(device: GPUDevice): Recorder {
       freed.push(buffer);
       if (freed.reduce((sum, { size }) => sum + size, 0) > MOST_FREED) flush();
     },
-    keep(values) {
-      const page = pageFor(4 * values.length);
-      const at = (used % PAGE) / 4;
-      page.floats.set(values, at);
-      used += Math.ceil((4 * values.length) / SLOT) * SLOT;
-      return [page.buffer, at];
+    keep,
+    keepOnce(key, variant, values) {
+      const variants = shared.get(key) ?? new Map<string, Kept>();
+      shared.set(key, variants);
+      const kept = variants.get(variant) ?? keep(values());
+      variants.set(variant, kept);
+      return kept;
     },
     async submit() {
       if (end) throw end;

@@ -1,21 +1,24 @@
-/** Reads a file's header from front to back. Nothing is allocated that the bytes of the file do not account for. */
+/**
+ * A cursor reads a file's header from front to back. Nothing is allocated that the bytes of the file do not account
+ * for.
+ */
 import { FormatError } from '../errors.ts';
 import type { Source } from './source.ts';
 
-/** Bytes read at once. */
+/** So many bytes are read at once. */
 const PIECE_BYTES = 2 ** 20;
 
-/** Some five times the longest published header. Parsed, it may take a few times its size in memory. */
+/** This is some five times the longest published header. Parsed, a header may take a few times its size in memory. */
 const MAX_HEADER_BYTES = 64 * 2 ** 20;
 
-/** Characters of a text that are cheaper to decode one by one. */
+/** So few characters are cheaper to decode one by one. */
 const SHORT = 24;
 
 export class Cursor {
   readonly #source: Source;
   readonly #end: number;
   readonly #utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-  /** Bytes `#start..#start + #bytes.length` of the file. */
+  /** These are bytes `#start..#start + #bytes.length` of the file. */
   #bytes = new Uint8Array();
   #view = new DataView(this.#bytes.buffer);
   #start: number;
@@ -27,7 +30,7 @@ export class Cursor {
     this.#end = Math.min(source.size, MAX_HEADER_BYTES);
   }
 
-  /** Bytes of the file before what is read next. */
+  /** So many bytes of the file stand before what is read next. */
   get position(): number {
     return this.#start + this.#at;
   }
@@ -56,7 +59,7 @@ export class Cursor {
     this.#at = 0;
   }
 
-  /** The next `n` bytes, which must be there. Valid until the next `fill`. */
+  /** Takes the next `n` bytes, which must be there. They are valid until the next `fill`. */
   take(n: number): Uint8Array {
     this.#at += n;
     return this.#bytes.subarray(this.#at - n, this.#at);
@@ -72,12 +75,12 @@ export class Cursor {
     return this.#view.getBigUint64(this.#at - 8, true);
   }
 
-  /** A 64-bit length or count as a number; one above 2^53 only has to stay too large. */
+  /** Reads a 64-bit length or count as a number; one above 2^53 only has to stay too large. */
   length(): number {
     return this.u32() + 2 ** 32 * this.u32();
   }
 
-  /** A text of `n` bytes, all of them kept. @throws FormatError when they are not UTF-8. */
+  /** Reads a text of `n` bytes, all of them kept. @throws FormatError when they are not UTF-8. */
   text(n: number, what: () => string): string {
     const bytes = this.take(n);
     if (n <= SHORT && bytes.every((byte) => byte < 0x80)) return String.fromCharCode(...bytes);

@@ -1,22 +1,22 @@
-/** The tokenizer of a Hugging Face folder, whose description is spread over five files. */
+/** The description of a Hugging Face folder's tokenizer is spread over five files, and put together here. */
 import { isRecord } from '../errors.ts';
 import type { JsonRecord } from './record.ts';
 
-/** The files, each empty or absent where the folder lacks it. */
+/** A file is empty or absent where the folder lacks it. */
 interface TokenizerFiles {
   tokenizerJson: JsonRecord;
   tokenizerConfig: JsonRecord;
-  /** `special_tokens_map.json`: older folders name their special tokens here only. */
+  /** Older folders name their special tokens in `special_tokens_map.json` only. */
   specialTokensMap: JsonRecord;
-  /** `added_tokens.json`: content to id. */
+  /** `added_tokens.json` has an id for each content. */
   addedTokens: JsonRecord;
-  /** `chat_template.jinja`, where newer folders keep it. */
+  /** Newer folders keep the template in `chat_template.jinja`. */
   template?: string;
-  /** `eos_token_id` of `generation_config.json` or `config.json`: an id or a list of them. */
+  /** `eos_token_id` of `generation_config.json` or `config.json` is an id or a list of them. */
   eosTokenId: unknown;
 }
 
-/** `tokenizer.json` and `tokenizer_config.json`, completed from the other files where they say nothing themselves. */
+/** Completes `tokenizer.json` and `tokenizer_config.json` from the other files where they say nothing themselves. */
 export function folderTokenizer(files: TokenizerFiles) {
   const { tokenizerJson, specialTokensMap, template, eosTokenId } = files;
   const given = Object.entries(files.tokenizerConfig).filter(([, value]) => value !== null);
@@ -31,8 +31,8 @@ export function folderTokenizer(files: TokenizerFiles) {
 }
 
 /**
- * Tokens that `tokenizer.json` lacks: of `added_tokens_decoder` in `tokenizer_config.json`, and of `added_tokens.json`,
- * whose control tokens `special_tokens_map.json` names.
+ * Adds tokens that `tokenizer.json` lacks, from `added_tokens_decoder` in `tokenizer_config.json` and from
+ * `added_tokens.json`, whose control tokens `special_tokens_map.json` names.
  */
 function withAddedTokens(files: TokenizerFiles): JsonRecord {
   const { tokenizerJson, tokenizerConfig, specialTokensMap, addedTokens } = files;

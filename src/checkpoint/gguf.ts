@@ -1,6 +1,6 @@
 /**
- * GGUF, the single-file format of llama.cpp (ggml `docs/gguf.md`): counts, key-value pairs, a list of tensors, weights.
- * Every count is held against the bytes that are left before anything is allocated for it.
+ * GGUF is the single-file format of llama.cpp (ggml `docs/gguf.md`): counts, key-value pairs, a list of tensors,
+ * weights. Every count is held against the bytes that are left before anything is allocated for it.
  */
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
@@ -13,25 +13,25 @@ import { checkRanges, type StoredTensor, storedTensor } from './storedTensor.ts'
 export interface Gguf {
   readonly version: number;
   /**
-   * Key-value pairs of the file. Lists of numbers are typed arrays, lists of flags are bytes 0 and 1. 64-bit integers have
-   * become numbers, single ones above 2^53 are bigint.
+   * The file has these key-value pairs. Lists of numbers are typed arrays, lists of flags are bytes 0 and 1. 64-bit
+   * integers have become numbers, single ones above 2^53 are bigint.
    */
   readonly metadata: Record<string, unknown>;
   readonly tensors: readonly GgufTensor[];
 }
 
-/** Named as in the file; `byteOffset` counts from the beginning of the file. */
+/** A tensor is named as in the file; `byteOffset` counts from the beginning of the file. */
 export type GgufTensor = StoredTensor;
 
 const SUPPORTED_TYPES = Object.keys(TENSOR_TYPES) as TensorType[];
 
-/** ggml's storage types by number (`ggml.h`); a dash is a type that ggml gave up. */
+/** ggml numbers its storage types so (`ggml.h`); a dash is a type that ggml gave up. */
 const GGML_TYPES = (
   'F32 F16 Q4_0 Q4_1 - - Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS IQ3_XXS IQ1_S IQ4_NL IQ3_S ' +
   'IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16 - - - TQ1_0 TQ2_0 - - - MXFP4'
 ).split(' ');
 
-/** Readers of a list of numbers from its bytes, by `gguf_metadata_value_type`. 64-bit integers become numbers. */
+/** A list of numbers is read from its bytes by its `gguf_metadata_value_type`. 64-bit integers become numbers. */
 const NUMBER_LISTS: Partial<Record<number, { itemBytes: number; read(bytes: ArrayBuffer): ArrayLike<number> }>> = {
   0: { itemBytes: 1, read: (bytes) => new Uint8Array(bytes) },
   1: { itemBytes: 1, read: (bytes) => new Int8Array(bytes) },
@@ -49,13 +49,13 @@ const BOOL = 7;
 const TEXT = 8;
 const LIST = 9;
 
-/** Bytes before the first key: magic, version, tensor count, key count. */
+/** So many bytes stand before the first key: magic, version, tensor count, key count. */
 const FIXED_HEADER_BYTES = 24;
 
 /** A thousand layers have 12 thousand tensors, and no published file has a thousand keys. */
 const MAX_TENSORS = 2 ** 17;
 const MAX_KEYS = 2 ** 16;
-/** Characters of a key, as GGUF has it. */
+/** GGUF allows a key so many characters. */
 const MAX_KEY = 2 ** 16 - 1;
 
 /** ggml has four dimensions at most (`GGML_MAX_DIMS`). */
@@ -172,9 +172,9 @@ async function readNumbers(cursor: Cursor, type: number, length: number, key: st
 interface Listing {
   readonly name: string;
   readonly type: string;
-  /** Slowest dimension first. */
+  /** The slowest dimension comes first. */
   readonly shape: readonly number[];
-  /** Bytes from the beginning of the weights. */
+  /** The tensor begins so many bytes behind the beginning of the weights. */
   readonly offset: bigint;
 }
 

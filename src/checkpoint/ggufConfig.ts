@@ -1,4 +1,7 @@
-/** GGUF in Hugging Face's terms: keys of llama.cpp to a config, its tensor names to those of a Hugging Face folder. */
+/**
+ * GGUF is put in Hugging Face's terms: keys of llama.cpp become a config, its tensor names those of a Hugging Face
+ * folder.
+ */
 import { layersOf, type ModelConfig, type RopeScaling, slidingFields, validateConfig } from '../config.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { embeddingFactor, everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
@@ -8,10 +11,10 @@ import type { Gguf } from './gguf.ts';
 import { describe, type Fields, fieldsOf, isList } from './record.ts';
 import type { Source } from './source.ts';
 
-/** One divisor for each RoPE frequency, F32 `[headDim / 2]`. */
+/** This tensor has one divisor for each RoPE frequency, F32 `[headDim / 2]`. */
 const ROPE_FACTORS = 'rope_freqs.weight';
 
-/** @throws FormatError, UnsupportedError */
+/** Reads a config. @throws FormatError, UnsupportedError */
 export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfig> {
   const origin = source.name;
   const fields = fieldsOf(gguf.metadata, origin);
@@ -56,7 +59,7 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
 
 type Key = (name: string) => string;
 
-/** The first family of the architecture, as `llama` is Mistral's too. */
+/** Finds the first family of the architecture, as `llama` is Mistral's too. */
 function modelTypeOf(fields: Fields, origin: string): ModelType {
   const name = fields.string('general.architecture');
   const modelType = MODEL_TYPES.find((type) => familyOf(type).architecture === name);
@@ -65,7 +68,7 @@ function modelTypeOf(fields: Fields, origin: string): ModelType {
   throw new UnsupportedError(`${origin}: architecture ${describe(name)}; supported: ${[...supported].join(', ')}`);
 }
 
-/** What llama.cpp can express and this forward pass does not compute. */
+/** Refuses what llama.cpp can express and this forward pass does not compute. */
 function refuseVariants(fields: Fields, key: Key, origin: string): void {
   const nExperts = fields.number(key('expert_count'), 0);
   if (nExperts !== 0)
@@ -76,7 +79,10 @@ function refuseVariants(fields: Fields, key: Key, origin: string): void {
   }
 }
 
-/** Layers that have the window: listed one by one, or all but every so many-th; where neither is said, as in the family. */
+/**
+ * Gives the layers that have the window. They are listed one by one, or are all but every so many-th; where neither is
+ * said, as in the family.
+ */
 function slidingLayersOf(fields: Fields, key: Key, { fullEvery = 0 }: Family, layers: readonly number[]): number[] {
   const name = key('attention.sliding_window_pattern');
   const pattern = fields.get(name) ?? fullEvery;
@@ -91,7 +97,7 @@ function slidingLayersOf(fields: Fields, key: Key, { fullEvery = 0 }: Family, la
   return layers.filter((layer) => !full.has(layer));
 }
 
-/** A number that may also be listed layer by layer, if all layers agree. */
+/** Reads a number that may also be listed layer by layer, if all layers agree. */
 function sameInAllLayers(fields: Fields, key: string, origin: string, fallback?: number): number {
   const value = fields.get(key);
   if (!isList(value)) return fields.number(key, fallback);
@@ -118,7 +124,7 @@ function headDimOf(fields: Fields, key: Key, origin: string, fallback: number): 
   return headDim;
 }
 
-/** Rows of the embedding, since padded vocabularies have more rows than tokens. */
+/** Counts the rows of the embedding, since padded vocabularies have more rows than tokens. */
 function vocabSizeOf({ metadata, tensors }: Gguf, origin: string): number {
   const tokens = metadata['tokenizer.ggml.tokens'];
   const nTokens = isList(tokens) ? tokens.length : 0;
@@ -169,7 +175,9 @@ function namedScalingOf(
   };
 }
 
-/** Keys as llama.cpp's converter writes them; `attn_factor` multiplies YaRN's own length, the other replaces it. */
+/**
+ * Reads keys as llama.cpp's converter writes them; `attn_factor` multiplies YaRN's own length, the other replaces it.
+ */
 function yarnOptions(fields: Fields, key: Key, factor: number) {
   const option = (name: string) => fields.optional(key(name));
   const multiplier = option('rope.scaling.attn_factor');
@@ -191,7 +199,7 @@ function checkFactors({ ropeScaling, headDim }: ModelConfig, origin: string): vo
   }
 }
 
-/** Parts of tensor names, llama.cpp's to Hugging Face's. */
+/** Parts of tensor names are llama.cpp's on the left and Hugging Face's on the right. */
 const MODEL_NAMES = new Map([
   ['token_embd', 'model.embed_tokens'],
   ['output_norm', 'model.norm'],
@@ -214,7 +222,9 @@ const LAYER_NAMES = new Map([
   ['ffn_down', 'mlp.down_proj'],
 ]);
 
-/** `blk.3.attn_q.weight` to `model.layers.3.self_attn.q_proj.weight`; a name that no part knows stays as it is. */
+/**
+ * Turns `blk.3.attn_q.weight` into `model.layers.3.self_attn.q_proj.weight`; a name that no part knows stays as it is.
+ */
 export function huggingFaceName(name: string, { norms }: Family): string {
   const [, layer, part, kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(name) ?? [];
   const names = layer === undefined ? MODEL_NAMES : LAYER_NAMES;
@@ -223,7 +233,7 @@ export function huggingFaceName(name: string, { norms }: Family): string {
   return layer === undefined ? `${known}.${kind}` : `model.layers.${layer}.${known}.${kind}`;
 }
 
-/** The file's tensors by Hugging Face name. */
+/** Gives the file's tensors by their Hugging Face names. */
 export function ggufTensors({ tensors }: Gguf, { modelType, headDim }: ModelConfig, source: Source) {
   const family = familyOf(modelType);
   const entries = new Map<string, TensorEntry>();

@@ -1,4 +1,6 @@
-/** `config.json` of a Hugging Face folder to a config. What would change the computation unseen is refused by name. */
+/**
+ * `config.json` of a Hugging Face folder becomes a config. What would change the computation unseen is refused by name.
+ */
 import { layersOf, type ModelConfig, type RopeScaling, slidingFields, validateConfig } from '../config.ts';
 import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
 import { embeddingFactor, everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
@@ -13,7 +15,7 @@ const ACTIVATIONS = new Map<unknown, Activation>([
 ]);
 const ROPE_TYPES = 'default, linear, dynamic, yarn, llama3';
 
-/** @param origin For messages: the path of the file. @throws FormatError, UnsupportedError */
+/** Reads a config. @param origin The path of the file, for messages. @throws FormatError, UnsupportedError */
 export function hfConfig(json: JsonRecord, origin: string): ModelConfig {
   const fields = fieldsOf(json, origin);
   const modelType = modelTypeOf(fields, origin);
@@ -84,8 +86,8 @@ function activationOf(fields: Fields, origin: string, family: Family): Activatio
 }
 
 /**
- * The record that says how RoPE is scaled: `rope_parameters` since transformers 5, `rope_scaling` before. Where each type of
- * layer has one of its own, that of layers with full attention, and the base of the others.
+ * Finds the record that says how RoPE is scaled: `rope_parameters` since transformers 5, `rope_scaling` before. Where each
+ * type of layer has one of its own, it is that of layers with full attention, besides the base of the others.
  */
 function ropeFieldsOf(fields: Fields, origin: string): { rope: Fields; localTheta?: number } {
   const key = fields.get('rope_parameters') === undefined ? 'rope_scaling' : 'rope_parameters';
@@ -177,7 +179,7 @@ function layersWithoutRope(fields: Fields, { noRopeEvery }: Family, layers: numb
   return listed.flatMap((hasRope, layer) => (hasRope === 0 ? [layer] : []));
 }
 
-/** Layers whose attention has a window. Before `layer_types`, each model type had its own way to say it. */
+/** Gives the layers whose attention has a window. Before `layer_types`, each model type had its own way to say it. */
 function slidingLayersOf(
   fields: Fields,
   origin: string,

@@ -13,8 +13,12 @@ import {
 } from '../../test/checkpointBytes.ts';
 import { FormatError } from '../errors.ts';
 import { MODEL_TYPES } from '../families.ts';
+import { node } from '../platform/node.ts';
+import type { ModelSource } from '../platform/platform.ts';
 import { openCheckpoint } from './open.ts';
 import { loadWeights } from './weights.ts';
+
+const open = (source: ModelSource) => openCheckpoint(source, node);
 
 vi.mock('../tokenizer/ggufTokenizer.ts', () => ({
   ggufTokenizer: ({ 'tokenizer.ggml.tokens': vocab }: Record<string, unknown>) => ({
@@ -65,7 +69,7 @@ async function writeGguf(overrides: Parameters<typeof tinyLlama>[0]): Promise<st
 
 describe('openCheckpoint', () => {
   it('opens a folder', async () => {
-    const checkpoint = await openCheckpoint(await write(whole));
+    const checkpoint = await open(await write(whole));
     expect(checkpoint).toMatchObject({ name: folder, format: 'safetensors', tokenizerConfig: {} });
     expect(checkpoint.config.hiddenSize).toBe(64);
     const x = checkpoint.tensors.get('x');
@@ -74,7 +78,7 @@ describe('openCheckpoint', () => {
   });
 
   it('opens a folder whose weights are in several files', async () => {
-    const checkpoint = await openCheckpoint(
+    const checkpoint = await open(
       await write({
         ...whole,
         'model.safetensors': undefined,
@@ -88,7 +92,7 @@ describe('openCheckpoint', () => {
   });
 
   it('puts chat template and end tokens into the tokenizer’s config', async () => {
-    const checkpoint = await openCheckpoint(
+    const checkpoint = await open(
       await write({
         ...whole,
         'tokenizer_config.json': '{"bos_token":"<s>","chat_template":"old"}',
@@ -102,13 +106,13 @@ describe('openCheckpoint', () => {
 
   it('takes end tokens from config.json when there is no generation_config.json', async () => {
     const withEos = JSON.stringify({ ...config, eos_token_id: 7 });
-    const checkpoint = await openCheckpoint(await write({ ...whole, 'config.json': withEos }));
+    const checkpoint = await open(await write({ ...whole, 'config.json': withEos }));
     expect(checkpoint.tokenizerConfig).toEqual({ eos_token_ids: [7] });
     await checkpoint.close();
   });
 
   it('takes names of special tokens from special_tokens_map.json where the tokenizer’s config has none', async () => {
-    const checkpoint = await openCheckpoint(
+    const checkpoint = await open(
       await write({
         ...whole,
         'tokenizer_config.json': '{"bos_token":null,"eos_token":"<end>"}',
@@ -122,7 +126,7 @@ describe('openCheckpoint', () => {
 
   it('takes tokens that tokenizer.json lacks from where older folders have them', async () => {
     const listed = { id: 5, content: '<a>', special: true };
-    const checkpoint = await openCheckpoint(
+    const checkpoint = await open(
       await write({
         ...whole,
         'tokenizer.json': JSON.stringify({ added_tokens: [listed], model: { vocab: { b: 1 } } }),
@@ -143,7 +147,7 @@ describe('openCheckpoint', () => {
 
   it('reads files that an editor of Windows saved', async () => {
     const utf16 = (text: string) => new Uint8Array(Uint16Array.from(`\ufeff${text}`, (c) => c.charCodeAt(0)).buffer);
-    const checkpoint = await openCheckpoint(
+    const checkpoint = await open(
       await write({
         ...whole,
         'config.json': utf16(whole['config.json']),
@@ -157,19 +161,19 @@ describe('openCheckpoint', () => {
 
   it('says what sampling the makers recommend', async () => {
     const generation = '{"do_sample":true,"temperature":0.6,"top_k":-1,"top_p":0.95,"min_p":null}';
-    const checkpoint = await openCheckpoint(await write({ ...whole, 'generation_config.json': generation }));
+    const checkpoint = await open(await write({ ...whole, 'generation_config.json': generation }));
     expect(checkpoint.sampling).toEqual({ temperature: 0.6, topK: 0, topP: 0.95 });
     await checkpoint.close();
     await write({ 'generation_config.json': '{"do_sample":false,"temperature":0.6}' });
-    const greedy = await openCheckpoint(folder);
+    const greedy = await open(folder);
     expect(greedy.sampling).toEqual({ temperature: 0 });
     await greedy.close();
-    const gguf = await openCheckpoint(await writeGguf({ 'general.sampling.temp': 0.5, 'general.sampling.top_k': 20 }));
+    const gguf = await open(await writeGguf({ 'general.sampling.temp': 0.5, 'general.sampling.top_k': 20 }));
     expect(gguf.sampling).toEqual({ temperature: 0.5, topK: 20 });
     await gguf.close();
     await write({ 'generation_config.json': '{"top_p":1.5}' });
-    await expect(openCheckpoint(folder)).rejects.toThrow('top_p is 1.5; wanted a number from 0 to 1');
-    await expect(writeGguf({ 'general.sampling.top_k': 0.5 }).then(openCheckpoint)).rejects.toThrow('a whole number');
+    await expect(open(folder)).rejects.toThrow('top_p is 1.5; wanted a number from 0 to 1');
+    await expect(writeGguf({ 'general.sampling.top_k': 0.5 }).then(open)).rejects.toThrow('a whole number');
   });
 
   it.each(['tokenizer_config.json', 'config.json', 'model.safetensors'])(
@@ -180,7 +184,7 @@ describe('openCheckpoint', () => {
       for (const target of [join(folder, 'pipe'), '/dev/zero', folder]) {
         await rm(join(folder, name));
         await symlink(target, join(folder, name));
-        await expect(openCheckpoint(folder)).rejects.toThrow(`${name}: not a regular file`);
+        await expect(open(folder)).rejects.toThrow(`${name}: not a regular file`);
       }
     },
   );
@@ -188,7 +192,7 @@ describe('openCheckpoint', () => {
   it('opens a GGUF file, and a folder that has one and no safetensors', async () => {
     await write({ 'model.gguf': ggufBytes(tinyLlama()) });
     for (const path of [join(folder, 'model.gguf'), folder]) {
-      const checkpoint = await openCheckpoint(path);
+      const checkpoint = await open(path);
       expect(checkpoint).toMatchObject({ name: path, format: 'GGUF' });
       expect(checkpoint.tensors.get('model.layers.0.self_attn.q_proj.weight')?.interleavedHeadDim).toBe(8);
       expect(checkpoint.tensors.get('model.layers.0.self_attn.v_proj.weight')).not.toHaveProperty('interleavedHeadDim');
@@ -200,8 +204,8 @@ describe('openCheckpoint', () => {
   it('says what to give when there is nothing at the path', async () => {
     const path = join(folder, 'nothing');
     const message = `no such file or folder: ${path}; give the path of a .gguf file or of a Hugging Face folder`;
-    await expect(openCheckpoint(path)).rejects.toThrow(new FormatError(message));
-    await expect(openCheckpoint('/dev/null')).rejects.toThrow('neither a file nor a folder');
+    await expect(open(path)).rejects.toThrow(new FormatError(message));
+    await expect(open('/dev/null')).rejects.toThrow('neither a file nor a folder');
   });
 
   const indexed = (weightMap: object) => ({
@@ -242,27 +246,27 @@ describe('openCheckpoint', () => {
     ['a tensor in another file', indexed({ y: 'a.safetensors' }), 'y is missing, though the index lists it here'],
     ['a tensor in two files', indexed({ x: 'a.safetensors', y: 'b.safetensors' }), 'x is in two files'],
   ])('refuses %s', async (_what, files, message) => {
-    await expect(openCheckpoint(await write(files))).rejects.toThrow(message);
+    await expect(open(await write(files))).rejects.toThrow(message);
   });
 
   it('refuses a JSON file that is too long, before it reads it', async () => {
     await write({ ...whole, 'config.json': ' '.repeat(17 * 2 ** 20) });
-    await expect(openCheckpoint(folder)).rejects.toThrow('config.json: has 17825792 bytes; wanted at most 16777216');
+    await expect(open(folder)).rejects.toThrow('config.json: has 17825792 bytes; wanted at most 16777216');
   });
 
   it.each([
     ['a file that is not GGUF', 'model.gguf', 'x'.repeat(100), 'not a GGUF file'],
     ['an empty file', 'model.gguf', '', 'too short'],
-    ['one file of a folder', 'model.safetensors', tensor('x'), 'give the path of the folder'],
+    ['one file of a folder', 'model.safetensors', tensor('x'), 'give the folder'],
   ])('refuses %s', async (_what, name, content, message) => {
     await write({ [name]: content });
-    await expect(openCheckpoint(join(folder, name))).rejects.toThrow(message);
+    await expect(open(join(folder, name))).rejects.toThrow(message);
   });
 
   it('refuses a folder in place of a file', async () => {
     await write({ ...whole, 'tokenizer.json': undefined });
     await mkdir(join(folder, 'tokenizer.json'));
-    await expect(openCheckpoint(folder)).rejects.toThrow('tokenizer.json is missing');
+    await expect(open(folder)).rejects.toThrow('tokenizer.json is missing');
   });
 });
 
@@ -270,7 +274,7 @@ describe('golden models', () => {
   const golden = (path: string) => new URL(`../../test/golden/${path}`, import.meta.url).pathname;
 
   const load = async (path: string) => {
-    const checkpoint = await openCheckpoint(path);
+    const checkpoint = await open(path);
     const { backend, allocated } = memoryBackend();
     await loadWeights(checkpoint, backend, Array(checkpoint.config.numHiddenLayers).fill(0));
     await checkpoint.close();

@@ -1,4 +1,4 @@
-/** Records that come out of a file: parsed, but not to be trusted. Every complaint names file, key and value. */
+/** Records that come out of a file are parsed, but not to be trusted. Every complaint names file, key and value. */
 import { FormatError, isRecord } from '../errors.ts';
 
 export type JsonRecord = Record<string, unknown>;
@@ -7,10 +7,13 @@ export type JsonRecord = Record<string, unknown>;
 export const isList = (value: unknown): value is ArrayLike<unknown> =>
   Array.isArray(value) || (ArrayBuffer.isView(value) && !(value instanceof DataView));
 
-/** Characters of a text in a message. */
+/** A message quotes so many characters of a text. */
 const MAX_QUOTED = 60;
 
-/** The text of a file: UTF-8, or UTF-16 with a byte order mark, as some editors write it. @throws TypeError */
+/**
+ * Reads the text of a file in UTF-8, or in UTF-16 with a byte order mark, as some editors write it.
+ * @throws TypeError
+ */
 export function decodeFile(bytes: Uint8Array): string {
   const [first, second] = bytes;
   const encoding =
@@ -18,7 +21,7 @@ export function decodeFile(bytes: Uint8Array): string {
   return new TextDecoder(encoding, { fatal: true }).decode(bytes);
 }
 
-/** A file's bytes to a JSON object. @throws FormatError when they are not one, or would take far more memory. */
+/** Reads a file's bytes as a JSON object. @throws FormatError when they are not one, or would take far more memory. */
 export function parseRecord(bytes: Uint8Array, origin: string): JsonRecord {
   let value: unknown;
   try {
@@ -64,7 +67,7 @@ function refuseCostly(text: string, origin: string): void {
   }
 }
 
-/** Typed reading of a record's fields; null counts as absent, as in Hugging Face configs. */
+/** Reads a record's fields by their types; null counts as absent, as in Hugging Face configs. */
 export function fieldsOf(record: JsonRecord, origin: string) {
   const get = (key: string): unknown => (Object.hasOwn(record, key) ? (record[key] ?? undefined) : undefined);
   const fault = (key: string, wanted: string) =>
@@ -101,7 +104,7 @@ export function fieldsOf(record: JsonRecord, origin: string) {
 
 export type Fields = ReturnType<typeof fieldsOf>;
 
-/** A value in a message: short, however large it is. */
+/** Shows a value in a message, short however large it is. */
 export function describe(value: unknown): string {
   if (value === undefined) return 'missing';
   if (isList(value)) return `a list of ${value.length}`;

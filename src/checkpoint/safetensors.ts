@@ -1,4 +1,4 @@
-/** safetensors (huggingface.co/docs/safetensors): eight bytes of header length, a JSON header, then the numbers. */
+/** safetensors (huggingface.co/docs/safetensors) has eight bytes of header length, a JSON header, then the numbers. */
 import { FormatError, isRecord } from '../errors.ts';
 import type { TensorType } from '../tensorTypes.ts';
 import { fieldsOf, parseRecord } from './record.ts';
@@ -15,7 +15,7 @@ const SUPPORTED_TYPES: TensorType[] = ['F32', 'F16', 'BF16'];
 export async function readSafetensors(source: Source): Promise<StoredTensor[]> {
   const headerBytes = await checkedHeaderBytes(source);
   const headerText = await source.read(8, headerBytes);
-  // As the Rust library, which lets nothing stand before the record.
+  // The Rust library, too, lets nothing stand before the record.
   if (headerText[0] !== 0x7b) throw new FormatError(`${source.name}: its header does not begin with {; it is corrupt`);
   const header = parseRecord(headerText, source.name);
   const tensors = Object.entries(header)
@@ -26,7 +26,7 @@ export async function readSafetensors(source: Source): Promise<StoredTensor[]> {
   return tensors;
 }
 
-/** Ranges that do not overlap fill the data where their lengths add up to it. */
+/** Refuses data that no tensor has: ranges that do not overlap fill it where their lengths add up to it. */
 function refuseHoles({ name, size }: Source, tensors: readonly StoredTensor[], dataOffset: number): void {
   const total = tensors.reduce((sum, { nBytes }) => sum + nBytes, 0);
   if (total === size - dataOffset) return;

@@ -1,8 +1,8 @@
-/** The sampling that a model's makers recommend: of `generation_config.json`, or of a GGUF's `general.sampling.*` keys. */
+/** A model's makers recommend a sampling in `generation_config.json`, or in a GGUF's `general.sampling.*` keys. */
 import { SAMPLING_RANGES, type Sampling } from '../sampler.ts';
 import { type Fields, fieldsOf, type JsonRecord } from './record.ts';
 
-/** The names a file has for the options. */
+/** A file has these names for the options. */
 type Names = Readonly<Record<keyof Sampling, string>>;
 
 const HF_NAMES: Names = {
@@ -25,7 +25,7 @@ const GGUF_NAMES: Names = {
 /** A sampler takes values of these ranges; some files write -1 where all tokens are kept. */
 const RANGES: Record<keyof Sampling, readonly [min: number, max: number]> = { ...SAMPLING_RANGES, topK: [-1, 2 ** 31] };
 
-/** @throws FormatError when a value is out of its range. */
+/** Reads what a folder recommends. @throws FormatError when a value is out of its range. */
 export function hfSampling(generationConfig: JsonRecord, origin: string): Partial<Sampling> {
   const fields = fieldsOf(generationConfig, origin);
   const sampling = saidBy(fields, HF_NAMES);
@@ -33,7 +33,7 @@ export function hfSampling(generationConfig: JsonRecord, origin: string): Partia
   return fields.boolean('do_sample', true) ? sampling : { ...sampling, temperature: 0 };
 }
 
-/** @throws FormatError when a value is out of its range. */
+/** Reads what a GGUF file recommends. @throws FormatError when a value is out of its range. */
 export const ggufSampling = (metadata: JsonRecord, origin: string): Partial<Sampling> =>
   saidBy(fieldsOf(metadata, origin), GGUF_NAMES);
 

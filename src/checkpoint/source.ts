@@ -1,49 +1,42 @@
 /** Bytes by range, wherever they are. A reader asks for what it needs; nothing holds a whole file. */
-import { open, stat } from 'node:fs/promises';
 import { FormatError } from '../errors.ts';
 
 export interface Source {
-  /** For messages: the path or address. */
+  /** For messages: the path, the address, or the name of the file. */
   readonly name: string;
   /** Bytes. */
   readonly size: number;
   /**
    * Reads exactly `length` bytes at `offset`.
-   * @throws FormatError when the range ends past the end of the file.
+   * @throws FormatError when the range ends past the end of the file, or the file cannot be read.
    */
   read(offset: number, length: number): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 
-/**
- * Opens a local file.
- * @throws the system's error when it is missing or not readable.
- * @throws FormatError when it, or what it links to, is a pipe, a device or a folder, which might never end.
- */
-export async function openFile(path: string): Promise<Source> {
-  // Opening a pipe would wait for a writer.
-  if (!(await stat(path)).isFile()) {
-    throw new FormatError(`${path}: not a regular file but a pipe, a device or a folder; wanted a file of the model`);
-  }
-  const file = await open(path, 'r');
-  const { size } = await file.stat();
+/** @throws FormatError when the range is not within the file. */
+export function checkRange({ name, size }: Pick<Source, 'name' | 'size'>, offset: number, length: number): void {
+  if (offset >= 0 && offset + length <= size) return;
+  throw new FormatError(
+    `${name}: bytes ${offset} to ${offset + length} are wanted, but the file has ${size}; it is truncated or corrupt`,
+  );
+}
+
+/** Reads a Blob, which a browser keeps on disk where it is a file. */
+export function blobSource(blob: Blob, name: string): Source {
+  const { size } = blob;
   return {
-    name: path,
+    name,
     size,
     async read(offset, length) {
-      if (offset < 0 || offset + length > size) {
-        throw new FormatError(
-          `${path}: bytes ${offset} to ${offset + length} are wanted, but the file has ${size}; it is truncated or corrupt`,
-        );
+      checkRange({ name, size }, offset, length);
+      try {
+        return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
+      } catch (error) {
+        const advice = 'it may have been changed or moved since it was chosen; choose it again';
+        throw new FormatError(`${name}: cannot be read (${(error as Error).message}); ${advice}`, { cause: error });
       }
-      const bytes = new Uint8Array(length);
-      for (let done = 0; done < length; ) {
-        const { bytesRead } = await file.read(bytes, done, length - done, offset + done);
-        if (bytesRead === 0) throw new FormatError(`${path}: ended at byte ${offset + done} while being read`);
-        done += bytesRead;
-      }
-      return bytes;
     },
-    close: () => file.close(),
+    async close() {},
   };
 }

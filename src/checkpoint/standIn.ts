@@ -1,6 +1,6 @@
 /** People may have something else on disk than the file they meant to download: its first bytes tell. */
 
-/** Bytes that suffice to tell. */
+/** So many bytes suffice to tell. */
 export const STAND_IN_BYTES = 200;
 
 /** Says what stands in the file's place and what to do; undefined when it may be the file itself. */

@@ -1,4 +1,4 @@
-/** A tensor as a file lists it, and what must be proved of the list before one byte is read or allocated from it. */
+/** A file lists its tensors, and the list is checked before one byte is read or allocated from it. */
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import type { TensorEntry } from './checkpoint.ts';
@@ -9,8 +9,8 @@ export type StoredTensor = Omit<TensorEntry, 'source' | 'interleavedHeadDim'>;
 /**
  * Sizes a tensor from its listing.
  *
- * @param type The file's name of the storage type; one of `supported`, or the tensor is refused.
- * @param shape Slowest dimension first.
+ * @param type The file's name of the storage type; the tensor is refused unless it is one of `supported`.
+ * @param shape The slowest dimension comes first.
  */
 export function storedTensor(
   origin: string,
@@ -43,7 +43,7 @@ export function storedTensor(
 const isOneOf = (supported: readonly TensorType[], type: string): type is TensorType =>
   (supported as readonly string[]).includes(type);
 
-/** Names are unique, every range lies in the file, and no two ranges share a byte. */
+/** Checks that names are unique, every range lies in the file, and no two ranges share a byte. */
 export function checkRanges(source: Source, tensors: readonly StoredTensor[]): void {
   const names = new Set<string>();
   let [previous, previousEnd] = ['', 0];

@@ -1,5 +1,5 @@
 /**
- * From named tensors on disk to the transformer's weights in a backend's memory. One table says which tensors a model
+ * Named tensors on disk become the transformer's weights in a backend's memory. One table says which tensors a model
  * has and what their shapes are; the whole checkpoint is held against it before anything is allocated.
  */
 import type { Backend, Tensor } from '../backends/backend.ts';
@@ -12,33 +12,33 @@ import type { Layer, Linear, WeightBytes, Weights } from '../transformer.ts';
 import type { Checkpoint, TensorEntry } from './checkpoint.ts';
 
 export interface ExpectedTensor {
-  /** Hugging Face name. */
+  /** The name is Hugging Face's. */
   readonly name: string;
   /** A vector is `[1, cols]`. */
   readonly rows: number;
   readonly cols: number;
-  /** Absent: embedding, last norm, head. */
+  /** The embedding, the last norm and the head are of no layer. */
   readonly layer?: number;
 }
 
-export interface LoadOptions {
-  /** Bytes read so far, and bytes to read. */
+export interface WeightOptions {
+  /** Is called with the bytes read so far, and the bytes to read. */
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
 }
 
-/** Bytes read at once: enough for the disk, little beside the weights. */
+/** So many bytes are read at once: enough for the disk, little beside the weights. */
 const PIECE_BYTES = 4 * 2 ** 20;
 
-/** A norm, or a linear map and perhaps its bias. */
-interface Part extends ExpectedTensor {
+/** A part of a layer is a norm, or a linear map and perhaps its bias. */
+interface LayerPart extends ExpectedTensor {
   readonly kind: 'norm' | 'linear';
   readonly needsBias?: boolean;
 }
 
-const norm = (name: string, cols: number): Part => ({ kind: 'norm', name, rows: 1, cols });
+const norm = (name: string, cols: number): LayerPart => ({ kind: 'norm', name, rows: 1, cols });
 
-const linear = (name: string, rows: number, cols: number, needsBias = false): Part => ({
+const linear = (name: string, rows: number, cols: number, needsBias = false): LayerPart => ({
   kind: 'linear',
   name,
   rows,
@@ -46,8 +46,8 @@ const linear = (name: string, rows: number, cols: number, needsBias = false): Pa
   needsBias,
 });
 
-/** The table: the fields of a layer, where they are behind `model.layers.N.`, and their shapes. */
-function layerParts(config: ModelConfig): Partial<Record<keyof Layer, Part>> {
+/** The table has the fields of a layer, their names behind `model.layers.N.`, and their shapes. */
+function layerParts(config: ModelConfig): Partial<Record<keyof Layer, LayerPart>> {
   const { hiddenSize, intermediateSize, headDim } = config;
   const { qkvBias, qkNorm, norms } = familyOf(config.modelType);
   const qSize = config.numAttentionHeads * headDim;
@@ -79,8 +79,8 @@ function layerParts(config: ModelConfig): Partial<Record<keyof Layer, Part>> {
 const layerPrefix = (l: number) => `model.layers.${l}.`;
 
 /**
- * The tensors a checkpoint must have. An optional bias is expected in every layer when the first layer has it. A head
- * of its own is used where the file has one, whatever its config says of tying, as in transformers 5.
+ * Lists the tensors a checkpoint must have. An optional bias is expected in every layer when the first layer has it. A
+ * head of its own is used where the file has one, whatever its config says of tying, as in transformers 5.
  */
 export function expectedTensors({ config, tensors }: Pick<Checkpoint, 'config' | 'tensors'>): ExpectedTensor[] {
   const { vocabSize, hiddenSize, numHiddenLayers, tieWordEmbeddings } = config;
@@ -101,10 +101,13 @@ export function expectedTensors({ config, tensors }: Pick<Checkpoint, 'config' |
   ];
 }
 
-/** RoPE's frequencies, which files carry and no forward pass needs. */
+/** Tells RoPE's frequencies, which files carry and no forward pass needs. */
 const isSpare = (name: string) => name.endsWith('rotary_emb.inv_freq') || name === 'rope_freqs.weight';
 
-/** Entries of all expected tensors. @throws FormatError, UnsupportedError when the file's tensors are others. */
+/**
+ * Finds the entries of all expected tensors.
+ * @throws FormatError, UnsupportedError when the file's tensors are others.
+ */
 function checkedEntries({ name: origin, config, tensors }: Checkpoint): (TensorEntry & { layer?: number })[] {
   const expected = expectedTensors({ config, tensors });
   const names = new Set(expected.map(({ name }) => name));
@@ -125,7 +128,7 @@ function checkedEntries({ name: origin, config, tensors }: Checkpoint): (TensorE
   });
 }
 
-/** Bytes the weights will take in memory. @throws as `loadWeights`. */
+/** Counts the bytes the weights will take in memory. @throws as `loadWeights`. */
 export function weightBytes(checkpoint: Checkpoint): WeightBytes {
   const bytes = { layers: Array<number>(checkpoint.config.numHiddenLayers).fill(0), others: 0 };
   for (const { layer, rows, cols, nBytes } of checkedEntries(checkpoint)) {
@@ -139,17 +142,17 @@ export function weightBytes(checkpoint: Checkpoint): WeightBytes {
 /**
  * Copies the weights into a backend. Matrices keep their stored type and bytes; vectors become F32.
  *
- * @param stageOf By layer; what is of no layer goes to stage 0.
+ * @param stageOf The stage of each layer; what is of no layer goes to stage 0.
  * @throws FormatError, UnsupportedError when tensors are missing, misshapen or unknown; the signal's reason on abort.
  */
 export async function loadWeights(
   checkpoint: Checkpoint,
   backend: Backend,
   stageOf: readonly number[],
-  { onProgress, signal }: LoadOptions = {},
+  { onProgress, signal }: WeightOptions = {},
 ): Promise<Weights> {
   const entries = checkedEntries(checkpoint);
-  const total = sum(entries.map(({ nBytes }) => nBytes));
+  const total = entries.reduce((sum, { nBytes }) => sum + nBytes, 0);
   const loaded = new Map<string, Tensor>();
   let done = 0;
   const advance = (nBytes: number) => {
@@ -184,7 +187,7 @@ const loadMatrix: Load = async (entry, backend, stage, advance) => {
   const { type, rows, cols, source, byteOffset, interleavedHeadDim } = entry;
   const tensor = backend.alloc(type, rows, cols, stage);
   const bytesOfRow = rowBytes(type, cols);
-  // Whole rows, and whole heads where the rows of a head change places.
+  // A piece has whole rows, and whole heads where the rows of a head change places.
   const unit = interleavedHeadDim ?? 1;
   const pieceRows = Math.max(unit, Math.floor(PIECE_BYTES / (bytesOfRow * unit)) * unit);
   for (let row = 0; row < rows; row += pieceRows) {
@@ -197,7 +200,7 @@ const loadMatrix: Load = async (entry, backend, stage, advance) => {
   return tensor;
 };
 
-/** Where a file with interleaved heads keeps row `row`; see `TensorEntry.interleavedHeadDim`. */
+/** Tells where a file with interleaved heads keeps row `row`; see `TensorEntry.interleavedHeadDim`. */
 function fileRow(row: number, headDim: number): number {
   const withinHead = row % headDim;
   const half = headDim / 2;
@@ -229,5 +232,3 @@ function assemble(config: ModelConfig, loaded: ReadonlyMap<string, Tensor>): Wei
     lmHead: loaded.has('lm_head.weight') ? linear('lm_head') : { weight: embedTokens },
   };
 }
-
-const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);

@@ -1,4 +1,4 @@
-/** `dualchunk chat`: a conversation that keeps its cache, so that every turn reads only what is new. */
+/** `dualchunk chat` holds a conversation that keeps its cache, so that every turn reads only what is new. */
 import { openSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { Readable } from 'node:stream';
@@ -12,7 +12,7 @@ import {
   openModel,
   trainedWindow,
   UnsupportedError,
-} from '../index.ts';
+} from '../node.ts';
 import { Conversation } from './conversation.ts';
 import {
   addModelFlags,
@@ -33,7 +33,7 @@ import { utf16Of } from './text.ts';
 
 interface ChatFlags extends ModelFlags, TextFlags, SamplingFlags, TemplateFlags {}
 
-/** Tokens kept free for the conversation about a document. */
+/** So many tokens are kept free for the conversation about a document. */
 const ROOM_TO_TALK = 4096;
 
 const HELP = `/clear forgets the conversation, /exit, /quit or end of input leaves, /help says this.
@@ -94,7 +94,7 @@ function openTerminal(): Readable {
   }
 }
 
-/** Questions that come from a file or another program: in UTF-16 too, and without a byte order mark. */
+/** Reads questions that come from a file or another program, in UTF-16 too, and without a byte order mark. */
 async function* piped(questions: AsyncIterable<Buffer>): AsyncGenerator<string> {
   let decoder: TextDecoder | undefined;
   for await (const bytes of questions) {

@@ -1,6 +1,6 @@
 /** What a chat leaves out when its context is full, and what it never does. */
 import { describe, expect, it } from 'vitest';
-import type { Message } from '../index.ts';
+import type { Message } from '../node.ts';
 import { Conversation } from './conversation.ts';
 
 /** A token a character. */

@@ -1,5 +1,8 @@
-/** What a chat has said so far, and how much of it a context holds: the oldest turns go first, the attached text stays. */
-import { type Message, UnsupportedError } from '../index.ts';
+/**
+ * A conversation keeps what a chat has said so far, as much as a context holds: the oldest turns go first, the attached
+ * text stays.
+ */
+import { type Message, UnsupportedError } from '../node.ts';
 import { count } from './terminal.ts';
 
 interface Turn {
@@ -11,7 +14,7 @@ export interface ConversationParts {
   system?: string;
   /** Stands before the first question. */
   text: string;
-  /** Token ids of messages, as the model's template has them. */
+  /** Gives token ids of messages, as the model's template has them. */
   encode(messages: readonly Message[]): number[];
 }
 
@@ -24,8 +27,8 @@ export class Conversation {
   }
 
   /**
-   * Messages of the conversation with a new question behind it. Turns that leave no room for an answer are left out for
-   * good, the oldest first.
+   * Gives the messages of the conversation with a new question behind it. Turns that leave no room for an answer are
+   * left out for good, the oldest first.
    * @param room Tokens that the answer wants.
    * @throws UnsupportedError where not even the question fits; the conversation is then as it was.
    */
@@ -46,7 +49,7 @@ export class Conversation {
     }
   }
 
-  /** Tokens of the system message, the attached text and the template around a question. */
+  /** The system message, the attached text and the template around a question take so many tokens. */
   get frameTokens(): number {
     return this.#parts.encode(this.#messages([], '?')).length;
   }

@@ -1,11 +1,12 @@
 /**
- * `dualchunk demo`: a model trained on 1,024 tokens reads a book many times as long, with and without Dual Chunk
- * Attention. Five pass keys are hidden in the book; the same reading gives the perplexity and the place to ask for them.
+ * In `dualchunk demo` a model trained on 1,024 tokens reads a book many times as long, with and without Dual Chunk
+ * Attention. Five pass keys are hidden in the book; the same reading gives the perplexity and the place to ask for
+ * them.
  */
 import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { BUNDLED_BOOK, BUNDLED_MODEL } from '../bundled.ts';
-import { type LoadOptions, loadModel, type Model, type Tokenizer, trainedWindow, UnsupportedError } from '../index.ts';
+import { type LoadOptions, loadModel, type Model, type Tokenizer, trainedWindow, UnsupportedError } from '../node.ts';
 import { backendOption, parseSize, threadsOption, wholeFrom } from './options.ts';
 import { count, readingBar } from './terminal.ts';
 
@@ -18,15 +19,17 @@ interface DemoFlags {
   json?: boolean;
 }
 
-/** Holders of the keys: names that the book does not know. */
+/** The holders of the keys have names that the book does not know. */
 const HOLDERS = ['Alice', 'Daniel', 'Florence', 'Harold', 'Martha'];
 const METHODS = ['none', 'dca'] as const;
 const QUICK_CONTEXT = 4096;
-/** Tokens of a question and its answer. */
+/** A question and its answer take fewer tokens. */
 const QUESTION_ROOM = 40;
 const ANSWER_TOKENS = 8;
 
-/** What DCA must do: find all keys but one, and leave the perplexity of the last stretch within this factor of the first. */
+/**
+ * DCA must find all keys but one, and leave the perplexity of the last stretch within this factor of the first.
+ */
 const MOST_KEYS_MISSED = 1;
 const LARGEST_GROWTH = 1.25;
 
@@ -51,18 +54,18 @@ Examples:
 
 interface PassKey {
   holder: string;
-  /** Five digits. */
+  /** The key has five digits. */
   key: string;
-  /** Share of the text before it. */
+  /** This share of the text stands before it. */
   depth: number;
 }
 
-/** What one method made of the text. */
+/** One method made this of the text. */
 interface Reading {
   method: string;
   /** Nats of every token but the first. */
   losses: number[];
-  /** What was answered for each key. */
+  /** This was answered for each key. */
   answers: string[];
   seconds: number;
 }
@@ -136,16 +139,19 @@ async function demo({ context: asked, quick, seed, json, ...speed }: DemoFlags):
   if (!ok) process.exitCode = 1;
 }
 
-/** The same keys for the same seed. */
+/** Makes the same keys for the same seed. */
 function makeKeys(seed: number): PassKey[] {
   let state = seed;
   return HOLDERS.map((holder, i) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0; // the generator of Numerical Recipes
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0; // this is the generator of Numerical Recipes
     return { holder, key: String(10000 + ((state >>> 8) % 90000)), depth: (i + 0.5) / HOLDERS.length };
   });
 }
 
-/** Token ids of a head line and of the book with the keys in it, `length` in all; the form the model was trained on. */
+/**
+ * Gives token ids of a head line and of the book with the keys in it, `length` in all, in the form the model was
+ * trained on.
+ */
 function hideKeys(tokenizer: Tokenizer, book: string, keys: PassKey[], length: number, least: number): number[] {
   if (length < least)
     throw new UnsupportedError(
@@ -184,14 +190,14 @@ async function read(model: Model, ids: number[], keys: PassKey[], title: string)
   return { method: model.method.name, losses, answers, seconds };
 }
 
-/** The window, then stretches that double: 0 to c, c to 2c, 2c to 4c, … */
+/** Gives the window, then stretches that double: 0 to c, c to 2c, 2c to 4c, … */
 function stretchesOf(window: number, context: number): [number, number][] {
   const ends = [window];
   while (2 * ends[ends.length - 1] < context) ends.push(2 * ends[ends.length - 1]);
   return [...ends, context].filter((end, i, all) => end !== all[i - 1]).map((end, i, all) => [all[i - 1] ?? 0, end]);
 }
 
-/** Over tokens `from..to`. Loss `i` is that of token `i + 1`. */
+/** The perplexity of tokens `from..to`, where loss `i` is that of token `i + 1`. */
 function perplexity(losses: number[], from: number, to: number): number {
   const part = losses.slice(Math.max(0, from - 1), to - 1);
   return Math.exp(part.reduce((a, b) => a + b, 0) / part.length);

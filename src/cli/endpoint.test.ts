@@ -52,7 +52,7 @@ async function expectRefusals(baseURL: string, message: RegExp) {
   for (const { reason } of failures as PromiseRejectedResult[]) {
     expect(reason).toBeInstanceOf(UnsupportedError);
     expect(reason.message).toMatch(message);
-    expect(reason.message).toMatch(/name one with --endpoint-model$|the same command goes on from it$/);
+    expect(reason.message).toMatch(/name one with --endpoint-model$|the same evaluation goes on from it$/);
     expect(reason.message.length).toBeLessThan(600);
   }
 }

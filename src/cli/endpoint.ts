@@ -1,21 +1,24 @@
-/** Reaches an OpenAI-compatible server: with the key that is meant for it, with no redirect, and with answers that end. */
+/**
+ * An OpenAI-compatible server is reached with the key that is meant for it, with no redirect, and with answers that
+ * end.
+ */
 import http, { type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { reasonOf } from '../eval/readers.ts';
-import { UnsupportedError } from '../index.ts';
+import { UnsupportedError } from '../node.ts';
 import { size } from './terminal.ts';
 
 interface ServerLimits {
-  /** Bytes: a server that sends more for an answer of some hundred tokens is broken. */
+  /** A server that sends more bytes for an answer of some hundred tokens is broken. */
   answer: number;
-  /** Milliseconds for a list of models. */
+  /** A list of models may take so many milliseconds. */
   listing: number;
-  /** Milliseconds for an answer, in which a long text is read on a slow machine. */
+  /** An answer, for which a long text is read on a slow machine, may take so many milliseconds. */
   answering: number;
 }
 const LIMITS: ServerLimits = { answer: 16 * 2 ** 20, listing: 30_000, answering: 30 * 60_000 };
 
-/** Characters: paths are names too, and what is longer would be repeated in every sample. */
+/** Names have so many characters at most: paths are names too, and a longer one would be repeated in every sample. */
 const LONGEST_NAME = 1000;
 
 /** @throws UnsupportedError when there is no server, or it has no models. */
@@ -60,16 +63,16 @@ function checkAddress(baseURL: string): void {
   }
 }
 
-/** The key that the user has named for this server: OpenAI's own goes to nobody else. */
+/** Gives the key that the user has named for this server; OpenAI's own goes to nobody else. */
 function apiKeyFor(baseURL: string): string | undefined {
   const isOpenAi = new URL(baseURL).origin === 'https://api.openai.com';
   const named = process.env.DUALCHUNK_API_KEY || (isOpenAi ? process.env.OPENAI_API_KEY : undefined);
-  return named?.trim(); // out of a file it often ends a line
+  return named?.trim(); // one that comes out of a file often ends a line
 }
 
 /**
- * `fetch` for the client, with no headers that the client takes from the environment, and with the patience of its signal:
- * the `fetch` of Node gives up after five silent minutes.
+ * This is the client's `fetch`. It sends no headers that the client takes from the environment, and has the patience of
+ * the signal, where the `fetch` of Node gives up after five silent minutes.
  */
 function exchange(url: string, { method, body, signal }: RequestInit, key: string | undefined, maxBytes: number) {
   const headers = {
@@ -79,7 +82,7 @@ function exchange(url: string, { method, body, signal }: RequestInit, key: strin
   };
   return new Promise<Response>((resolve, reject) => {
     const { request } = url.startsWith('https:') ? https : http;
-    // what ran out of time would do so again
+    // What ran out of time would do so again.
     const fail = (error: Error) => (signal?.aborted ? resolve(refusal('it takes too long')) : reject(error));
     request(url, { method, headers, signal: signal ?? undefined }, (response) => {
       responseOf(response, maxBytes).then(resolve, fail);
@@ -93,9 +96,9 @@ function exchange(url: string, { method, body, signal }: RequestInit, key: strin
 const refusal = (message: string): Response =>
   Response.json({ error: { message } }, { status: 400, headers: { 'x-should-retry': 'false' } });
 
-/** Characters of what a server says that go into a message. */
+/** So many characters of what a server says go into a message. */
 const QUOTED = 200;
-/** Seconds that a server may ask for before the next try. */
+/** A server may ask for so many seconds before the next try. */
 const LONGEST_WAIT = 60;
 
 const KEY_WANTED = '; put the key of this server into DUALCHUNK_API_KEY';
@@ -106,7 +109,7 @@ const REMEDIES: Record<number, string> = {
   429: '; wait a while',
 };
 
-/** An answer that is JSON, or what is wrong with it. */
+/** Gives an answer that is JSON, or a refusal that says what is wrong with it. */
 async function responseOf(response: IncomingMessage, maxBytes: number): Promise<Response> {
   const chunks: Buffer[] = [];
   let nBytes = 0;

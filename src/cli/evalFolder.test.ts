@@ -84,28 +84,28 @@ describe('a folder', () => {
 
   it.each(['', '{"models":', '{}', '{"models":{"m":{"x":{"html":"<script>"}}},"methods":{},"tasks":{}}'])(
     'writes facts anew where they are %j',
-    (facts) => {
+    async (facts) => {
       write('facts.json', facts);
       const { append, finish } = openFolder(folder);
       append(SAMPLE);
-      finish(FACTS);
+      await finish(FACTS);
       expect(JSON.parse(read('facts.json'))).toEqual(FACTS);
     },
   );
 
-  it('leaves what was there where a file cannot be written, and nothing beside it', () => {
+  it('leaves what was there where a file cannot be written, and nothing beside it', async () => {
     const { append, finish } = openFolder(folder);
     append(SAMPLE);
-    finish(FACTS);
+    await finish(FACTS);
     const before = read('report.html');
     const cyclic: Record<string, unknown> = {};
     cyclic.self = cyclic;
-    expect(() => finish({ ...FACTS, methods: cyclic as Record<string, string> })).toThrow();
+    await expect(finish({ ...FACTS, methods: cyclic as Record<string, string> })).rejects.toThrow('circular');
     expect(read('report.html')).toBe(before);
     rmSync(join(folder, 'results.csv'));
     const blocked = openFolder(folder);
     rmSync(folder, { recursive: true });
-    expect(() => blocked.finish(FACTS)).toThrow(UnsupportedError);
+    await expect(blocked.finish(FACTS)).rejects.toThrow(UnsupportedError);
     expect(() => blocked.append(SAMPLE)).toThrow(UnsupportedError);
     expect(blocked.records).toEqual([SAMPLE]);
   });

@@ -1,7 +1,7 @@
 /**
- * The folder of an evaluation: a line for every finished sample, the facts of all runs that wrote there, and what is drawn
- * from both. A line is written as soon as its sample is finished, so that an interrupted run goes on where it was; all else
- * is written beside what was there and takes its place when it is whole.
+ * The folder of an evaluation has a line for every finished sample, the facts of all runs that wrote there, and what is
+ * drawn from both. A line is written as soon as its sample is finished, so that an interrupted run goes on where it
+ * was; all else is written beside what was there and takes its place when it is whole.
  */
 import { createHash } from 'node:crypto';
 import {
@@ -20,29 +20,40 @@ import {
 } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
-import type { RunFacts, SampleRecord } from '../eval/records.ts';
+import { UnsupportedError } from '../errors.ts';
+import {
+  parsed,
+  parseFacts,
+  parseRecord,
+  type RunFacts,
+  type RunParts,
+  type SampleRecord,
+  withEarlier,
+} from '../eval/records.ts';
 import { reportHtml } from '../eval/report.ts';
 import { csvOf, resultsOf } from '../eval/results.ts';
+import type { Job } from '../eval/run.ts';
 import { note } from './terminal.ts';
 
 export interface EvalFolder {
   readonly path: string;
   readonly records: readonly SampleRecord[];
+  /** @throws UnsupportedError when samples of one of these tasks are there that were made otherwise. */
+  checkSetups(model: string, jobs: readonly Job[]): void;
   /** @throws UnsupportedError when the line cannot be written; the record is in neither file nor `records` then. */
   append(record: SampleRecord): void;
   /**
    * Adds to what earlier runs said of their models, methods and tasks, and writes report and tables anew.
    * @throws UnsupportedError when they cannot be written; what was there before stays.
    */
-  finish(facts: RunFacts): void;
+  finish(facts: RunFacts): Promise<void>;
 }
 
-/** Names that Windows keeps for devices. */
+/** Windows keeps these names for devices. */
 const RESERVED = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
 const LONGEST_NAME = 40;
 
-/** A name out of a file or from a server as part of a path: it leads out of no folder, and is no other name's. */
+/** Makes a name out of a file or from a server part of a path: it leads out of no folder, and is no other name's. */
 export function fileNameOf(name: string): string {
   const plain = Array.from(name.toWellFormed().replace(/[^\p{L}\p{N}._ -]+/gu, '_'))
     .slice(0, LONGEST_NAME)
@@ -61,12 +72,13 @@ const FILES = {
 } as const;
 
 /**
+ * Opens a folder, which is made where there is none, and keeps other processes out of it.
  * @throws FormatError when a line is not a finished sample.
  * @throws UnsupportedError when the folder cannot be used, or another run uses it.
  */
 export function openFolder(path: string): EvalFolder {
   writing(path, () => makeFolder(path));
-  // before hours go into what could not be written then
+  // This is told before hours go into what could not be written then.
   for (const name of Object.values(FILES)) sizeOf(join(path, name));
   lock(path);
   const file = join(path, FILES.samples);
@@ -75,38 +87,45 @@ export function openFolder(path: string): EvalFolder {
   return {
     path,
     records,
+    checkSetups(model, jobs) {
+      for (const { task, setup } of jobs) {
+        const other = records.find((one) => one.model === model && one.task === task && one.setup !== setup);
+        if (!other) continue;
+        throw new UnsupportedError(
+          `${path} holds samples of ${task} made otherwise (${other.setup}; now ${setup}); give another --out`,
+        );
+      }
+    },
     append(record) {
       writing(file, () => {
         const size = sizeOf(file);
         try {
           appendFileSync(file, `${JSON.stringify(record)}\n`);
         } catch (error) {
-          if (sizeOf(file) !== undefined) truncateSync(file, size); // half a line is none
+          if (sizeOf(file) !== undefined) truncateSync(file, size); // half a line is no sample
           throw error;
         }
       });
       records.push(record);
     },
-    finish(facts) {
-      const all: RunFacts = {
-        ...facts,
-        models: { ...before?.models, ...facts.models },
-        methods: { ...before?.methods, ...facts.methods },
-        tasks: { ...before?.tasks, ...facts.tasks },
-      };
+    async finish(facts) {
+      const all = withEarlier(facts, before);
       const results = resultsOf(records);
       replaceFiles(path, {
         [FILES.facts]: `${JSON.stringify(all, undefined, 1)}\n`,
         [FILES.results]: `${JSON.stringify(results, undefined, 1)}\n`,
         [FILES.table]: csvOf(results),
-        [FILES.report]: reportHtml(records, all),
+        [FILES.report]: await reportHtml(records, all),
       });
       note(`${join(path, FILES.report)}, ${FILES.table}, ${FILES.results}; every sample is in ${FILES.samples}`);
     },
   };
 }
 
-/** As `mkdirSync` with `recursive`, which tries for ever where the system says that there is nothing, as `/proc` does. */
+/**
+ * Does what `mkdirSync` does with `recursive`, which tries for ever where the system says that there is nothing, as
+ * `/proc` does.
+ */
 function makeFolder(path: string): void {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
   const parent = dirname(path);
@@ -114,7 +133,10 @@ function makeFolder(path: string): void {
   mkdirSync(path);
 }
 
-/** Bytes of a file; undefined where there is none. @throws UnsupportedError where that cannot be told, or it is no file. */
+/**
+ * Gives the bytes of a file, undefined where there is none.
+ * @throws UnsupportedError where that cannot be told, or it is no file.
+ */
 function sizeOf(path: string): number | undefined {
   const info = reading(path, () => statSync(path, { throwIfNoEntry: false }));
   if (info && !info.isFile()) {
@@ -125,7 +147,7 @@ function sizeOf(path: string): number | undefined {
   return info?.size;
 }
 
-/** The system's refusal to read as an error of ours. */
+/** Makes the system's refusal to read an error of ours. */
 function reading<T>(path: string, read: () => T): T {
   try {
     return read();
@@ -137,7 +159,7 @@ function reading<T>(path: string, read: () => T): T {
   }
 }
 
-/** The system's refusal to write as an error of ours. */
+/** Makes the system's refusal to write an error of ours. */
 function writing<T>(path: string, write: () => T): T {
   try {
     return write();
@@ -153,7 +175,9 @@ function writing<T>(path: string, write: () => T): T {
   }
 }
 
-/** Writes all files beside those they replace, under names that the next run takes again, and only then in their places. */
+/**
+ * Writes all files beside those they replace, under names that the next run takes again, and only then in their places.
+ */
 function replaceFiles(folder: string, texts: Record<string, string>): void {
   const names = Object.keys(texts);
   const made = (name: string) => join(folder, `${name}.tmp`);
@@ -175,7 +199,7 @@ function replaceFiles(folder: string, texts: Record<string, string>): void {
   }
 }
 
-/** Locks that this process holds, until it ends. */
+/** This process holds these locks until it ends. */
 const locks = new Set<string>();
 process.on('exit', () => {
   for (const file of locks) {
@@ -186,8 +210,8 @@ process.on('exit', () => {
 });
 
 /**
- * When a process began, in the system's own count: its number may be another's by now. Empty where nothing but its life is
- * known, undefined where it has ended.
+ * Tells when a process began, in the system's own count, as its number may be another's by now. The answer is empty
+ * where nothing but its life is known, and undefined where it has ended.
  */
 function beginOf(pid: number): string | undefined {
   try {
@@ -204,7 +228,7 @@ function beginOf(pid: number): string | undefined {
 }
 
 const OWN_LOCK = `${process.pid}\n${hostname()}\n${beginOf(process.pid)}\n`;
-/** Number, machine and begin of a process; of a process of earlier versions the number. */
+/** A lock names the number, machine and begin of a process; a file with the number alone is a lock too. */
 const LOCK = /^([1-9]\d*)\n(?:(.*)\n(\d*)\n)?$/;
 
 /** Keeps other processes out of the folder as long as this one lives. */
@@ -247,96 +271,29 @@ function checkLock(folder: string, file: string): void {
   );
 }
 
-/** What a line begins with. */
+/** Every line begins with this. */
 const BEGIN = '{"task":';
 
-/** All samples of a file, which is made where there is none. A line whose writing was interrupted is taken off. */
+/**
+ * Reads all samples of a file, which is made where there is none. A line whose writing was interrupted is taken off.
+ */
 function readRecords(file: string): SampleRecord[] {
   writing(file, () => appendFileSync(file, ''));
   const bytes = reading(file, () => readFileSync(file));
   const lines = reading(file, () => bytes.toString()).split('\n');
   const rest = lines.pop() as string;
   const isTorn = parsed(rest) === undefined && (rest.startsWith(BEGIN) || BEGIN.startsWith(rest));
-  if (!isTorn) lines.push(rest); // a whole line, or one that is not ours to delete
-  const records = lines.flatMap((line, at) => (line.trim() === '' ? [] : [readRecord(line, `${file}:${at + 1}`)]));
+  if (!isTorn) lines.push(rest); // it is a whole line, or one that is not ours to delete
+  const records = lines.flatMap((line, at) => (line.trim() === '' ? [] : [parseRecord(line, `${file}:${at + 1}`)]));
   if (!isTorn) writing(file, () => appendFileSync(file, '\n'));
   else if (rest !== '') writing(file, () => truncateSync(file, bytes.lastIndexOf('\n') + 1));
   return records;
 }
 
-/** What the text says, or undefined where it is no JSON. */
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-type Check = (value: unknown) => boolean;
-const isText: Check = (value) => typeof value === 'string';
-const isNumber: Check = (value) => Number.isFinite(value);
-const isTextOrNumber: Check = (value) => isText(value) || isNumber(value);
-const recordOf =
-  (check: Check): Check =>
-  (value) =>
-    isRecord(value) && Object.values(value).every(check);
-const optional =
-  (check: Check): Check =>
-  (value) =>
-    value === undefined || check(value);
-
-/** Scores are of perplexity, or of an answer. */
-const isScores: Check = (value) =>
-  recordOf(isNumber)(value) &&
-  ('nll' in (value as object) ? Number((value as Record<string, number>).tokens) > 0 : 'accuracy' in (value as object));
-const isBucket: Check = (value) => Array.isArray(value) && value.length === 4 && value.every(isNumber);
-
-const RECORD: Record<keyof SampleRecord, [check: Check, wanted: string]> = {
-  task: [isText, 'a text'],
-  model: [isText, 'a text'],
-  method: [isText, 'a text'],
-  length: [(value) => isNumber(value) && Number(value) > 0, 'a number above 0'],
-  depth: [optional(isNumber), 'a number'],
-  sample: [isText, 'a text'],
-  seed: [isNumber, 'a number'],
-  setup: [isText, 'a text'],
-  scores: [isScores, 'numbers by name, accuracy or nll with tokens'],
-  buckets: [optional((value) => Array.isArray(value) && value.every(isBucket)), 'a list of lists of four numbers'],
-  answer: [optional(isText), 'a text'],
-  seconds: [isNumber, 'a number'],
-};
-
-function readRecord(line: string, where: string): SampleRecord {
-  const remedy = 'mend or delete the line, or give another --out';
-  let record: unknown;
-  try {
-    record = JSON.parse(line);
-  } catch {
-    throw new FormatError(`${where}: not JSON; ${remedy}`);
-  }
-  for (const [field, [check, wanted]] of Object.entries(RECORD)) {
-    if (!isRecord(record) || !check(Object.hasOwn(record, field) ? record[field] : undefined)) {
-      throw new FormatError(`${where}: ${field} is not ${wanted}, so this is no finished sample; ${remedy}`);
-    }
-  }
-  return record as SampleRecord;
-}
-
-const FACTS: Record<'models' | 'methods' | 'tasks', Check> = {
-  models: recordOf(recordOf(isTextOrNumber)),
-  methods: recordOf(isText),
-  tasks: recordOf(recordOf(isTextOrNumber)),
-};
-
-/** What earlier runs said of themselves; nothing where that was torn, as every figure comes from the samples. */
-function readFacts(file: string): Pick<RunFacts, keyof typeof FACTS> | undefined {
+/** Reads what earlier runs said of themselves; nothing where that was torn, as every figure comes from the samples. */
+function readFacts(file: string): RunParts | undefined {
   if (sizeOf(file) === undefined) return undefined;
-  const text = reading(file, () => readFileSync(file, 'utf8'));
-  const facts = parsed(text);
-  if (isRecord(facts) && Object.entries(FACTS).every(([field, check]) => check(facts[field]))) {
-    return facts as unknown as RunFacts;
-  }
-  note(`${file}: not the facts of an evaluation; written anew, without what it said of earlier runs`);
-  return undefined;
+  const facts = parseFacts(reading(file, () => readFileSync(file, 'utf8')));
+  if (!facts) note(`${file}: not the facts of an evaluation; written anew, without what it said of earlier runs`);
+  return facts;
 }

@@ -1,7 +1,7 @@
-/** `dualchunk inspect`: what a checkpoint is, how it would be read, and what it would take. Loads no weights. */
+/** `dualchunk inspect` says what a checkpoint is, how it would be read, and what it would take. It loads no weights. */
 import { Command } from 'commander';
-import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../index.ts';
 import { layersInWords } from '../method.ts';
+import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../node.ts';
 import { addModelFlags, loadOptionsOf, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
 import { count, size, visible } from './terminal.ts';
 
@@ -31,7 +31,8 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
   const { name, description, dca } = method;
   // Only a backend that is asked for is opened, to tell what it would compute on.
   const backend = flags.backend ? await backendName(flags.backend, loadOptionsOf(flags, context)) : 'wasm';
-  const memory = file.memoryPlan(context, { ...flags, method });
+  const { backend: kind, kvType, threads } = flags;
+  const memory = file.memoryPlan(context, { backend: kind, kvType, threads, method });
   const tensors = Object.fromEntries(file.tensorTypes);
   await file.close();
 
@@ -96,7 +97,7 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
   ]);
 }
 
-/** Which layers go to which memory, where one does not hold them all. */
+/** Says which layers go to which memory, where one does not hold them all. */
 const memoryRows = ({ stageOf, stageBytes }: MemoryPlan): [string, string][] =>
   stageBytes.length === 1
     ? []

@@ -1,8 +1,10 @@
 #!/usr/bin/env node
-/** The command line. The only file that ends the process; errors a user can mend are one line, without a stack. */
+/**
+ * The command line begins here. Only this file ends the process; errors a user can mend are one line, without a stack.
+ */
 import { Command, CommanderError } from 'commander';
 import { PACKAGE } from '../bundled.ts';
-import { FormatError, UnsupportedError } from '../index.ts';
+import { FormatError, UnsupportedError } from '../node.ts';
 import { meantBy } from '../options.ts';
 import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
@@ -42,7 +44,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // Where notes cannot be written, the answer is still wanted.
 process.stderr.on('error', () => {});
 
-/** What commander says of a wrong line, with the flag that is meant by one of another program, and where texts go. */
+/**
+ * Adds to what commander says of a wrong line: the flag that is meant by one of another program, and where texts go.
+ */
 function advised(command: Command, text: string): string {
   if (/^error: too many arguments for '(run|chat)'/.test(text)) {
     const ask = command.name() === 'run' ? 'the prompt goes behind -p, in quotes, and ' : '';

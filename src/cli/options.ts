@@ -1,4 +1,4 @@
-/** What the commands share on their command line: the flags that load a model, and how sizes are read. */
+/** The commands share the flags that load a model and choose tokens, and how sizes are read. */
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
 import { BUNDLED_MODEL } from '../bundled.ts';
 import {
@@ -9,9 +9,9 @@ import {
   SAMPLING_RANGES,
   type SamplingOptions,
   type Scale,
-} from '../index.ts';
+} from '../node.ts';
 
-/** Whole number of tokens; `16k` is 16,384. */
+/** Parses a whole number of tokens; `16k` is 16,384. */
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(k|m)?$/i.exec(text.trim());
   const unit = { k: 1024, m: 1024 ** 2 }[match?.[2]?.toLowerCase() as 'k' | 'm'] ?? 1;
@@ -46,7 +46,7 @@ export const wholeFrom = (min: number, max: number) => (text: string) => {
   return value;
 };
 
-/** Text as it is typed in a shell: `\n`, `\t` and `\\` stand for a line break, a tab and a backslash. */
+/** Reads text as it is typed in a shell: `\n`, `\t` and `\\` stand for a line break, a tab and a backslash. */
 function parseEscapes(text: string): string {
   const meant: Record<string, string> = { n: '\n', t: '\t', '\\': '\\' };
   return text.replace(/\\([nt\\])/g, (_, letter: string) => meant[letter]);
@@ -73,13 +73,13 @@ export const collect = (value: string, previous: string[] = []): string[] => [..
 
 export const MODEL_ARGUMENT = new Argument('<model>', 'a .gguf file or a Hugging Face folder');
 
-/** Where a model without a chat template will do. */
+/** A command takes this argument where a model without a chat template will do. */
 export const OPTIONAL_MODEL_ARGUMENT = new Argument('[model]', 'a .gguf file or a Hugging Face folder').default(
   BUNDLED_MODEL,
   'the bundled books-16m',
 );
 
-/** Flags that say how fast and how exactly a model computes. */
+/** These flags say how fast and how exactly a model computes. */
 export interface SpeedFlags {
   threads?: number;
   backend?: LoadOptions['backend'];
@@ -99,7 +99,7 @@ export const backendOption = (): Option =>
 export const threadsOption = (): Option =>
   new Option('-t, --threads <n>', 'threads of wasm (default: one for each core)').argParser(wholeFrom(1, MAX_THREADS));
 
-/** Flags that say how a model is loaded. */
+/** Adds the flags that say how a model is loaded. */
 export const addModelFlags = (command: Command): Command =>
   addSpeedFlags(command)
     .option('-c, --context <tokens>', 'tokens that prompt and answer may have together', parseSize)
@@ -130,7 +130,7 @@ export const addSpeedFlags = (command: Command): Command =>
       ]),
     );
 
-/** Flags that say what text to read. */
+/** Adds the flags that say what text to read. */
 export const addTextFlags = (command: Command): Command =>
   command
     .option('-f, --file <path>', 'text to read before the prompt; may be given several times, - is stdin', collect)
@@ -141,7 +141,7 @@ export interface TextFlags {
   take?: number;
 }
 
-/** Flags that say what a chat template makes of a conversation. */
+/** Adds the flags that say what a chat template makes of a conversation. */
 export const addTemplateFlags = (command: Command): Command =>
   command
     .option('--system <text>', 'system message')
@@ -158,7 +158,7 @@ export interface TemplateFlags {
 
 const UNSET = "default: what the model's files say, else";
 
-/** Flags that say how tokens are chosen. None has a default here: what is not given is the model's to say. */
+/** Adds the flags that say how tokens are chosen. None has a default here: what is not given is the model's to say. */
 export const addSamplingFlags = (command: Command): Command =>
   command
     .option('-n, --max-tokens <n>', `most tokens to generate (default: ${DEFAULT_MAX_TOKENS})`, parseSize)
@@ -191,13 +191,13 @@ export interface SamplingFlags extends SamplingOptions {
   maxTokens?: number;
 }
 
-/** Only what was given. */
+/** Keeps only what was given. */
 export function samplingOf(flags: SamplingFlags): SamplingFlags {
   const { maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed } = flags;
   return given({ maxTokens, temperature, topK, topP, minP, repetitionPenalty, seed });
 }
 
-/** Only what was given, as the library refuses what a backend does not know. */
+/** Keeps only what was given, as the library refuses what a backend does not know. */
 export function loadOptionsOf(flags: ModelFlags, context: number): LoadOptions {
   const { method, scale, threads, backend, precision, kvType } = flags;
   return { context, ...given({ method, scale, threads, backend, precision, kvType }) };

@@ -1,58 +1,56 @@
-/** From files, pipes and a question to a prompt. */
+/** A prompt is made from files, pipes and a question. */
 import { constants, createReadStream, fstatSync, openSync, type Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import {
-  FormatError,
-  type Message,
-  type ModelFile,
-  type Tokenizer,
-  trainedWindow,
-  UnsupportedError,
-} from '../index.ts';
+import { FormatError, type Message, type ModelFile, type Tokenizer, trainedWindow, UnsupportedError } from '../node.ts';
 import type { ModelFlags, TextFlags } from './options.ts';
 import { count, note, size } from './terminal.ts';
 import { decodeText } from './text.ts';
 
-/** Bytes. Far more text than any context holds; a bound on what a mistyped path may read into memory. */
+/** So many bytes are far more text than any context holds; they bound what a mistyped path may read into memory. */
 const MAX_TEXT_BYTES = 256 * 2 ** 20;
-/** Bytes that tell whether the rest is worth reading. */
+/** So many bytes tell whether the rest is worth reading. */
 const FIRST_BYTES = 2 ** 16;
-/** Milliseconds that a pipe may stay silent before a word about it, or before it is left alone where nobody named it. */
+/**
+ * A pipe may stay silent so many milliseconds before a word about it, or before it is left alone where nobody named it.
+ */
 const PATIENCE = 3000;
-/** Milliseconds for such a pipe where other texts are named. */
+/** Such a pipe has so many milliseconds where other texts are named. */
 const LITTLE_PATIENCE = 300;
-/** Tokens behind those taken that the end of what was read may have changed. */
+/** The end of what was read may have changed so many tokens before it. */
 const UNSETTLED_TOKENS = 64;
 
-/** Text of a file, a pipe, or of standard input for `-`. @throws FormatError when it is missing, too large or no text. */
+/**
+ * Reads the text of a file, a pipe, or of standard input for `-`.
+ * @throws FormatError when it is missing, too large or no text.
+ */
 export async function readText(path: string): Promise<string> {
   const source = await openSource(path);
   return source.readAll();
 }
 
-/** Names of standard input. Where it is a socket, the files cannot be opened. */
+/** These are names of standard input. Where it is a socket, the files cannot be opened. */
 const STDIN = new Set(['-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0']);
 export const isStdin = (path: string): boolean => STDIN.has(path);
 
-/** Bytes that are read as far as they are asked for. */
+/** A source is bytes that are read as far as they are asked for. */
 class Source {
   readonly name: string;
   readonly #open: () => Readable;
   #stream?: Readable;
   #chunks?: AsyncIterator<Buffer>;
   #bytes: Buffer = Buffer.alloc(0);
-  /** The text, once its end was read. */
+  /** The whole text is known once its end was read. */
   #whole?: string;
 
-  /** @param open Called for the first byte. */
+  /** @param open Is called for the first byte. */
   constructor(name: string, open: () => Readable) {
     this.name = name;
     this.#open = open;
   }
 
-  /** The first `nBytes` or a few more as text. `isWhole` where that is all. */
+  /** Gives the first `nBytes` or a few more as text, with `isWhole` where that is all. */
   async read(nBytes: number): Promise<{ text: string; isWhole: boolean }> {
     if (this.#whole !== undefined) return { text: this.#whole, isWhole: true };
     const chunks = [this.#bytes];
@@ -117,20 +115,20 @@ function unreadable(path: string, { code = '' }: NodeJS.ErrnoException): FormatE
   return new FormatError(`${path}: cannot be read (${why[code] ?? code})`);
 }
 
-/** Opened so that no thread waits in it: the process can end while nobody writes. */
+/** Opens a pipe so that no thread waits in it: the process can end while nobody writes. */
 const openPipe = (path: string): Readable =>
   new Socket({ fd: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), readable: true, writable: false });
 
 /**
- * Standard input where text was piped into it and no flag names it. One that is open and gives nothing, as under a
- * supervisor, is left alone.
+ * Gives standard input where text was piped into it and no flag names it. One that is open and gives nothing, as under
+ * a supervisor, is left alone.
  */
 async function pipedSource(patience: number): Promise<Source | undefined> {
   let info: Stats;
   try {
     info = fstatSync(0);
   } catch {
-    return undefined; // closed
+    return undefined; // it is closed
   }
   if (!info.isFIFO() && !info.isFile() && !info.isSocket()) return undefined;
   const { stdin } = process;
@@ -152,8 +150,9 @@ async function pipedSource(patience: number): Promise<Source | undefined> {
 }
 
 /**
- * The texts in order, a blank line between; only the first `take` tokens where that is given.
- * @param question The prompt of `run`, which also reads what is piped into it; undefined where standard input is not read.
+ * Reads the texts in order and puts a blank line between; it takes only the first `take` tokens where that is given.
+ * @param question The prompt of `run`, which also reads what is piped into it; undefined where standard input is not
+ *   read.
  */
 export async function readTexts(
   { file: paths = [], take }: TextFlags,
@@ -176,7 +175,7 @@ export async function readTexts(
   return texts.join('\n\n');
 }
 
-/** Reads no more than the tokens need. */
+/** Takes the first tokens, and reads no more than they need. */
 async function takeTokens(sources: readonly Source[], take: number, tokenizer: Tokenizer): Promise<string> {
   const options = { addSpecialTokens: false, allowSpecial: false };
   let before = '';
@@ -202,7 +201,7 @@ async function takeTokens(sources: readonly Source[], take: number, tokenizer: T
   return isFull ? before : before.slice(0, -2);
 }
 
-/** Characters of a text that can be tokenised without a thought. */
+/** A text of so many characters can be tokenised without a thought. */
 const SHORT_TEXT = 2 ** 18;
 const SAMPLE_LENGTH = 2 ** 13;
 /** Texts are uneven: a sample may promise more tokens than there are. */
@@ -242,13 +241,13 @@ export function checkLength(text: string, file: ModelFile, flags: ModelFlags): v
     note(`tokenising about ${count(Number(about.toPrecision(3)))} tokens takes about ${count(seconds * parts)} s`);
 }
 
-/** What `run` has read: token ids, and where they come from a conversation, that too, as an answer begins behind it. */
+/** `run` has read token ids, and where they come from a conversation, that too, as an answer begins behind it. */
 export interface MadePrompt {
   ids: number[];
   messages?: Message[];
 }
 
-/** The text and the question as the model's chat template has them, or joined as they are. */
+/** Puts the text and the question together as the model's chat template has them, or joins them as they are. */
 export function makePrompt(
   { tokenizer }: ModelFile,
   text: string,

@@ -1,6 +1,6 @@
-/** `dualchunk run`: reads texts and a question, streams the answer. */
+/** `dualchunk run` reads texts and a question, and streams the answer. */
 import { Command } from 'commander';
-import { DEFAULT_MAX_TOKENS, openModel, type Piece } from '../index.ts';
+import { DEFAULT_MAX_TOKENS, openModel, type Piece } from '../node.ts';
 import {
   addModelFlags,
   addSamplingFlags,
@@ -120,7 +120,7 @@ async function run(path: string, flags: RunFlags): Promise<void> {
   );
 }
 
-/** What it takes to get the same text again; nothing where every token was the likeliest. */
+/** Says what it takes to get the same text again; nothing where every token was the likeliest. */
 function samplingInWords({ temperature = 0, topK, topP, minP, repetitionPenalty, seed }: SamplingFlags): string {
   if (temperature === 0) return '';
   const said = Object.entries({ temperature, 'top-k': topK, 'top-p': topP, 'min-p': minP, seed });

@@ -1,4 +1,7 @@
-/** What a person sees while work goes on: notes and progress bars on stderr, numbers in readable form, a terminal left whole. */
+/**
+ * A person sees notes and progress bars on stderr while work goes on, numbers in readable form, and a terminal left
+ * whole.
+ */
 import { writeSync } from 'node:fs';
 import { Writable } from 'node:stream';
 import cliProgress from 'cli-progress';
@@ -11,13 +14,13 @@ export function size(bytes: number): string {
   return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 }
 
-/** C0 but for tab and line feed, DEL, C1, and what turns the direction of writing: all that a terminal obeys. */
+/** A terminal obeys C0 but for tab and line feed, DEL, C1, and what turns the direction of writing. */
 const CONTROLS = /(?![\t\n])[\p{Cc}\u202a-\u202e\u2066-\u2069]/gu;
 
-/** Text of a file or a model with control characters shown, such as `\u001b`, in place of being obeyed. */
+/** Shows the control characters in the text of a file or a model, such as `\u001b`, so that they are not obeyed. */
 export const visible = (text: string): string => text.replace(CONTROLS, escapeOf);
 
-/** The bar on the terminal. What is said ends it: a bar whose work was given up would be drawn for ever. */
+/** A bar is on the terminal until something is said, since one whose work was given up would be drawn for ever. */
 let drawnBar: cliProgress.SingleBar | undefined;
 
 function endBar(): void {
@@ -36,7 +39,7 @@ export const writeAnswer = (text: string): void => {
   process.stdout.write(process.stdout.isTTY ? visible(text) : text);
 };
 
-/** Whether a cursor can be moved there: not where the terminal is an editor's shell, which would show the movements. */
+/** Tells whether a cursor can be moved there. It cannot in an editor's shell, which would show the movements. */
 const isTerminal = () => process.stderr.isTTY && process.env.TERM !== 'dumb';
 
 const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGQUIT: 131, SIGTERM: 143 } as const;
@@ -50,8 +53,9 @@ function restoreTerminal(): void {
 }
 
 /**
- * From the first call on, the terminal gets its line wrap and its cursor back whatever ends or stops the process. Before it, and
- * so while a file is opened, signals end the process at once, as no handler has to wait for the work at hand.
+ * From the first call on, the terminal gets its line wrap and its cursor back whatever ends or stops the process.
+ * Before it, and so while a file is opened, signals end the process at once, as no handler has to wait for the work at
+ * hand.
  */
 export function guardTerminal(): void {
   if (isGuarded) return;
@@ -71,8 +75,9 @@ export function guardTerminal(): void {
 }
 
 /**
- * A bar from `done = 0` to `done = total`, then gone. Without a terminal it prints a line every five seconds.
- * @param describe What to say of so many of a total.
+ * Draws a bar from `done = 0` to `done = total`, which then goes. Without a terminal it prints a line every five
+ * seconds.
+ * @param describe Says what is done of a total.
  */
 export function progressBar(title: string, describe: (done: number, total: number, seconds: number) => string) {
   // The bar takes this for no terminal. It passes on at once, so that notes come behind the bar; stderr tells what goes wrong.
@@ -110,7 +115,7 @@ export function progressBar(title: string, describe: (done: number, total: numbe
   };
 }
 
-/** Of tokens in all samples of an evaluation. The third number says what is being read. */
+/** Draws a bar of the tokens in all samples of an evaluation, and says what is being read. */
 export function evaluatingBar() {
   let now = '';
   const bar = progressBar('evaluating', () => now);

@@ -1,5 +1,5 @@
-/** From bytes to text: UTF-8 or UTF-16, with a byte order mark or without; what is neither is told by name. */
-import { FormatError } from '../index.ts';
+/** Bytes become text from UTF-8 or UTF-16, with a byte order mark or without; what is neither is told by name. */
+import { FormatError } from '../node.ts';
 
 export interface DecodedText {
   text: string;
@@ -9,7 +9,7 @@ export interface DecodedText {
 
 /**
  * @param name Names the text in error messages.
- * @param isWhole The bytes reach the text's end, where a cut character is worth a word.
+ * @param isWhole Says that the bytes reach the text's end, where a cut character is worth a word.
  * @throws FormatError when the bytes are no text, or in an encoding that they do not tell.
  */
 export function decodeText(bytes: Uint8Array, name: string, isWhole = true): DecodedText {
@@ -26,7 +26,7 @@ export function decodeText(bytes: Uint8Array, name: string, isWhole = true): Dec
   return { text: decoded.text, isCut: decoded.isCut && isWhole };
 }
 
-/** Files that are often taken for texts, by their first bytes. */
+/** These files are often taken for texts, and known by their first bytes. */
 const KINDS: readonly [start: string, what: string, isNeverText?: boolean][] = [
   ['%PDF-', 'a PDF; convert it first: pdftotext FILE -', true],
   ['PK\x03\x04', 'a zip archive, as .docx, .xlsx, .odt and .epub are; convert it first: pandoc -t plain FILE'],
@@ -55,7 +55,9 @@ function kindOf(bytes: Uint8Array): { what: string; isNeverText: boolean } | und
 
 const startsWith = (bytes: Uint8Array, start: readonly number[]) => start.every((byte, at) => bytes[at] === byte);
 
-/** Undefined where a character is impossible in the encoding; one cut by the end of the bytes is only left out. */
+/**
+ * Gives undefined where a character is impossible in the encoding; one cut by the end of the bytes is only left out.
+ */
 function decodeAs(encoding: string, bytes: Uint8Array): DecodedText | undefined {
   const decoder = new TextDecoder(encoding, { fatal: true });
   let text: string;
@@ -71,17 +73,20 @@ function decodeAs(encoding: string, bytes: Uint8Array): DecodedText | undefined 
   }
 }
 
-/** Bytes looked at to tell UTF-16 without a byte order mark. */
+/** So many bytes tell UTF-16 without a byte order mark. */
 const SAMPLE_BYTES = 2 ** 16;
-/** Two letters of ASCII that are read as one unit of UTF-16; most units are so where the text is not UTF-16. */
+/** Two letters of ASCII are such a unit when read as UTF-16; most units are so where the text is not UTF-16. */
 const TWO_LETTERS = /[\u2020-\u7e7e]/g;
-/** What no text is made of: controls, and code points that are reserved or private. */
+/** No text is made of controls, or of code points that are reserved or private. */
 const STRANGE = /(?!\s)[\p{Cc}\p{Cn}\p{Co}]/gu;
 
 const shareOf = (pattern: RegExp, text: string) => (text.match(pattern)?.length ?? 0) / Math.max(1, text.length);
 const isLetter = (byte: number) => byte >= 0x20 && byte <= 0x7e;
 
-/** The byte order, by a mark, or by zeros that are all on one side of the units and leave text where they are read so. */
+/**
+ * Tells the byte order by a mark, or by zeros that are all on one side of the units and leave text where they are read
+ * so.
+ */
 export function utf16Of(bytes: Uint8Array): 'utf-16le' | 'utf-16be' | undefined {
   if (startsWith(bytes, [0xff, 0xfe])) return 'utf-16le';
   if (startsWith(bytes, [0xfe, 0xff])) return 'utf-16be';
@@ -96,7 +101,7 @@ export function utf16Of(bytes: Uint8Array): 'utf-16le' | 'utf-16be' | undefined 
   return 2 * twoLetters > text.length ? undefined : encoding;
 }
 
-/** What to do about bytes that are neither UTF-8 nor UTF-16. */
+/** Says what to do about bytes that are neither UTF-8 nor UTF-16. */
 function adviceFor(bytes: Uint8Array): string {
   const zero = bytes.indexOf(0);
   const sample = new TextDecoder().decode(bytes.subarray(0, 16 * SAMPLE_BYTES), { stream: true });

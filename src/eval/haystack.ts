@@ -1,14 +1,16 @@
 /**
- * Prompts of an exact number of tokens. Every piece of text is encoded on its own and ids are put together, so that lengths
- * add up; filler comes as sentences, whole ones while they fit, and the head of one more. Samples that begin with the same
- * filler share those ids, which then need reading once.
+ * Prompts have an exact number of tokens. Every piece of text is encoded on its own and ids are put together, so that
+ * lengths add up; filler comes as sentences, whole ones while they fit, and the head of one more. Samples that begin
+ * with the same filler share those ids, which then need reading once.
  */
 import { UnsupportedError } from '../errors.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Random } from './random.ts';
 import type { Making, NamedText } from './task.ts';
 
-/** The public passkey script's (ChunkLlama, `passkey/test_passkey.py`); RULER's noise too. */
+/**
+ * The public passkey script repeats these sentences (ChunkLlama, `passkey/test_passkey.py`); RULER's noise is the same.
+ */
 export const NOISE = [
   'The grass is green.',
   'The sky is blue.',
@@ -17,12 +19,12 @@ export const NOISE = [
   'There and back again.',
 ] as const;
 
-/** Ids of a piece of text in the middle of a prompt. */
+/** Gives the ids of a piece of text in the middle of a prompt. */
 export const encodePiece = (tokenizer: Tokenizer, text: string): number[] =>
   tokenizer.encode(text, { addSpecialTokens: false, allowSpecial: false });
 
 /**
- * Tokens that are left for filler.
+ * Counts the tokens that are left for filler.
  * @throws UnsupportedError when there are none.
  */
 export function roomFor(
@@ -36,7 +38,7 @@ export function roomFor(
   throw new UnsupportedError(`${task} does not fit into ${length} tokens; wanted a length above ${fixed}`);
 }
 
-/** Units from the beginning while they fit, and the head of one more: exactly `room` ids, in runs of whole units. */
+/** Takes units while they fit, and the head of one more: exactly `room` ids, in runs of whole units. */
 export function fill(units: Iterable<readonly number[]>, room: number): (readonly number[])[] {
   const taken: (readonly number[])[] = [];
   let left = room;
@@ -67,7 +69,7 @@ export function hide(
   return [...result, ...left.flatMap(({ ids }) => ids)];
 }
 
-/** The same sentences again and again, each behind `joint`. */
+/** Gives the same sentences again and again, each behind `joint`. */
 export function* noise(tokenizer: Tokenizer, joint: string): Generator<readonly number[]> {
   yield encodePiece(tokenizer, NOISE[0]);
   const units = NOISE.map((sentence) => encodePiece(tokenizer, `${joint}${sentence}`));
@@ -75,7 +77,7 @@ export function* noise(tokenizer: Tokenizer, joint: string): Generator<readonly 
 }
 
 /**
- * Sentences of the texts from a random one on, from text to text, each behind its own white space.
+ * Gives sentences of the texts from a random one on, from text to text, each behind its own white space.
  * @throws UnsupportedError when they come round to the first before `room` tokens are read.
  */
 export function* bookSentences({ tokenizer, texts }: Making, random: Random, room: number) {
@@ -95,16 +97,16 @@ export function* bookSentences({ tokenizer, texts }: Making, random: Random, roo
   if (nTokens < room) {
     const names = texts.map(({ name }) => name).join(', ');
     throw new UnsupportedError(
-      `${names}: ${nTokens} tokens, but a sample needs ${room} to hide things in; give more with --text, or --filler sentences`,
+      `${names}: ${nTokens} tokens, but a sample needs ${room} to hide things in; give more texts, or filler sentences`,
     );
   }
 }
 
-/** Of fewer, a list would have no rare words, and keys would be each other's. */
+/** With fewer words, a list would have no rare ones, and keys would be each other's. */
 const FEWEST_WORDS = 100;
 
 /**
- * Lower-case words of four to nine letters that the texts use, each once, in alphabetical order.
+ * Gives the lower-case words of four to nine letters that the texts use, each once, in alphabetical order.
  * @throws UnsupportedError when there are few, as in other scripts than Latin.
  */
 export function wordsOf(texts: readonly NamedText[]): readonly string[] {
@@ -115,7 +117,7 @@ export function wordsOf(texts: readonly NamedText[]): readonly string[] {
   const names = texts.map(({ name }) => name).join(', ');
   throw new UnsupportedError(
     `${names}: ${words.length} different words of four to nine letters from a to z, but RULER's keys and lists take at ` +
-      `least ${FEWEST_WORDS}; give a longer text in English with --text`,
+      `least ${FEWEST_WORDS}; give a longer text in English`,
   );
 }
 

@@ -1,6 +1,6 @@
 /**
- * Key-value retrieval, in the words of nelson-liu/lost-in-the-middle: one value out of a JSON object of random UUIDs. All
- * samples of one number ask for another pair of the same object, which then needs reading once.
+ * Key-value retrieval asks, in the words of nelson-liu/lost-in-the-middle, for one value out of a JSON object of random
+ * UUIDs. All samples of one number ask for another pair of the same object, which then needs reading once.
  */
 import { encodePiece, roomFor } from './haystack.ts';
 import { seededRandom } from './random.ts';
@@ -23,7 +23,7 @@ export const kvRetrieval: Task = {
         const ids = piece(`${drawn.length === 0 ? '' : ',\n '}"${key}": "${value}"`);
         drawn.push({ value, ids, question: piece(`\n\nKey: "${key}"\nCorresponding value:`) });
       }
-      // UUIDs differ in tokens: there is room for the longest question and answer, and what is left is padded
+      // UUIDs differ in tokens: there is room for the longest question and answer, and what is left is padded.
       const longest = Math.max(...drawn.map(({ question }) => question.length));
       const maxTokens = 2 + Math.max(...drawn.map(({ value }) => piece(` "${value}"`).length));
       const room = roomFor(making, 'kv', [head, end, new Array(longest)], maxTokens);

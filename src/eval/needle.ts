@@ -1,6 +1,6 @@
 /**
- * A needle in a haystack, over depth and length: the sentence of gkamradt/LLMTest_NeedleInAHaystack in a book. Its judge is
- * a model; here an answer is scored by the share of the needle's two facts that it names.
+ * The needle in a haystack is the sentence of gkamradt/LLMTest_NeedleInAHaystack in a book, over depth and length. Its
+ * judge is a model; here an answer is scored by the share of the needle's two facts that it names.
  */
 import { bookSentences, encodePiece, fill, hide, roomFor } from './haystack.ts';
 import { seededRandom } from './random.ts';

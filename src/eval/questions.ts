@@ -1,6 +1,6 @@
 /**
- * A user's own questions about their own texts, in few-shot prompts: `examples, text, question, Answer:`. A text that does
- * not fit loses its middle (LongBench, arXiv 2308.14508), so that both its ends and the question stay.
+ * Users ask their own questions about their own texts, in few-shot prompts: `examples, text, question, Answer:`. A text
+ * that does not fit loses its middle (LongBench, arXiv 2308.14508), so that both its ends and the question stay.
  */
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { encodePiece } from './haystack.ts';
@@ -8,7 +8,7 @@ import { exactMatch, f1, rouge } from './scores.ts';
 import type { Making, Task } from './task.ts';
 
 export interface Question {
-  /** Where it was asked, `questions.jsonl:17`. */
+  /** It was asked there, such as `questions.jsonl:17`. */
   origin: string;
   context: string;
   question: string;
@@ -22,10 +22,11 @@ const SCORES: Record<Metric, (answer: string, reference: string) => number> = { 
 const ANSWER_TOKENS = 64;
 
 /**
- * Reads JSONL: `{"context" or "file", "question", "answers"}` a line, `answers` a string or several; other fields are let be.
+ * Reads JSONL: `{"context" or "file", "question", "answers"}` a line, `answers` a string or several; other fields are
+ * let be.
  *
  * @param pathOf Turns what a line calls its file into a path.
- * @throws FormatError naming file and line, where a line is none of these.
+ * @throws FormatError that names file and line, where a line is none of these.
  */
 export async function readQuestions(
   path: string,
@@ -67,6 +68,8 @@ export async function readQuestions(
 }
 
 /**
+ * Makes the task of answering questions; a text that is too long loses its middle.
+ *
  * @param shots The first so many questions are shown with their answers, and not asked.
  * @param metric What counts as accuracy; all three are kept.
  */
@@ -90,13 +93,13 @@ export function questionsTask(questions: readonly Question[], shots: number, met
           (sum, { length }) => sum + length,
           ANSWER_TOKENS,
         );
-        // every text, shown or asked about, may take the same
+        // Every text, shown or asked about, may take the same.
         const room = Math.floor((length - fixed) / (examples.length + 1));
         if (room < 1) throw noRoom(making, origin, fixed);
         const shown = examples.flatMap((example, at) => [...cutMiddle(piece(example.context), room), ...ends[at]]);
         const text = cutMiddle(piece(context), length - fixed - (shown.length - ends.flat().length));
         const ids = [...frame.before, ...shown, ...text, ...tail, ...frame.after];
-        // a short text stays short: `length` is then the most it could have been
+        // A short text stays short: `length` is then the most it could have been.
         yield { id: `${origin} ${question}`, length, ids, maxTokens: ANSWER_TOKENS, answers };
       }
     },
@@ -110,7 +113,7 @@ export function questionsTask(questions: readonly Question[], shots: number, met
 
 // --- internal ---
 
-/** At most `room` ids: the first and the last of them, as many of each. */
+/** Keeps at most `room` ids: the first and the last of them, as many of each. */
 function cutMiddle(ids: readonly number[], room: number): readonly number[] {
   if (ids.length <= room) return ids;
   const head = Math.ceil(room / 2);
@@ -119,5 +122,5 @@ function cutMiddle(ids: readonly number[], room: number): readonly number[] {
 
 const noRoom = ({ length }: Making, origin: string, fixed: number) =>
   new UnsupportedError(
-    `${origin}: question and examples take ${fixed} tokens of ${length}; give longer --lengths or fewer --shots`,
+    `${origin}: question and examples take ${fixed} tokens of ${length}; give longer lengths or fewer shots`,
   );

@@ -1,18 +1,18 @@
-/** Random numbers, the same on every machine for the same seed. */
+/** Random numbers are the same on every machine for the same seed. */
 export interface Random {
-  /** In [0, 1). */
+  /** Draws a number in [0, 1). */
   uniform(): number;
-  /** Whole number from `min` to `max`, both included. */
+  /** Draws a whole number from `min` to `max`, both included. */
   integer(min: number, max: number): number;
   pick<T>(items: readonly T[]): T;
   shuffled<T>(items: readonly T[]): T[];
   uuid(): string;
-  /** Normal numbers, exact in float32. */
+  /** Draws normal numbers, exact in float32. */
   normals(count: number, deviation?: number): Float32Array;
 }
 
 export function seededRandom(seed: string): Random {
-  let state = 0x811c9dc5; // FNV-1a of the seed, then Mulberry32
+  let state = 0x811c9dc5; // FNV-1a makes it of the seed, then Mulberry32 goes on
   for (const char of seed) state = Math.imul(state ^ (char.codePointAt(0) as number), 0x01000193);
   const uniform = () => {
     state = (state + 0x6d2b79f5) | 0;
@@ -27,7 +27,7 @@ export function seededRandom(seed: string): Random {
     integer,
     pick: (items) => items[integer(0, items.length - 1)],
     shuffled(items) {
-      const order = [...items]; // Fisher and Yates
+      const order = [...items]; // this is how Fisher and Yates shuffle
       for (let at = order.length - 1; at > 0; at--) {
         const other = integer(0, at);
         [order[at], order[other]] = [order[other], order[at]];

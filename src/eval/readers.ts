@@ -1,11 +1,11 @@
-/** Who answers samples: a model loaded here, or one behind an OpenAI-compatible server. */
+/** Samples are answered by a model loaded here, or by one behind an OpenAI-compatible server. */
 import type { OpenAI } from 'openai';
 import { UnsupportedError } from '../errors.ts';
 import type { Model } from '../model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Reader } from './run.ts';
 
-/** Greedy answers. What a sample shares with the one before stays in the cache. */
+/** Answers greedily. What a sample shares with the one before stays in the cache. */
 export function modelReader(model: Model): Reader {
   return {
     async answer({ ids, maxTokens }, onTokens) {
@@ -28,7 +28,8 @@ export function modelReader(model: Model): Reader {
 }
 
 /**
- * @param tokenizer That samples were made with; the server is sent text.
+ * Asks a server, which is sent text.
+ * @param tokenizer Samples were made with it.
  * @param form `chat` sends a user's message, `raw` a text to continue.
  */
 export function serverReader(client: OpenAI, model: string, tokenizer: Tokenizer, form: 'raw' | 'chat'): Reader {
@@ -58,7 +59,7 @@ export function serverReader(client: OpenAI, model: string, tokenizer: Tokenizer
   };
 }
 
-/** What the client of a server threw, in the words of whoever knows most of it. */
+/** Says what the client of a server threw, in the words of whoever knows most of it. */
 export function reasonOf(error: unknown): string {
   const { error: told, cause, message } = error as { error?: Error; cause?: NodeJS.ErrnoException; message: string };
   return told?.message || cause?.message || cause?.code || message;
@@ -66,11 +67,11 @@ export function reasonOf(error: unknown): string {
 
 // --- internal ---
 
-const GOES_ON = 'what is finished is kept, and the same command goes on from it';
+const GOES_ON = 'what is finished is kept, and the same evaluation goes on from it';
 
 type Reply = { choices?: { text?: unknown; message?: { content?: unknown } | null }[] } | null;
 
-/** Where an answer should be, and what is there. */
+/** Tells where an answer should be, and what is there. */
 function answerIn(reply: Reply, form: 'raw' | 'chat'): [where: string, answer: unknown] {
   const choice = reply?.choices?.[0];
   return form === 'raw' ? ['choices[0].text', choice?.text] : ['choices[0].message.content', choice?.message?.content];

@@ -54,9 +54,9 @@ const sectionsOf = (page: string) => [...page.matchAll(/<section id="([^"]+)">/g
 const written = (page: string) => page.replace(CHART_LIBRARY, '');
 
 describe('the page', () => {
-  it('embeds what it shows, once', () => {
+  it('embeds what it shows, once', async () => {
     const data = embedded(
-      reportHtml([...readings('perplexity').slice(0, 1), ...answers('vt').slice(0, 1)], FACTS),
+      await reportHtml([...readings('perplexity').slice(0, 1), ...answers('vt').slice(0, 1)], FACTS),
       'data',
     );
     const of = { model: 'small', method: 'dca:paper:none', length: 1024 };
@@ -75,30 +75,30 @@ describe('the page', () => {
     });
   });
 
-  it('has the sections for which there are data, and no others', () => {
+  it('has the sections for which there are data, and no others', async () => {
     const all = ['summary', 'perplexity', 'positions', 'passkey', 'kv', 'ruler', 'sweep', 'limit'];
-    expect(sectionsOf(reportHtml(ALL, FACTS))).toEqual(all);
-    expect(sectionsOf(reportHtml(answers('passkey'), FACTS))).toEqual(['summary', 'passkey']);
-    expect(sectionsOf(reportHtml(readings('limit perplexity'), FACTS))).toEqual(['limit']);
-    expect(sectionsOf(reportHtml([], FACTS))).toEqual([]);
+    expect(sectionsOf(await reportHtml(ALL, FACTS))).toEqual(all);
+    expect(sectionsOf(await reportHtml(answers('passkey'), FACTS))).toEqual(['summary', 'passkey']);
+    expect(sectionsOf(await reportHtml(readings('limit perplexity'), FACTS))).toEqual(['limit']);
+    expect(sectionsOf(await reportHtml([], FACTS))).toEqual([]);
   });
 
-  it('shows the loss by position at the longest length of each model', () => {
+  it('shows the loss by position at the longest length of each model', async () => {
     const short = readings('perplexity').filter(({ length }) => length === 1024);
     const records = [...readings('perplexity'), ...short.map((record) => ({ ...record, model: 'other' }))];
-    const positions: { model: string; length: number }[] = embedded(reportHtml(records, FACTS), 'data').positions;
+    const positions: { model: string; length: number }[] = embedded(await reportHtml(records, FACTS), 'data').positions;
     const lengths = new Set(positions.map(({ model, length }) => `${model} ${length}`));
     expect([...lengths]).toEqual(['small 2048', 'other 1024']);
   });
 
-  it('tells how far methods hold', () => {
-    const page = reportHtml(readings('limit perplexity'), FACTS);
+  it('tells how far methods hold', async () => {
+    const page = await reportHtml(readings('limit perplexity'), FACTS);
     const [plain, dca] = ['none', 'dca:paper:none'].map((method) => page.indexOf(`</svg>${method}</span>`));
     expect(page.slice(plain, dca)).toContain('<td>1k</td>');
     expect(page.slice(dca)).toContain('<td>≥ 2k</td>');
   });
 
-  it('lets no name become markup', () => {
+  it('lets no name become markup', async () => {
     const [model, method, task] = ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', "<b onclick='x'>"];
     const records = ALL.map((record) => ({ ...record, model, ...(record.task === 'kv' ? { task } : {}) }));
     const named = records.map((record) => (record.method === 'none' ? { ...record, method } : record));
@@ -110,7 +110,7 @@ describe('the page', () => {
       methods: hostile,
       tasks: { [task]: hostile },
     };
-    const page = written(reportHtml(named, facts));
+    const page = written(await reportHtml(named, facts));
     for (const text of ['<script>alert', '<img', '<b ', '</table><script>', '<i>']) expect(page).not.toContain(text);
     expect(embedded(page, 'data').results[0].model).toBe(model);
   });
@@ -120,24 +120,24 @@ describe('the page', () => {
     [['<script>alert(1)</script>']],
     [{ toString: 1, '#text': '<script>alert(1)</script>' }],
     [null],
-  ])('shows facts of a type they should not have, %j, as text', (value) => {
+  ])('shows facts of a type they should not have, %j, as text', async (value) => {
     const forged = value as string;
     const facts = { ...FACTS, date: forged, models: { small: { format: forged } }, methods: { x: forged } };
-    expect(written(reportHtml(ALL, facts))).not.toContain('<script>alert');
+    expect(written(await reportHtml(ALL, facts))).not.toContain('<script>alert');
   });
 
   it.each(['<!-- <script>', '</script><script>alert(1)', '</title><h1>', 'javascript:alert(1)'])(
     'keeps its scripts and links where a name is %s',
-    (name) => {
-      const named = (names: string) => {
+    async (name) => {
+      const named = async (names: string) => {
         const records = ALL.map((record) => ({ ...record, model: names, task: `${record.task} ${names}` }));
-        const page = reportHtml(records, { ...FACTS, hardware: names, models: { [names]: { format: names } } });
+        const page = await reportHtml(records, { ...FACTS, hardware: names, models: { [names]: { format: names } } });
         return { ids: ['data', 'figures'].map((id) => embedded(page, id)), tags: written(page).match(/<[a-z!/]+/gi) };
       };
-      const { ids, tags } = named(name);
+      const { ids, tags } = await named(name);
       expect(ids[0].results[0].model).toBe(name);
-      expect(tags).toEqual(named('plain').tags);
-      expect(written(reportHtml(ALL, { ...FACTS, methods: { [name]: name } }))).not.toMatch(/href="(?!#)/);
+      expect(tags).toEqual((await named('plain')).tags);
+      expect(written(await reportHtml(ALL, { ...FACTS, methods: { [name]: name } }))).not.toMatch(/href="(?!#)/);
     },
   );
 
@@ -148,9 +148,9 @@ describe('the page', () => {
     ['a\0b', 'a\\u0000b'],
     ['a\ud800b', 'a\\ud800b'],
     ['Grüße 👍', 'Grüße 👍'],
-  ])('shows unseen characters as escapes: %j', (model, shown) => {
+  ])('shows unseen characters as escapes: %j', async (model, shown) => {
     const page = written(
-      reportHtml(
+      await reportHtml(
         ALL.map((record) => ({ ...record, model })),
         FACTS,
       ),
@@ -160,14 +160,14 @@ describe('the page', () => {
     expect(embedded(page, 'data').results[0].model).toBe(model);
   });
 
-  it('takes names that every object has for names', () => {
+  it('takes names that every object has for names', async () => {
     const records = answers('constructor').map((record) => ({ ...record, model: 'toString' }));
-    const page = reportHtml(records, FACTS);
+    const page = await reportHtml(records, FACTS);
     expect(page).toContain('<h2>constructor</h2>');
   });
 
-  it('lets only its own two scripts run', () => {
-    const page = reportHtml(ALL, FACTS);
+  it('lets only its own two scripts run', async () => {
+    const page = await reportHtml(ALL, FACTS);
     const policy = /<meta http-equiv="Content-Security-Policy" content="([^"]*)">/.exec(page)?.[1];
     const scripts = [...page.matchAll(/<script(?: type="module")?>(.*?)<\/script>/gs)].map(
       ([, text]) => `&#39;sha256-${createHash('sha256').update(text).digest('base64')}&#39;`,
@@ -177,8 +177,8 @@ describe('the page', () => {
     expect(policy).not.toMatch(/unsafe-eval|script-src[^;]*unsafe-inline/);
   });
 
-  it('loads nothing', () => {
-    const page = reportHtml(ALL, FACTS);
+  it('loads nothing', async () => {
+    const page = await reportHtml(ALL, FACTS);
     expect(written(page)).not.toMatch(/https?:|<link|@import|\bsrc=|url\(/);
     expect(CHART_LIBRARY).not.toMatch(/<\/script|<!--|sourceMappingURL/i);
   });
@@ -202,12 +202,12 @@ const { vega, vegaLite } = world as unknown as {
   vegaLite: typeof VegaLite;
 };
 
-describe('the charts', () => {
-  const page = reportHtml(ALL, FACTS);
+describe('the charts', async () => {
+  const page = await reportHtml(ALL, FACTS);
   const data = embedded(page, 'data');
   const charts: Chart[] = embedded(page, 'figures').filter(({ spec }: Partial<Chart>) => spec);
 
-  it('are seven: two of losses, three of answers, two of sweeps', () => {
+  it('are seven: two of losses, three of answers, two of sweeps', async () => {
     expect(charts).toHaveLength(7);
   });
 
@@ -242,7 +242,7 @@ it.each([
   expect(formatPerplexity(value)).toBe(text);
 });
 
-it('hands out the CSV that the table beside it has, with no formula in it either', () => {
+it('hands out the CSV that the table beside it has, with no formula in it either', async () => {
   const [part] = /^const quote = .*?^}$/ms.exec(`${SCRIPT}`) ?? [];
   const csvOfPage = runInContext(`${part}; csvOf`, createContext({}));
   const row: Result = {

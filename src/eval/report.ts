@@ -1,8 +1,7 @@
 /**
- * The report of an evaluation: one HTML file that needs no network. Each figure says which rows it shows; the page
+ * The report of an evaluation is one HTML file that needs no network. Each figure says which rows it shows; the page
  * draws them, and hands them out, from the one copy it embeds.
  */
-import { createHash } from 'node:crypto';
 import { CHART_LIBRARY } from './chartLibrary.ts';
 import type { Result, RunFacts, SampleRecord } from './records.ts';
 import { type Looks, looksOf } from './report/charts.ts';
@@ -19,7 +18,10 @@ import {
   sweepCells,
 } from './results.ts';
 
-/** What the page embeds. Tasks named `limit …` and `sweep …`, and RULER's, stay apart from those of the same kind. */
+/**
+ * Makes the tables that the page embeds. Tasks named `limit …` and `sweep …`, and RULER's, stay apart from those of the
+ * same kind.
+ */
 function tablesOf(records: readonly SampleRecord[]): Tables {
   const all = resultsByLength(records);
   const isLimit = ({ task }: Result) => task.startsWith('limit ');
@@ -40,17 +42,18 @@ function tablesOf(records: readonly SampleRecord[]): Tables {
   };
 }
 
-/** Rows of one model. */
+/** Keeps the rows of one model. */
 const tablesOfModel = (tables: Tables, model: string) =>
   Object.fromEntries(
     Object.entries(tables).map(([name, rows]) => [name, rows.filter((row: { model: string }) => row.model === model)]),
   ) as unknown as Tables;
 
 /**
+ * Draws the report of finished samples.
  * @param facts `trained window` among a model's facts, a number of tokens, is drawn into charts; the others are listed.
- * @returns A whole document.
+ * @returns A whole document. Web Crypto must be there, which browsers give pages of https and localhost only.
  */
-export function reportHtml(records: readonly SampleRecord[], facts: RunFacts): string {
+export async function reportHtml(records: readonly SampleRecord[], facts: RunFacts): Promise<string> {
   const tables = tablesOf(records);
   const measured = [...tables.results, ...tables.ruler, ...tables.limit].map(({ method }) => method);
   const looks = looksOf(unique([...Object.keys(facts.methods).filter((name) => measured.includes(name)), ...measured]));
@@ -74,11 +77,12 @@ export function reportHtml(records: readonly SampleRecord[], facts: RunFacts): s
   const shown = figures.map(({ table, where, chart }) => ({ table, where, ...chart }));
 
   const library = new Html(CHART_LIBRARY);
+  const policy = await policyOf([library, SCRIPT]);
   return `${html`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policyOf([library, SCRIPT])}">
+<meta http-equiv="Content-Security-Policy" content="${policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${names}: reading past the trained window</title>
 <style>${STYLE}</style>
@@ -104,14 +108,19 @@ ${sections.map(({ drawn }) => drawn)}</main>
 }
 
 /** Lets only these scripts run, and nothing be loaded or sent. Charts and shaded cells need styles of their own. */
-function policyOf(scripts: readonly Html[]): string {
-  const hashes = scripts.map((script) => `'sha256-${createHash('sha256').update(`${script}`).digest('base64')}'`);
+async function policyOf(scripts: readonly Html[]): Promise<string> {
+  const hashes = await Promise.all(
+    scripts.map(async (script) => {
+      const digest = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(`${script}`));
+      return `'sha256-${btoa(String.fromCharCode(...new Uint8Array(digest)))}'`;
+    }),
+  );
   return `default-src 'none'; script-src ${hashes.join(' ')}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'`;
 }
 
 const unique = <T>(values: readonly T[]): T[] => [...new Set(values)];
 
-/** How the figures came to be. */
+/** Lists how the figures came to be. */
 function drawRun({ models, methods, tasks, seed }: RunFacts): Html {
   const inWords = (facts: Record<string, Record<string, string | number>>) =>
     Object.entries(facts).map(([name, settings]): [string, Html] => [
@@ -133,7 +142,7 @@ of a longer one takes none, so they are no measure of speed.</p>
 </details>`;
 }
 
-/** @param fileName Of its data, when saved. */
+/** @param fileName Names the file of its data, when saved. */
 function drawFigure({ caption, chart, below }: Figure, index: number, fileName: string, looks: Looks): Html {
   const { legend = [], panels = [] } = chart ?? {};
   const buttons = legend.map(

@@ -1,36 +1,39 @@
 /**
- * From finished samples to figures: means with their standard errors, loss by position, RULER's summary, the longest
- * length that held. Pure functions; nothing here knows how samples were made or how figures are shown.
+ * Finished samples become figures: means with their standard errors, loss by position, RULER's summary, the longest
+ * length that held. Nothing here knows how samples were made or how figures are shown.
  */
 import type { Result, SampleRecord } from './records.ts';
 
-/** Loss of one stretch of positions, all windows of a length taken together. */
+/** The loss of one stretch of positions takes all windows of a length together. */
 export interface Position {
   task: string;
   model: string;
   method: string;
   length: number;
   from: number;
-  /** Exclusive. */
+  /** The stretch ends before it. */
   to: number;
-  /** Nats a token. */
+  /** The loss is in nats a token. */
   nll: number;
   standardError: number;
   tokens: number;
 }
 
-/** RULER's threshold: what Llama2-7B reaches at 4k (arXiv 2404.06654, section 4). */
+/** RULER's threshold is what Llama2-7B reaches at 4k (arXiv 2404.06654, section 4). */
 export const RULER_THRESHOLD = 0.856;
 export const RULER_MEAN = 'ruler mean';
 const RULER_TASK = /^(ruler .+|niah_\w+|vt|cwe|fwe|qa_\d)$/;
 
-/** One of RULER's 13, under its own name or behind `ruler `. */
+/** Tells one of RULER's 13 tasks, under its own name or behind `ruler `. */
 export const isRuler = (task: string): boolean => RULER_TASK.test(task) && task !== RULER_MEAN;
 
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
 const mean = (values: readonly number[]) => sum(values) / values.length;
 
-/** Of the mean: sqrt(variance / n), the variance with n - 1. Of a single value nothing is known: 0. */
+/**
+ * The standard error of the mean is sqrt(variance / n), the variance with n - 1. It is 0 of a single value, of which
+ * nothing is known.
+ */
 function standardErrorOf(values: readonly number[]): number {
   if (values.length < 2) return 0;
   const centre = mean(values);
@@ -38,7 +41,7 @@ function standardErrorOf(values: readonly number[]): number {
   return Math.sqrt(variance / values.length);
 }
 
-/** In the order of their first appearance. */
+/** Groups items in the order of their first appearance. */
 function groupBy<T>(items: readonly T[], keyOf: (item: T) => unknown): T[][] {
   const groups = new Map<string, T[]>();
   for (const item of items) {
@@ -50,7 +53,7 @@ function groupBy<T>(items: readonly T[], keyOf: (item: T) => unknown): T[][] {
   return [...groups.values()];
 }
 
-/** A row for every task, model, method, length and depth; lengths and depths ascend, the rest stays in order. */
+/** Makes a row for every task, model, method, length and depth; lengths and depths ascend, the rest stays in order. */
 export function resultsOf(records: readonly SampleRecord[]): Result[] {
   const sameFigure = ({ task, model, method, length, depth }: SampleRecord) => [task, model, method, length, depth];
   const results = groupBy(records, sameFigure).map(resultOf);
@@ -58,7 +61,7 @@ export function resultsOf(records: readonly SampleRecord[]): Result[] {
   return runs.flatMap((run) => run.sort((a, b) => a.length - b.length || (a.depth ?? 0) - (b.depth ?? 0)));
 }
 
-/** As `resultsOf`, with all depths taken together. */
+/** Does what `resultsOf` does, with all depths taken together. */
 export const resultsByLength = (records: readonly SampleRecord[]): Result[] =>
   resultsOf(records.map(({ depth: _, ...record }) => record));
 
@@ -94,7 +97,7 @@ function perplexityOf(records: readonly SampleRecord[]) {
 
 const windowLoss = ({ scores }: SampleRecord) => scores.nll / scores.tokens;
 
-/** Standard error of the mean loss from sums and squares over tokens. */
+/** Gives the standard error of the mean loss from sums and squares over tokens. */
 function tokenError(buckets: NonNullable<SampleRecord['buckets']>): number {
   const [nats, squares, tokens] = [1, 2, 3].map((column) => sum(buckets.map((bucket) => bucket[column])));
   if (tokens < 2) return 0;
@@ -102,7 +105,7 @@ function tokenError(buckets: NonNullable<SampleRecord['buckets']>): number {
   return Math.sqrt(variance / tokens);
 }
 
-/** Loss by position, joined over the windows of a length, in order of position. */
+/** Gives the loss by position, joined over the windows of a length, in order of position. */
 export function lossByPosition(records: readonly SampleRecord[]): Position[] {
   const windows = groupBy(records, ({ task, model, method, length }) => [task, model, method, length]);
   return windows.flatMap((sameLength) => {
@@ -120,7 +123,14 @@ export function lossByPosition(records: readonly SampleRecord[]): Position[] {
   });
 }
 
-/** The mean over RULER's tasks, each as heavy as the others, by model, method and length; as rows of one task more. */
+/** Lists all lengths that were measured, the shortest first. */
+export const lengthsOf = (results: readonly Result[]): number[] =>
+  [...new Set(results.map(({ length }) => length))].sort((a, b) => a - b);
+
+/**
+ * Gives the mean over RULER's tasks, each as heavy as the others, by model, method and length, as rows of one task
+ * more.
+ */
 export function rulerMeans(results: readonly Result[]): Result[] {
   const ofRuler = results.filter(({ task }) => isRuler(task)).sort((a, b) => a.length - b.length);
   return groupBy(ofRuler, ({ model, method, length }) => [model, method, length]).map((tasks) => {
@@ -135,27 +145,27 @@ export function rulerMeans(results: readonly Result[]): Result[] {
   });
 }
 
-/** The longest length that holds, as all shorter ones do; `undefined` when not even the shortest does. */
+/** Finds the longest length that holds, as all shorter ones do; `undefined` when not even the shortest does. */
 export function longestHeld(results: readonly Result[], holds: (result: Result) => boolean): number | undefined {
   const ascending = results.toSorted((a, b) => a.length - b.length);
   const failure = ascending.findIndex((result) => !holds(result));
   return (failure < 0 ? ascending : ascending.slice(0, failure)).at(-1)?.length;
 }
 
-/** RULER's effective length, from the `rulerMeans` of one model and method. */
+/** Gives RULER's effective length, from the `rulerMeans` of one model and method. */
 export const effectiveLength = (means: readonly Result[]): number | undefined =>
   longestHeld(means, ({ accuracy = 0 }) => accuracy >= RULER_THRESHOLD);
 
-/** One setting of a sweep over DCA's two lengths. */
+/** A cell is one setting of a sweep over DCA's two lengths. */
 export interface SweepCell extends Result {
   chunkLen: number;
   /** Distances up to this stay exact over a chunk border. */
   localWindow: number;
-  /** Parts and scale, as the method's name ends. */
+  /** Parts and scale are written as the method's name ends. */
   settings: string;
 }
 
-/** Of methods named `dca:CHUNKLEN/MAXDISTANCE`, with what follows; others are left out. */
+/** Takes methods named `dca:CHUNKLEN/MAXDISTANCE`, with what follows; others are left out. */
 export const sweepCells = (results: readonly Result[]): SweepCell[] =>
   results.flatMap((result) => {
     const named = /^dca:(\d+)\/(\d+)(?::(.+))?$/.exec(result.method);
@@ -170,8 +180,8 @@ const COLUMNS = [
 ] satisfies (keyof Result)[];
 
 /**
- * RFC 4180, with a line of names; what a row lacks stays empty. A name, which may be a server's, that a spreadsheet would run
- * as a formula stands behind an apostrophe.
+ * Writes CSV by RFC 4180, with a line of names; what a row lacks stays empty. A name, which may be a server's, that a
+ * spreadsheet would run as a formula stands behind an apostrophe.
  */
 export function csvOf(results: readonly Result[]): string {
   const lines = [COLUMNS, ...results.map((result) => COLUMNS.map((column) => result[column] ?? ''))];

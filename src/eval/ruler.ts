@@ -1,7 +1,7 @@
 /**
- * RULER's eleven tasks that need no download (arXiv 2404.06654; templates and settings of NVIDIA/RULER,
- * `scripts/data/synthetic`, `scripts/synthetic.yaml`). Two things differ for want of its files: the essays are the texts at
- * hand, and words come from these texts too. Answers are scored by its `string_match_all`.
+ * These are RULER's eleven tasks that need no download (arXiv 2404.06654; templates and settings of NVIDIA/RULER,
+ * `scripts/data/synthetic`, `scripts/synthetic.yaml`). Two things differ for want of its files: the essays are the
+ * texts at hand, and words come from these texts too. Answers are scored by its `string_match_all`.
  */
 import { UnsupportedError } from '../errors.ts';
 import { bookSentences, encodePiece, fill, hide, NOISE, noise, roomFor, wordsOf } from './haystack.ts';
@@ -11,10 +11,10 @@ import type { Making, Sample, Task } from './task.ts';
 
 type Ids = readonly number[];
 
-/** What a task's own part says; the prompt is `head`, `body`, `tail`. */
+/** A task draws its own part; the prompt is `head`, `body`, `tail`. */
 interface Drawn {
   head: string;
-  /** Ids of exactly `room` tokens. */
+  /** Makes exactly `room` ids. */
   body: (room: number) => Ids;
   tail: string;
   answers: string[];
@@ -82,7 +82,7 @@ function drawNiah({ haystack, keys, values, nKeys, nValues, nQueries }: Niah) {
     const hidden = needles.flatMap(({ key, values }) =>
       values.map((value) => ({
         ids: encodePiece(tokenizer, `${joint}${say(key, value)}`),
-        depth: random.integer(0, 39) / 39, // its 40 depths
+        depth: random.integer(0, 39) / 39, // RULER has 40 depths
       })),
     );
     const distractors = function* () {
@@ -116,7 +116,7 @@ function drawNiah({ haystack, keys, values, nKeys, nValues, nQueries }: Niah) {
 const VT_HOPS = 4;
 const VT_TOKENS = 30;
 
-/** A chain of variables: the first has a value, each other that of the one before. */
+/** Draws a chain of variables: the first has a value, each other that of the one before. */
 function drawChain(random: Random) {
   const name = () => Array.from({ length: 5 }, () => String.fromCharCode(65 + random.integer(0, 25))).join('');
   const names = Array.from({ length: VT_HOPS + 1 }, name);
@@ -138,7 +138,7 @@ function drawVt(making: Making, random: Random): Drawn {
   return {
     head: `${vtHead}${exampleText}${vtTail(example.value)}${example.names.join(' ')}\n\n${vtHead}`,
     body(room) {
-      // a chain is told in order, at sorted random depths
+      // A chain is told in order, at sorted random depths.
       const depths = lines.map(() => random.uniform()).sort((a, b) => a - b);
       const hidden = lines.map((line, at) => ({ ids: encodePiece(tokenizer, `\n${line}`), depth: depths[at] }));
       const left = room - hidden.reduce((sum, { ids }) => sum + ids.length, 0);
@@ -171,7 +171,7 @@ function drawCwe(making: Making, random: Random): Drawn {
     ...times(rare.slice(0, CWE_EXAMPLE.nRare), CWE_EXAMPLE.rarely),
   ]);
   const example = `${cweHead}${numbered(shownList).join(' ')}${cweTail}${answered(shown)}\n\n`;
-  // its example takes some 700 tokens; a short length goes without
+  // The example takes some 700 tokens; a short length goes without.
   const hasExample = encodePiece(tokenizer, example).length < making.length / 4;
   return {
     head: `${hasExample ? example : ''}${cweHead}`,
@@ -182,7 +182,7 @@ function drawCwe(making: Making, random: Random): Drawn {
         const shuffled = seededRandom(`${common} ${nRare}`).shuffled(list);
         return shuffled.map((word, at) => [...idsOf(at === 0 ? '1.' : ` ${at + 1}.`), ...idsOf(` ${word}`)]);
       };
-      // short lists have fewer of everything, so that the common words stay ahead
+      // Short lists have fewer of everything, so that the common words stay ahead.
       const often = room < 2048 ? 6 : CWE.often;
       const size = (nRare: number) => listOf(nRare).reduce((sum, ids) => sum + ids.length, 0);
       let [fits, tooMany] = [0, Math.min(rare.length - 10, Math.ceil(room / (2 * CWE.rarely)))]; // an item is two tokens at least
@@ -233,7 +233,7 @@ function drawFwe({ tokenizer, length }: Making, random: Random): Drawn {
   };
 }
 
-/** The same function, computing each result once. */
+/** Makes the same function, which computes each result once. */
 function known<T>(of: (text: string) => T): (text: string) => T {
   const results = new Map<string, T>();
   return (text) => {
@@ -244,7 +244,7 @@ function known<T>(of: (text: string) => T): (text: string) => T {
 }
 
 const tooShort = ({ length }: Making) =>
-  new UnsupportedError(`RULER: what is to be found does not fit into ${length} tokens; give longer --lengths`);
+  new UnsupportedError(`RULER: what is to be found does not fit into ${length} tokens; give longer lengths`);
 
 export const RULER: readonly Task[] = [
   ...Object.entries(NIAH).map(([name, settings]) => rulerTask(name, NIAH_TOKENS, drawNiah(settings))),

@@ -1,7 +1,7 @@
-/** How answers are scored: SCROLLS' F1, exact match and ROUGE (arXiv 2201.03533), and RULER's string match. */
+/** Answers are scored by SCROLLS' F1, exact match and ROUGE (arXiv 2201.03533), and RULER's string match. */
 import { stemmer } from 'stemmer';
 
-/** Lower case, without punctuation, articles and more white space than needed. */
+/** Makes a text lower case, without punctuation, articles and more white space than needed. */
 export const normalize = (text: string): string =>
   text
     .toLowerCase()
@@ -11,23 +11,26 @@ export const normalize = (text: string): string =>
     .filter((word) => word !== '')
     .join(' ');
 
-/** 1 where both say the same. */
+/** Gives 1 where both say the same, else 0. */
 export const exactMatch = (answer: string, reference: string): number =>
   Number(normalize(answer) === normalize(reference));
 
-/** Harmonic mean of the shares of words they have in common. */
+/** Gives the harmonic mean of the shares of words they have in common. */
 export function f1(answer: string, reference: string): number {
   const [ours, theirs] = [normalize(answer), normalize(reference)].map((text) => text.split(' '));
   return harmonic(overlap(ours, theirs), ours.length, theirs.length);
 }
 
-/** Geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L, each the F-measure of Google's `rouge_score` with stemming; NLTK's few irregular stems, such as `dying`, are Porter's. */
+/**
+ * Gives the geometric mean of ROUGE-1, ROUGE-2 and ROUGE-L, each the F-measure of Google's `rouge_score` with stemming;
+ * NLTK's few irregular stems, such as `dying`, are Porter's.
+ */
 export function rouge(answer: string, reference: string): number {
   const [ours, theirs] = [rougeTokens(answer), rougeTokens(reference)];
   return Math.cbrt(rougeN(ours, theirs, 1) * rougeN(ours, theirs, 2) * rougeL(ours, theirs));
 }
 
-/** ROUGE-1 or ROUGE-2. */
+/** Compares runs of `n` words: this is ROUGE-1 or ROUGE-2. */
 export function rougeN(ours: readonly string[], theirs: readonly string[], n: number): number {
   const grams = (words: readonly string[]) =>
     words.slice(0, Math.max(0, words.length - n + 1)).map((_, at) => words.slice(at, at + n).join(' '));
@@ -35,7 +38,7 @@ export function rougeN(ours: readonly string[], theirs: readonly string[], n: nu
   return harmonic(overlap(a, b), a.length, b.length);
 }
 
-/** By the longest common subsequence of words. */
+/** Compares by the longest common subsequence of words. */
 export function rougeL(ours: readonly string[], theirs: readonly string[]): number {
   let row = new Array<number>(theirs.length + 1).fill(0);
   for (const word of ours) {
@@ -48,17 +51,17 @@ export function rougeL(ours: readonly string[], theirs: readonly string[]): numb
   return harmonic(row[theirs.length], ours.length, theirs.length);
 }
 
-/** Letters and digits; words of more than three letters stemmed. */
+/** Takes words of letters and digits; those of more than three letters are stemmed. */
 export const rougeTokens = (text: string): string[] =>
   (text.toLowerCase().match(/[a-z0-9]+/g) ?? []).map((word) => (word.length > 3 ? stemmer(word) : word));
 
-/** RULER's `string_match_all`: the share of references that the answer contains, in any case. */
+/** Gives the share of references that the answer contains, in any case, as RULER's `string_match_all` does. */
 export const stringMatchAll = (answer: string, references: readonly string[]): number =>
   references.filter((reference) => answer.toLowerCase().includes(reference.toLowerCase())).length / references.length;
 
 // --- internal ---
 
-/** How many of the words are in both, each as often as in the one that has fewer. */
+/** Counts the words that are in both, each as often as in the one that has fewer. */
 function overlap(a: readonly string[], b: readonly string[]): number {
   const counts = new Map<string, number>();
   for (const word of b) counts.set(word, (counts.get(word) ?? 0) + 1);
@@ -69,5 +72,5 @@ function overlap(a: readonly string[], b: readonly string[]): number {
   }).length;
 }
 
-/** F-measure of `common` out of `a` and of `b`. */
+/** Gives the F-measure of `common` out of `a` and of `b`. */
 const harmonic = (common: number, a: number, b: number) => (common === 0 ? 0 : (2 * common) / (a + b));

@@ -1,4 +1,4 @@
-/** All tasks that are generated and want an answer, by name. */
+/** All tasks that are generated and want an answer are found by name. */
 import { UnsupportedError } from '../errors.ts';
 import { kvRetrieval } from './kvRetrieval.ts';
 import { needle } from './needle.ts';

@@ -16,35 +16,38 @@
  * rest.
  * `4095² * 128 < 2^31` bounds scores, `8191 * 4095 * 64 < 2^31` weighted sums.
  */
-import { absMaxBits, FAULT, IN_QUERIES, TOO_LARGE } from './fault.wasm';
-import { hadamard } from './hadamard.wasm';
-import { expandKeys, expandValues, KV_BF16, KV_F32, KV_Q8_0, kvBytes, placeOf, SCALE_DIMS, scaleBytes } from './kv.wasm';
-import { dotRows } from './matmul.wasm';
-import { meanKey, packColumns } from './packTile.wasm';
 import {
-  BYTE_LARGEST,
+  AttendScratch,
+  FAULT,
+  FEW_TILE_ROWS,
   FLOAT32,
+  IN_QUERIES,
   INT16,
   INT8,
-  quantizeRow,
-  quantizeUnsigned,
-  TILE_LARGEST,
+  KEY_TILE,
+  KV_BF16,
+  KV_F32,
+  KV_Q8_0,
+  KV_SCALE_DIMS,
+  partBytes,
+  RECORD_BYTES,
   TILE_SEGMENT,
-  toInt4,
-  wordsOf,
-} from './quantize.wasm';
+} from './abi';
+import { absMaxBits, TOO_LARGE } from './fault.wasm';
+import { hadamard } from './hadamard.wasm';
+import { expandKeys, expandValues, kvBytes, placeOf, scaleBytes } from './kv.wasm';
+import { dotRows } from './matmul.wasm';
+import { meanKey, packColumns } from './packTile.wasm';
+import { BYTE_LARGEST, quantizeRow, quantizeUnsigned, TILE_LARGEST, toInt4, wordsOf } from './quantize.wasm';
 import { exp2, exp2of4, LOWEST, max4, scaleRow, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
 import { tile3x8bf16, tile3x8f32, tile3x8q8 } from './tileFew.wasm';
 import { tile4x8i16, tile4x8i8, tile4x8i8fused } from './tileInt.wasm';
 
-// @ts-ignore: decorator
-@inline
-const KEY_TILE: i32 = 64;
 /** Bytes between rows of a score tile. */
 // @ts-ignore: decorator
 @inline
-const SCORE_STRIDE: usize = 256;
+const SCORE_STRIDE: usize = 4 * KEY_TILE;
 // @ts-ignore: decorator
 @inline
 const LOG2E: f32 = 1.4426950408889634;
@@ -52,10 +55,6 @@ const LOG2E: f32 = 1.4426950408889634;
 // @ts-ignore: decorator
 @inline
 const LARGEST_WEIGHT: f32 = 8191;
-/** Rows of the tile for few rows. */
-// @ts-ignore: decorator
-@inline
-const FEW_ROWS: i32 = 3;
 
 /** Keys that rows see under one rotation of their queries: `Span` of placement.ts. */
 @unmanaged
@@ -69,8 +68,7 @@ class Span {
 }
 
 /** What one item works on; lies at the beginning of its scratch memory. `T` is rows, rounded up to whole tiles. */
-@unmanaged
-class Work {
+class Work extends AttendScratch {
   T: i32;
   group: i32;
   headDim: i32;
@@ -85,48 +83,6 @@ class Work {
   keyScales: usize;
   values: usize;
   valueScales: usize;
-  acc: usize; // [T][headDim] f32
-  rowMax: usize; // [T]
-  rowSum: usize; // [T]
-  queries: usize; // [T][headDim words]
-  queryScales: usize; // [T][2], scale and offset
-  queryFloats: usize; // [T][headDim], where keys are shifted
-  scores: usize; // [6][64] f32
-  weights: usize; // [4][64] i16 or u8
-  weightScales: usize; // [4][2]
-  tileKeys: usize; // [8][headDim][8] f32
-  tileValues: usize; // [64][headDim] f32
-  keyShift: usize; // [headDim], what was taken from all keys of the tile
-  shiftScores: usize; // [T], what that takes from a row's scores
-  packedKeys: usize; // [8][headDim words][8]
-  packedKeyScales: usize; // [8][2][8], scales and sums
-  packedValues: usize; // [headDim / 8][64 words][8]
-  packedValueScales: usize; // [headDim / 8][2][8]
-}
-
-/** Lays the arrays out behind `Work`. `wasmStage.ts` knows their size together. */
-// @ts-ignore: decorator
-@inline
-function layOut(w: Work, scratch: usize, T: i32, headDim: i32): void {
-  const rowFloats = (T as usize) << 2;
-  const headBytes = (headDim as usize) << 2;
-  w.acc = scratch + 128; // `Work` is shorter
-  w.rowMax = w.acc + (T as usize) * headBytes;
-  w.rowSum = w.rowMax + rowFloats;
-  w.queries = w.rowSum + rowFloats;
-  w.queryScales = w.queries + (T as usize) * headBytes;
-  w.queryFloats = w.queryScales + 2 * rowFloats;
-  w.scores = w.queryFloats + (T as usize) * headBytes;
-  w.weights = w.scores + 6 * SCORE_STRIDE;
-  w.weightScales = w.weights + 512;
-  w.tileKeys = w.weightScales + 32;
-  w.tileValues = w.tileKeys + 64 * headBytes;
-  w.keyShift = w.tileValues + 64 * headBytes;
-  w.shiftScores = w.keyShift + headBytes;
-  w.packedKeys = w.shiftScores + rowFloats;
-  w.packedKeyScales = w.packedKeys + 32 * headBytes;
-  w.packedValues = w.packedKeyScales + 512;
-  w.packedValueScales = w.packedValues + 32 * headBytes;
 }
 
 /** `2^(score - shift)` of one row in place; returns their sum. */
@@ -260,9 +216,9 @@ function tileInt(
 function scoreQ8(w: Work, q: usize, k: usize, j: i32, c: usize): void {
   const products = w.tileKeys; // [3][8], as no keys are decoded here
   const queryBytes = (w.headDim as usize) << 2;
-  for (let first = 0; first < w.headDim; first += SCALE_DIMS) {
-    const run = (first / SCALE_DIMS) * w.capacity + j;
-    const dims = min(SCALE_DIMS, w.headDim - first);
+  for (let first = 0; first < w.headDim; first += KV_SCALE_DIMS) {
+    const run = (first / KV_SCALE_DIMS) * w.capacity + j;
+    const dims = min(KV_SCALE_DIMS, w.headDim - first);
     tile3x8q8(dims, q + ((first as usize) << 2), queryBytes, k + ((first as usize) << 3), 8, products, 32, false);
     for (let i: usize = 0; i < 32; i += 16) {
       const scale = v128.load(w.keyScales + ((run as usize) << 2) + i);
@@ -279,14 +235,14 @@ function scoreQ8(w: Work, q: usize, k: usize, j: i32, c: usize): void {
 function sumQ8(w: Work, v: usize, j: i32, keys: i32, o: usize): void {
   const weights = w.tileKeys; // [3][64]
   const headBytes = (w.headDim as usize) << 2;
-  for (let first = 0; first < w.headDim; first += SCALE_DIMS) {
-    const scales = w.valueScales + (((first / SCALE_DIMS) * w.capacity + j) << 2);
+  for (let first = 0; first < w.headDim; first += KV_SCALE_DIMS) {
+    const scales = w.valueScales + (((first / KV_SCALE_DIMS) * w.capacity + j) << 2);
     for (let r: usize = 0; r < 3 * SCORE_STRIDE; r += SCORE_STRIDE) {
       for (let i: usize = 0; i < ((keys as usize) << 2); i += 16) {
         v128.store(weights + r + i, f32x4.mul(v128.load(scales + i), v128.load(w.scores + r + i)));
       }
     }
-    const last = min(first + SCALE_DIMS, w.headDim) as usize;
+    const last = min(first + KV_SCALE_DIMS, w.headDim) as usize;
     for (let d = first as usize; d < last; d += 8) {
       tile3x8q8(keys, weights, SCORE_STRIDE, v + d, w.headDim, o + (d << 2), headBytes, true);
     }
@@ -304,7 +260,7 @@ function attendSpan(w: Work, span: Span, lo: i32, hi: i32): void {
   const tileRows = w.tileRows;
   const format = w.format;
   const isInt = format != FLOAT32;
-  const isFew = tileRows == FEW_ROWS;
+  const isFew = tileRows == FEW_TILE_ROWS;
   const isHalf = isFew && w.kvType == KV_BF16;
   const isQ8 = isFew && w.kvType == KV_Q8_0;
   const words = wordsOf(format, headDim);
@@ -446,7 +402,8 @@ export function attend(
     w.pages = pages;
     w.values = values + kvHead * cacheBytes;
     w.valueScales = valueScales + kvHead * scalesOfHead;
-    layOut(w, scratch, w.T, headDim);
+    if (offsetof<Work>() > RECORD_BYTES) ERROR('Work is larger than the room for it');
+    w.layOut(scratch + RECORD_BYTES, w.T, headDim);
     const rowFloats = (w.T as usize) << 2;
     memory.fill(w.acc, 0, (w.T as usize) * headBytes);
     memory.fill(w.rowSum, 0, rowFloats);
@@ -483,8 +440,8 @@ export function attend(
     }
 
     if (nSplits > 1) {
-      const partBytes = (w.T as usize) * headBytes + 2 * rowFloats;
-      memory.copy(parts + (kvHead * (nSplits as usize) + (split as usize)) * partBytes, w.acc, partBytes);
+      const bytes = partBytes(w.T, headDim) as usize;
+      memory.copy(parts + (kvHead * (nSplits as usize) + (split as usize)) * bytes, w.acc, bytes);
       continue;
     }
     for (let r = 0; r < T; r++) {

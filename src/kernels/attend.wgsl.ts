@@ -1,9 +1,11 @@
 /**
  * Attention that runs on every device; definition in `attend.ts`. A workgroup has a tile of queries of one key-value head,
- * rows and query heads counted together, and walks the keys they see, band by band, with one online softmax. Threads form
+ * rows and query heads counted together, and walks the keys they see, span by span, with one online softmax. A tile of keys
+ * lies in one page of the cache. Threads form
  * a square: each has the scores of a few queries with a few keys, and then the output's columns of the same queries. While
  * a tile is used, the next one comes from storage through registers. Exponents are powers of two.
  */
+import { PAGE_LEN } from '../kvTypes.ts';
 import { main, times, type WgslKernel } from './wgsl.ts';
 
 /** What a kernel of attention is made for. */
@@ -13,43 +15,36 @@ export interface AttendForm {
   number: 'f32' | 'f16';
 }
 
-const BAND_PARAMS = ['from0', 'to0', 'from1', 'to1', 'from2', 'to2', 'moves'];
+/** Words of a span in memory: rotation, key form, from, to, and by how much the two ends move with the row. */
+export const SPAN_WORDS = 6;
 
-/** Of all kernels that attend: the queries' variants and the cache, keys twice where the inter band's are its own. */
-export const ATTEND_PARAMS = ['row', 'nRows', 'nHeads', 'group', 'room', 'qAt0', 'qAt1', 'qAt2', ...BAND_PARAMS];
+/** Parameters of all kernels that attend. Queries of a rotation are `rotationSize` vectors behind those of the one before. */
+export const ATTEND_PARAMS = ['nHeads', 'group', 'room', 'partHeads', 'qAt', 'rotationSize'];
+
+/** Parameters of kernels that take one stretch. */
+export const STRETCH_PARAMS = ['row', 'nRows', 'spansAt', 'nSpans', 'pagesAt'];
 
 export const attendBuffers = (vector: string) => ({
-  qInter: 'vec4<f32>',
-  qSucc: 'vec4<f32>',
-  qIntra: 'vec4<f32>',
-  interKeys: vector,
+  rotated: 'vec4<f32>',
   keys: vector,
   values: vector,
+  plan: 'u32', // spans of stretches, and pages of their texts
 });
 
-/** Bands 0 to 2 are inter, succ and intra; where a band's ends are for row `r` of the piece. */
-export const BANDS = `
-fn fromOf(band: u32, r: u32) -> u32 {
-  return select(select(p.from2, p.from1, band == 1), p.from0, band == 0) + select(0u, r, ((p.moves >> (2 * band)) & 1) == 1);
+/** Reading of spans, which lie one behind the other at `spansAt`, of pages at `pagesAt`, and of queries, by vectors. */
+export const readsPlan = ({ plan, rotated }: Readonly<Record<string, string>>, D4: number): string => `
+fn rotationOf(spansAt: u32, span: u32) -> u32 { return ${plan}[spansAt + ${SPAN_WORDS} * span]; }
+fn keyFormOf(spansAt: u32, span: u32) -> u32 { return ${plan}[spansAt + ${SPAN_WORDS} * span + 1]; }
+fn fromOf(spansAt: u32, span: u32, r: u32) -> u32 {
+  return ${plan}[spansAt + ${SPAN_WORDS} * span + 2] + r * ${plan}[spansAt + ${SPAN_WORDS} * span + 4];
 }
-fn toOf(band: u32, r: u32) -> u32 {
-  return select(select(p.to2, p.to1, band == 1), p.to0, band == 0) + select(0u, r, ((p.moves >> (2 * band + 1)) & 1) == 1);
+fn toOf(spansAt: u32, span: u32, r: u32) -> u32 {
+  return ${plan}[spansAt + ${SPAN_WORDS} * span + 3] + r * ${plan}[spansAt + ${SPAN_WORDS} * span + 5];
+}
+fn placeOf(pagesAt: u32, j: u32) -> u32 { return ${plan}[pagesAt + j / ${PAGE_LEN}] * ${PAGE_LEN} + j % ${PAGE_LEN}; }
+fn queryAt(rotation: u32, row: u32, head: u32, d: u32) -> vec4<f32> {
+  return ${rotated}[p.qAt / 4 + rotation * p.rotationSize + (row * p.nHeads + head) * ${D4} + d];
 }`;
-
-/** Reading of a band's queries, by vectors. */
-export const readsQueries = (names: Readonly<Record<string, string>>, D4: number): string => `
-fn queryAt(band: u32, row: u32, head: u32, d: u32) -> vec4<f32> {
-  let at = ((p.row + row) * p.nHeads + head) * ${D4} + d;
-  if (band == 0) { return ${names.qInter}[p.qAt0 / 4 + at]; }
-  if (band == 1) { return ${names.qSucc}[p.qAt1 / 4 + at]; }
-  return ${names.qIntra}[p.qAt2 / 4 + at];
-}`;
-
-/** `load` from the keys of the band at hand: without a branch where all bands have the same. */
-export const loadOfBand = (names: Readonly<Record<string, string>>, load: (keys: string) => string): string =>
-  names.interKeys === names.keys
-    ? load(names.keys)
-    : `if (band == 0) { ${load(names.interKeys)} } else { ${load(names.keys)} }`;
 
 export interface TileSizes {
   /** Queries and keys of a tile. */
@@ -103,19 +98,20 @@ export function attend(form: AttendForm, { M, N, side }: TileSizes): WgslKernel 
     name: `attend ${number} ${headDim} ${M}x${N}`,
     buffers: { out: 'vec4<f32>', ...attendBuffers(vector) },
     nWritten: 1,
-    params: [...ATTEND_PARAMS, 'outAt', 'firstTile'],
+    params: [...ATTEND_PARAMS, ...STRETCH_PARAMS, 'outAt', 'firstTile'],
     directives: number === 'f16' ? 'enable f16;' : '',
     text: (names) => {
-      // behind the last key comes the last one again: hidden as a key, weighed 0 as a value
-      const load = (buffer: string) => times(loads, (i) => `next${i} = ${buffer}[min(at + ${threads * i}, last)];`);
-      const loadKeys = loadOfBand(names, load);
+      // Behind the last key comes the last one again: hidden as a key, weighed 0 as a value.
+      const load = (buffer: string, head: string) =>
+        times(loads, (i) => `next${i} = ${buffer}[(${head} + place) * ${D4} + min(t + ${threads * i}, last)];`);
+      const loadKeys = load(names.keys, 'keysOfHead');
       const store = (place: (row: string) => string) =>
         times(loads, (i) => {
           const ifOfTile = (i + 1) * threads > N * D4 ? `if (t < ${N * D4 - i * threads}) ` : '';
           const at = `(t + ${threads * i})`;
           return `${ifOfTile}{ tile[${place(`${at} / ${D4}`)} * ${stride} + ${at} % ${D4}] = next${i}; }`;
         });
-      return `${BANDS}${readsQueries(names, D4)}
+      return `${readsPlan(names, D4)}
 var<workgroup> queries: array<${vector}, ${M * stride}>;
 var<workgroup> tile: array<${vector}, ${N * stride}>; // keys, a thread's apart by ${side}; then values
 var<workgroup> weights: array<${ofKeys}, ${M * (side + 1)}>;
@@ -134,27 +130,32 @@ ${main(
   var sum: ${ofRows};
   ${eachRow((r) => eachVector((v) => `var o${r}_${v}: vec4<f32>;`))}
   ${times(loads, (i) => `var next${i}: ${vector};`)}
-  for (var band = 0u; band < 3; band++) {
-    let begin = fromOf(band, firstRow);
-    let end = toOf(band, lastRow);
+  for (var span = 0u; span < p.nSpans; span++) {
+    let begin = fromOf(p.spansAt, span, firstRow);
+    let end = toOf(p.spansAt, span, lastRow);
     if (begin >= end) { continue; }
-    let wholeFrom = fromOf(band, lastRow);
-    let wholeTo = toOf(band, firstRow);
-    let last = (head * p.room + end) * ${D4} - 1;
-    var at = (head * p.room + begin) * ${D4} + t;
+    let wholeFrom = fromOf(p.spansAt, span, lastRow);
+    let wholeTo = toOf(p.spansAt, span, firstRow);
+    let rotation = rotationOf(p.spansAt, span);
+    let keysOfHead = (keyFormOf(p.spansAt, span) * p.partHeads + head) * p.room;
+    var j0 = begin / ${N} * ${N};
+    var place = placeOf(p.pagesAt, j0);
+    var last = min(${N}, end - j0) * ${D4} - 1;
     ${loadKeys}
     workgroupBarrier();
     for (var i = t; i < nQueries * ${D4}; i += ${threads}) {
       let m = m0 + i / ${D4};
-      let q = ${Math.LOG2E} * queryAt(band, m / p.group, head * p.group + m % p.group, i % ${D4});
+      let q = ${Math.LOG2E} * queryAt(rotation, p.row + m / p.group, head * p.group + m % p.group, i % ${D4});
       queries[i / ${D4} * ${stride} + i % ${D4}] = ${vector}(q);
     }
-    for (var j0 = begin; j0 < end; j0 += ${N}) {
+    for (; j0 < end; j0 += ${N}) {
       workgroupBarrier();
       ${store((row) => (nKeys === 1 ? row : `(${row} % ${nKeys} * ${side} + ${row} / ${nKeys})`))}
       workgroupBarrier();
-      ${load(names.values)}
-      at += ${N * D4};
+      ${load(names.values, 'head * p.room')}
+      let next = select(j0, j0 + ${N}, j0 + ${N} < end);
+      place = placeOf(p.pagesAt, next);
+      last = min(${N}, end - next) * ${D4} - 1;
       ${eachRow((r) => eachKey((n) => `var s${r}_${n} = 0.0;`))}
       for (var d = 0u; d < ${D4}; d++) {
         ${eachKey((n) => `let k${n} = vec4<f32>(tile[(x + ${side * n}) * ${stride} + d]);`)}
@@ -171,8 +172,8 @@ ${main(
           (r) => `
         {
           let row = (m0 + min(y + ${side * r}, nQueries - 1)) / p.group;
-          let lo = fromOf(band, row);
-          let hi = toOf(band, row);
+          let lo = fromOf(p.spansAt, span, row);
+          let hi = toOf(p.spansAt, span, row);
           let j = j0 + x * ${nKeys};
           ${eachKey((n) => `s${r}_${n} = select(-3e38, s${r}_${n}, j + ${n} >= lo && j + ${n} < hi);`)}
         }`,

@@ -1,10 +1,10 @@
 /**
- * Attention of few queries, as when decoding: a workgroup has a split of the keys of one key-value head and leaves maximum,
- * sum and weighted values of it; `mergeSplits` joins the splits (flash decoding). Neighbouring threads, `lanes` of them,
+ * Attention of few queries, as when decoding, of any number of texts: a workgroup has a split of the keys of one key-value head
+ * and leaves maximum, sum and weighted values of it; `mergeSplits` joins the splits (flash decoding). Neighbouring threads, `lanes` of them,
  * share a key and its value, a vector of 16 bytes each, so that both come straight from the cache in whole lines. Keys
- * count through the bands. Exponents are powers of two.
+ * count through the spans. Exponents are powers of two.
  */
-import { ATTEND_PARAMS, type AttendForm, attendBuffers, BANDS, readsQueries } from './attend.wgsl.ts';
+import { ATTEND_PARAMS, type AttendForm, attendBuffers, readsPlan } from './attend.wgsl.ts';
 import { main, reduce, times, type WgslKernel } from './wgsl.ts';
 
 /** Threads of a workgroup. */
@@ -18,6 +18,15 @@ export const MOST_QUERIES = 8;
 
 /** Threads that join the splits of a query. */
 const MERGE = 256;
+
+/**
+ * Words of a job, some queries of a stretch: the first of them, counted through its rows and the group's heads; its rows; how
+ * its keys are split; where its splits go, in vectors; and where its spans and pages are, counted from the first job.
+ */
+export const JOB = ['m0', 'row', 'nRows', 'nSplits', 'splitKeys', 'splitsAt', 'spans', 'nSpans', 'pages'] as const;
+
+/** Words of a row: its number in the block, its splits, and where they begin, in vectors. */
+export const ROW = ['row', 'nSplits', 'splitsAt'] as const;
 
 /** Numbers of a vector that a thread has of a key: 16 bytes where dimensions allow it. */
 const vectorOf = ({ headDim, number }: AttendForm) => (number === 'f16' && headDim % 8 === 0 ? 8 : 4);
@@ -65,12 +74,13 @@ export function attendFew(form: AttendForm, M: number, hasSubgroups: boolean): W
       );
   return {
     name: `attendFew ${number} ${headDim} ${M} ${hasSubgroups}`,
-    // [nRows · nHeads queries, nSplits, headDim + 4]: weighted values, then maximum and sum
+    // of each stretch [nRows · nHeads queries, nSplits, headDim + 4]: weighted values, then maximum and sum
     buffers: { splits: 'vec4<f32>', ...attendBuffers(element) },
     nWritten: 1,
-    params: [...ATTEND_PARAMS, 'nSplits', 'splitKeys', 'splitsAt'],
+    params: [...ATTEND_PARAMS, 'firstQueryHead', 'jobsAt'],
     directives: hasSubgroups ? 'enable subgroups;' : '',
-    text: (names) => `${BANDS}${readsQueries(names, D4)}
+    text: (names) => `${readsPlan(names, D4)}
+fn wordOf(at: u32, i: u32) -> u32 { return ${names.plan}[at + i]; }
 var<workgroup> outputs: array<vec4<f32>, ${THREADS * quads}>;
 var<workgroup> stats: array<vec2<f32>, ${teams}>; // maximum and sum of a team's keys
 ${hasSubgroups ? '' : `var<workgroup> partial: array<vec4<f32>, ${THREADS}>;`}
@@ -79,17 +89,24 @@ ${main(
   `
   let split = groupId.x;
   let head = groupId.y;
-  let m0 = groupId.z * ${M};
-  let nQueries = min(${M}u, p.nRows * p.group - m0);
+  let job = p.jobsAt + ${JOB.length} * groupId.z;
+  ${JOB.map((word, i) => `let ${word} = wordOf(job, ${i});`).join('\n  ')}
+  if (split >= nSplits) { return; }
+  let spansAt = p.jobsAt + spans;
+  let pagesAt = p.jobsAt + pages;
+  let nQueries = min(${M}u, nRows * p.group - m0);
   let team = t / ${lanes};
   let d = min(t % ${lanes}, ${nVectors - 1}u);
   let isBusy = t % ${lanes} < ${nVectors};
   ${eachQuery((m) => `var most${m} = -3e38; var sum${m}: vec4<f32>; ${eachQuad((i) => `var o${m}_${i}: vec4<f32>;`)}`)}
-  var passed = split * p.splitKeys; // keys that belong to splits before
-  var left = p.splitKeys;
-  for (var band = 0u; band < 3; band++) {
-    let begin = fromOf(band, 0);
-    let end = max(begin, toOf(band, p.nRows - 1));
+  var passed = split * splitKeys; // keys that belong to splits before
+  var left = splitKeys;
+  for (var span = 0u; span < nSpans; span++) {
+    let begin = fromOf(spansAt, span, 0);
+    let end = max(begin, toOf(spansAt, span, nRows - 1));
+    let moves = fromOf(spansAt, span, 1) - begin + toOf(spansAt, span, 1) - toOf(spansAt, span, 0);
+    let rotation = rotationOf(spansAt, span);
+    let keysOfHead = (keyFormOf(spansAt, span) * p.partHeads + head) * p.room;
     let first = min(begin + passed, end);
     let stop = min(first + left, end);
     passed -= first - begin;
@@ -99,19 +116,14 @@ ${main(
       (m) => `
     let row${m} = (m0 + min(${m}, nQueries - 1)) / p.group;
     let head${m} = head * p.group + (m0 + min(${m}, nQueries - 1)) % p.group;
-    ${eachQuad((i) => `let q${m}_${i} = select(vec4<f32>(), ${Math.LOG2E} * queryAt(band, row${m}, head${m}, d * ${quads} + ${i}), isBusy);`)}`,
+    ${eachQuad((i) => `let q${m}_${i} = select(vec4<f32>(), ${Math.LOG2E} * queryAt(rotation, row + row${m}, head${m}, d * ${quads} + ${i}), isBusy);`)}`,
     )}
-    let place = head * p.room * ${nVectors} + d;
+    // Where keys lie is looked up while those before them are loaded; behind the last key the last one again.
+    ${eachLoad((n) => `var place${n} = placeOf(pagesAt, min(first + team + ${n * teams}, stop - 1));`)}
     for (var j0 = first; j0 < stop; j0 += ${keysAtOnce(form, M)}) {
-      // behind the last key the last one again
-      ${eachLoad((n) => `let at${n} = place + min(j0 + team + ${n * teams}, stop - 1) * ${nVectors};`)}
-      ${eachLoad((n) => `var k${n}: ${element};`)}
-      if (band == 0) {
-        ${eachLoad((n) => `k${n} = ${names.interKeys}[at${n}];`)}
-      } else {
-        ${eachLoad((n) => `k${n} = ${names.keys}[at${n}];`)}
-      }
-      ${eachLoad((n) => `let v${n} = ${names.values}[at${n}];`)}
+      ${eachLoad((n) => `let k${n} = ${names.keys}[(keysOfHead + place${n}) * ${nVectors} + d];`)}
+      ${eachLoad((n) => `let v${n} = ${names.values}[(head * p.room + place${n}) * ${nVectors} + d];`)}
+      ${eachLoad((n) => `place${n} = placeOf(pagesAt, min(j0 + team + ${keysAtOnce(form, M) + n * teams}, stop - 1));`)}
       ${times(
         sets,
         (set) => `
@@ -133,9 +145,9 @@ ${main(
           (m) => `
         {
           var isSeen = j < vec4(stop);
-          if (p.moves != 0) {
-            isSeen &= j >= vec4(fromOf(band, row${m}));
-            isSeen &= j < vec4(toOf(band, row${m}));
+          if (moves != 0) {
+            isSeen &= j >= vec4(fromOf(spansAt, span, row${m}));
+            isSeen &= j < vec4(toOf(spansAt, span, row${m}));
           }
           s${m} = select(vec4(-3e38), s${m}, isSeen);
           let grown = max(most${m}, max(max(s${m}.x, s${m}.y), max(s${m}.z, s${m}.w)));
@@ -175,8 +187,8 @@ ${main(
       sum += factor * stats[g].y;
       total += factor * outputs[g * ${lanes * quads} + t];
     }
-    let query = (m0 + ${m}) / p.group * p.nHeads + head * p.group + (m0 + ${m}) % p.group;
-    let to = p.splitsAt / 4 + (query * p.nSplits + split) * ${D4 + 1};
+    let query = (m0 + ${m}) / p.group * p.nHeads + p.firstQueryHead + head * p.group + (m0 + ${m}) % p.group;
+    let to = splitsAt + (query * nSplits + split) * ${D4 + 1};
     splits[to + t] = total;
     if (t == 0) { splits[to + ${D4}] = vec4(most, sum, 0, 0); }
   }`,
@@ -185,17 +197,17 @@ ${main(
   };
 }
 
-/** Joins the splits of a query by their maxima and sums. Queries are the grid. */
+/** Joins the splits of a query by their maxima and sums. Queries, `nHeads` a row, are the grid. */
 export function mergeSplits(headDim: number): WgslKernel {
   const D4 = headDim / 4;
   const slices = Math.floor(MERGE / D4); // threads that share out the splits of a vector of the output
   const stats = (splits: string, s: string) => `${splits}[at + (${s}) * ${D4 + 1} + ${D4}]`;
   return {
     name: `mergeSplits ${headDim}`,
-    buffers: { out: 'vec4<f32>', splits: 'vec4<f32>' },
+    buffers: { out: 'vec4<f32>', splits: 'vec4<f32>', plan: 'u32' },
     nWritten: 1,
-    params: ['nQueries', 'nSplits', 'outAt'],
-    text: ({ splits }) => `
+    params: ['nQueries', 'nHeads', 'rowsAt', 'outAt'],
+    text: ({ splits, plan }) => `
 var<workgroup> maxima: array<f32, ${MERGE}>;
 var<workgroup> totals: array<vec4<f32>, ${MERGE}>;
 var<workgroup> sums: array<f32, ${MERGE}>;
@@ -203,9 +215,11 @@ ${main(
   MERGE,
   `
   if (group >= p.nQueries) { return; }
-  let at = group * p.nSplits * ${D4 + 1};
+  let head = group % p.nHeads;
+  ${ROW.map((word, i) => `let ${word} = ${plan}[p.rowsAt + ${ROW.length} * (group / p.nHeads) + ${i}];`).join('\n  ')}
+  let at = splitsAt + head * nSplits * ${D4 + 1};
   var most = -3e38;
-  for (var s = t; s < p.nSplits; s += ${MERGE}) { most = max(most, ${stats(splits, 's')}.x); }
+  for (var s = t; s < nSplits; s += ${MERGE}) { most = max(most, ${stats(splits, 's')}.x); }
   maxima[t] = most;
   ${reduce('maxima', MERGE, (a, b) => `max(${a}, ${b})`)}
   most = maxima[0];
@@ -214,14 +228,14 @@ ${main(
   var total: vec4<f32>;
   var sum = 0.0;
   if (slice < ${slices}) {
-    for (var s = slice; s < p.nSplits; s += ${2 * slices}) {
-      let second = min(s + ${slices}, p.nSplits - 1);
+    for (var s = slice; s < nSplits; s += ${2 * slices}) {
+      let second = min(s + ${slices}, nSplits - 1);
       let stats0 = ${stats(splits, 's')};
       let stats1 = ${stats(splits, 'second')};
       let part0 = ${splits}[at + s * ${D4 + 1} + d];
       let part1 = ${splits}[at + second * ${D4 + 1} + d];
       let factor0 = exp2(stats0.x - most);
-      let factor1 = select(0, exp2(stats1.x - most), s + ${slices} < p.nSplits);
+      let factor1 = select(0, exp2(stats1.x - most), s + ${slices} < nSplits);
       total += factor0 * part0 + factor1 * part1;
       sum += factor0 * stats0.y + factor1 * stats1.y;
     }
@@ -234,7 +248,7 @@ ${main(
     total += totals[s * ${D4} + d];
     sum += sums[s * ${D4} + d];
   }
-  out[p.outAt / 4 + group * ${D4} + d] = total / sum;`,
+  out[p.outAt / 4 + (row * p.nHeads + head) * ${D4} + d] = total / sum;`,
 )}`,
   };
 }

@@ -5,7 +5,7 @@
  * lags behind a row's maximum: only where that grows by more than 2^9 is the output rescaled, outside of the inner loop, so
  * that in it the output never leaves its registers.
  */
-import { ATTEND_PARAMS, attendBuffers, BANDS, loadOfBand, readsQueries } from './attend.wgsl.ts';
+import { ATTEND_PARAMS, attendBuffers, readsPlan, STRETCH_PARAMS } from './attend.wgsl.ts';
 import {
   loadMatrix,
   loadResult,
@@ -71,13 +71,13 @@ export function attendMatrix(headDim: number, subgroups: Subgroups): WgslKernel 
     name: `attendMatrix ${headDim} ${subgroups}`,
     buffers: { out: 'vec4<f32>', ...attendBuffers('vec4<u32>') },
     nWritten: 1,
-    params: [...ATTEND_PARAMS, 'outAt', 'firstTile', 'nTiles'],
+    params: [...ATTEND_PARAMS, ...STRETCH_PARAMS, 'outAt', 'firstTile', 'nTiles'],
     directives: MATRIX_DIRECTIVES,
     text: (names) => {
-      // behind the last key comes something of it: hidden as a key, weighed 0 as a value
-      const load = (buffer: string, to: string) =>
-        eachLoad((i) => `${to}${i} = ${buffer}[min(at + ${threads * i}, last)];`);
-      const loadKeys = loadOfBand(names, (keys) => load(keys, 'key'));
+      // Behind the last key comes something of it: hidden as a key, weighed 0 as a value.
+      const load = (buffer: string, head: string, to: string) =>
+        eachLoad((i) => `${to}${i} = ${buffer}[(${head} + place) * ${D8} + min(t + ${threads * i}, last)];`);
+      const loadKeys = load(names.keys, 'keysOfHead', 'key');
       const storeTile = (value: (i: number) => string) =>
         eachLoad((i) => `${ifOfTile(i)}{ tile[to${i}] = key${i}; tile[${N * stride} + to${i}] = ${value(i)}; }`);
       const scratch = (r: number) => `subgroup * ${64 * shared} + ${64 * r}`; // of a subgroup's own
@@ -99,7 +99,7 @@ export function attendMatrix(headDim: number, subgroups: Subgroups): WgslKernel 
       );
       const readScores = (tile: string) => `
         ${times(4, (v) => `var s${v} = scores[mine * ${SCORE_ROW} + side * 5 + ${v}];`)}
-        let j0 = begin + ${tile} * ${N};
+        let j0 = first + ${tile} * ${N};
         if (j0 < wholeFrom || j0 + ${N} > wholeTo) { // not every query sees all of the tile
           ${times(
             4,
@@ -147,12 +147,12 @@ export function attendMatrix(headDim: number, subgroups: Subgroups): WgslKernel 
           ),
         )}
         ${eachScore((r, h) => storeResult(`s${r}_${h}`, 'scores', `(first16 + ${r}) * ${16 * SCORE_ROW} + (part * ${keyParts} + ${h}) * 5`, SCORE_ROW))}`;
-      return `${BANDS}${readsQueries(names, headDim / 4)}
+      return `${readsPlan(names, headDim / 4)}
 var<workgroup> tile: array<vec4<u32>, ${2 * N * stride}>; // keys, then values
 var<workgroup> scores: array<vec4<f32>, ${M * SCORE_ROW}>;
 var<workgroup> weights: array<vec4<u32>, ${M * WEIGHT_ROW}>; // halves
 var<workgroup> factors: array<f32, ${M}>; // what a query's output so far is worth
-var<workgroup> grown: vec4<u32>; // the last tile in which a maximum grew, counted from 1 through all bands
+var<workgroup> grown: vec4<u32>; // the last tile in which a maximum grew, counted from 1 through all spans
 ${main(
   threads,
   `
@@ -173,45 +173,52 @@ ${main(
   ${eachQuery((r) => eachDim((d) => `var q${r}_${d}: subgroup_matrix_left<f16, 16, 16>;`))}
   ${eachOutput((r, d) => `var o${r}_${d} = ${RESULT}();`)}
   ${eachLoad((i) => `var key${i}: vec4<u32>; var value${i}: vec4<u32>; let to${i} = t + ${threads * i} + (t + ${threads * i}) / ${D8};`)}
-  for (var band = 0u; band < 3; band++) {
-    let begin = fromOf(band, firstRow);
-    let end = toOf(band, lastRow);
+  for (var span = 0u; span < p.nSpans; span++) {
+    let begin = fromOf(p.spansAt, span, firstRow);
+    let end = toOf(p.spansAt, span, lastRow);
     if (begin >= end) { continue; }
-    for (var first = 0u; first < ${M}; first += ${2 * N}) {
+    let rotation = rotationOf(p.spansAt, span);
+    for (var some = 0u; some < ${M}; some += ${2 * N}) {
       workgroupBarrier();
       for (var v = t; v < ${2 * N * D8}; v += ${threads}) {
-        let m = m0 + min(first + v / ${D8}, nQueries - 1);
+        let m = m0 + min(some + v / ${D8}, nQueries - 1);
         let d = v % ${D8} * 2;
-        let a = ${Math.LOG2E} * queryAt(band, m / p.group, head * p.group + m % p.group, d);
-        let b = ${Math.LOG2E} * queryAt(band, m / p.group, head * p.group + m % p.group, d + 1);
+        let a = ${Math.LOG2E} * queryAt(rotation, p.row + m / p.group, head * p.group + m % p.group, d);
+        let b = ${Math.LOG2E} * queryAt(rotation, p.row + m / p.group, head * p.group + m % p.group, d + 1);
         tile[v + v / ${D8}] =
           vec4(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
       }
       workgroupBarrier();
-      if (first16 * 16 / ${2 * N} == first / ${2 * N}) {
+      if (first16 * 16 / ${2 * N} == some / ${2 * N}) {
         ${eachQuery((r) => eachDim((d) => `q${r}_${d} = ${loadMatrix('left', 'row', 'tile', `(first16 + ${r}) * 16 % ${2 * N} * ${stride} + ${2 * d}`, stride)};`))}
       }
     }
-    let lo = vec4(fromOf(band, row));
-    let hi = vec4(toOf(band, row));
-    let wholeFrom = fromOf(band, lastRow);
-    let wholeTo = toOf(band, firstRow);
-    let last = (head * p.room + end) * ${D8} - 1;
-    var at = (head * p.room + begin) * ${D8} + t;
+    let lo = vec4(fromOf(p.spansAt, span, row));
+    let hi = vec4(toOf(p.spansAt, span, row));
+    let wholeFrom = fromOf(p.spansAt, span, lastRow);
+    let wholeTo = toOf(p.spansAt, span, firstRow);
+    let keysOfHead = (keyFormOf(p.spansAt, span) * p.partHeads + head) * p.room;
+    let first = begin / ${N} * ${N}; // key of the first tile
+    let nTiles = (end - first + ${N - 1}) / ${N};
+    // Where a tile lies is looked up while the one before it is loaded.
+    var place = placeOf(p.pagesAt, first);
+    var placeAfter = placeOf(p.pagesAt, first + min(1, nTiles - 1) * ${N});
+    var last = min(${N}, end - first) * ${D8} - 1;
     ${loadKeys}
     workgroupBarrier();
     ${storeTile(() => 'vec4<u32>()')}
     ${storeWeights(() => 'vec4<u32>()')}
     workgroupBarrier();
-    let nTiles = (end - begin + ${N - 1}) / ${N};
     var i = 0u;
     loop {
       var isGrown: bool;
       var sumOfTile: vec4<f32>;
       loop {
         number++;
-        ${load(names.values, 'value')}
-        at += ${N * D8};
+        ${load(names.values, 'head * p.room', 'value')}
+        place = placeAfter;
+        last = min(${N}, end - (first + min(i + 1, nTiles - 1) * ${N})) * ${D8} - 1;
+        placeAfter = placeOf(p.pagesAt, first + min(i + 2, nTiles - 1) * ${N});
         ${loadKeys} // of the next tile
         ${addValues} // of the last tile, at first zeros
         ${score}

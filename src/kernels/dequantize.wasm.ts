@@ -1,7 +1,8 @@
 /**
  * Stored rows to float32. Every block type comes down to one step: 16 signed bytes times a scale plus an offset.
- * Layouts as in `dequantize.ts`; `type` numbers are the order of `TENSOR_TYPES`.
+ * Layouts as in `dequantize.ts`.
  */
+import { BF16, F16, F32, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0 } from './abi';
 import { madd } from './simd.wasm';
 
 /** Half to float: the bits shifted into place are the value times 2^-112, subnormals included. */
@@ -181,28 +182,28 @@ function q6_kRow(row: usize, out: usize, cols: i32): void {
 /** Decodes the row at `row` to `cols` floats at `out`. */
 export function dequantizeRow(type: i32, row: usize, out: usize, cols: i32): void {
   switch (type) {
-    case 0:
+    case F32:
       memory.copy(out, row, (cols as usize) << 2);
       return;
-    case 1:
+    case F16:
       return f16Row(row, out, cols);
-    case 2:
+    case BF16:
       return bf16Row(row, out, cols);
-    case 3:
+    case Q4_0:
       return nibbleRow(row, out, cols, false, false);
-    case 4:
+    case Q4_1:
       return nibbleRow(row, out, cols, true, false);
-    case 5:
+    case Q5_0:
       return nibbleRow(row, out, cols, false, true);
-    case 6:
+    case Q5_1:
       return nibbleRow(row, out, cols, true, true);
-    case 7:
+    case Q8_0:
       return q8_0Row(row, out, cols);
-    case 8:
+    case Q4_K:
       return q45kRow(row, out, cols, false);
-    case 9:
+    case Q5_K:
       return q45kRow(row, out, cols, true);
-    case 10:
+    case Q6_K:
       return q6_kRow(row, out, cols);
   }
 }

@@ -1,8 +1,7 @@
 /**
- * Stored blocks to numbers; definition in `dequantize.ts`. Weights stay quantised, but on the way in the parts of a
- * block
- * go to planes: all blocks' quants first, in vectors of 16 bytes, scales behind them in words. So every read is
- * aligned.
+ * Stored blocks become numbers, as `dequantize.ts` defines. Weights stay quantised, but on the way in the parts of a
+ * block go to planes: all blocks' quants come first, in vectors of 16 bytes, and scales behind them in words. So every
+ * read is aligned.
  */
 import { TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
 import { times } from './wgsl.ts';
@@ -52,9 +51,9 @@ export interface Decoder {
   /** Numbers decoded at once. */
   readonly unit: number;
   /**
-   * `fn decode(row: u32, u: u32) -> array<vec4<f32>, unit / 4>`: unit `u` of a row, zeros behind the row's end. Uses
-   * `p.K`,
-   * the numbers in a row, and `p.nRows`, the rows in the buffer; F32 also `p.weightAt`.
+   * Makes `fn decode(row: u32, u: u32) -> array<vec4<f32>, unit / 4>`, which gives unit `u` of a row, and zeros behind
+   * the row's end. It uses `p.K`, the numbers in a row, and `p.nRows`, the rows in the buffer; F32 also uses
+   * `p.weightAt`.
    */
   text(weight: string): string;
 }

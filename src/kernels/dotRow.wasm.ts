@@ -3,14 +3,14 @@
  * Every block type comes down to 16 signed bytes times 16 integers; what a type subtracts from its weights is taken off
  * with the sum of `x` over the block. `x` lies in blocks as `quantizeForDots` makes them, so that one pointer finds all.
  */
+import { DOT_BLOCK_BYTES, DOT_SCALE, DOT_SUM, dotRowBytes, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0 } from './abi';
 import { fifthBits, finiteHalf, highNibbles, lowNibbles, min6, scale6, weights45k, weights6k } from './dequantize.wasm';
-import { DOT_BLOCK_BYTES, DOT_SCALE, DOT_SUM } from './quantize.wasm';
 import { madd, sum4 } from './simd.wasm';
 
 // @ts-ignore: decorator
 @inline
 function endOf(x: usize, K: i32): usize {
-  return x + ((K >> 5) as usize) * DOT_BLOCK_BYTES;
+  return x + (dotRowBytes(K) as usize);
 }
 
 /** Four partial sums of 16 products. */
@@ -123,21 +123,21 @@ function q6_kDot(row: usize, x: usize, K: i32): f32 {
 /** `row · x` for a type of blocks; 0 for others. */
 export function dotRow(type: i32, row: usize, x: usize, K: i32): f32 {
   switch (type) {
-    case 3:
+    case Q4_0:
       return q4_0Dot(row, x, K);
-    case 4:
+    case Q4_1:
       return q4_1Dot(row, x, K);
-    case 5:
+    case Q5_0:
       return q5_0Dot(row, x, K);
-    case 6:
+    case Q5_1:
       return q5_1Dot(row, x, K);
-    case 7:
+    case Q8_0:
       return q8_0Dot(row, x, K);
-    case 8:
+    case Q4_K:
       return q4_kDot(row, x, K);
-    case 9:
+    case Q5_K:
       return q5_kDot(row, x, K);
-    case 10:
+    case Q6_K:
       return q6_kDot(row, x, K);
   }
   return 0;

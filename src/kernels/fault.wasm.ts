@@ -1,21 +1,7 @@
 /**
- * How a kernel tells of numbers that nothing can be computed from. It leaves a word in the first line of its memory, where
- * no operand lies; the host looks there after every program. Magnitudes are compared as bits, in which a NaN is the largest.
+ * How a kernel tells of numbers that nothing can be computed from. It leaves a word at `FAULT`, where the
+ * host looks after every program. Magnitudes are compared as bits, in which a NaN is the largest.
  */
-
-/** Address of the word: 0, or where a fault was met. */
-// @ts-ignore: decorator
-@inline
-export const FAULT: usize = 16;
-// @ts-ignore: decorator
-@inline
-export const IN_ACTIVATIONS: i32 = 1;
-// @ts-ignore: decorator
-@inline
-export const IN_QUERIES: i32 = 2;
-// @ts-ignore: decorator
-@inline
-export const IN_KEYS_OR_VALUES: i32 = 3;
 
 /** Bits of infinity: a magnitude below is a finite number. */
 // @ts-ignore: decorator

@@ -4,27 +4,10 @@
  * scales, where there are any, `[nKvHeads, ceil(headDim / 32), capacity]` float32. The capacity, in tokens, is that of all
  * pages; where there are two forms of keys, the second lies behind the first.
  */
-import { absMaxBits, FAULT, IN_KEYS_OR_VALUES, TOO_LARGE } from './fault.wasm';
+import { FAULT, IN_KEYS_OR_VALUES, KV_BF16, KV_F32, KV_SCALE_DIMS, PAGE_LEN } from './abi';
+import { absMaxBits, TOO_LARGE } from './fault.wasm';
 import { hadamard } from './hadamard.wasm';
 import { max4 } from './simd.wasm';
-
-// @ts-ignore: decorator
-@inline
-export const KV_F32: i32 = 0;
-// @ts-ignore: decorator
-@inline
-export const KV_BF16: i32 = 1;
-// @ts-ignore: decorator
-@inline
-export const KV_Q8_0: i32 = 2;
-/** Tokens of a page; see kvTypes.ts. */
-// @ts-ignore: decorator
-@inline
-export const PAGE_LEN: i32 = 128;
-/** Dimensions that share a scale. */
-// @ts-ignore: decorator
-@inline
-export const SCALE_DIMS: i32 = 32;
 
 /** Bytes of `n` stored numbers. */
 // @ts-ignore: decorator
@@ -37,7 +20,7 @@ export function kvBytes(kvType: i32, n: usize): usize {
 // @ts-ignore: decorator
 @inline
 export function scaleBytes(headDim: i32, capacity: i32): usize {
-  return (((headDim + SCALE_DIMS - 1) / SCALE_DIMS) as usize) * ((capacity as usize) << 2);
+  return (((headDim + KV_SCALE_DIMS - 1) / KV_SCALE_DIMS) as usize) * ((capacity as usize) << 2);
 }
 
 // @ts-ignore: decorator
@@ -100,8 +83,8 @@ function storeVector(kvType: i32, from: usize, to: usize, stride: usize, scales:
   } else if (kvType == KV_BF16) {
     for (let d: usize = 0; d < (headDim as usize); d++) store<u16>(to + ((d * stride) << 1), bf16(from + (d << 2)));
   } else {
-    for (let first = 0; first < headDim; first += SCALE_DIMS, scales += (capacity as usize) << 2) {
-      const last = min(first + SCALE_DIMS, headDim) as usize;
+    for (let first = 0; first < headDim; first += KV_SCALE_DIMS, scales += (capacity as usize) << 2) {
+      const last = min(first + KV_SCALE_DIMS, headDim) as usize;
       let largest = f32x4.splat(0);
       for (let d = first as usize; d < last; d += 4) largest = f32x4.pmax(largest, f32x4.abs(v128.load(from + (d << 2))));
       const limit = max4(largest);
@@ -140,7 +123,7 @@ export function expandKeys(
       let low = load4(kvType, at);
       let high = load4(kvType, at + four);
       if (kvType != KV_BF16) {
-        const scale = scaleAt + ((d / SCALE_DIMS) as usize) * ((capacity as usize) << 2);
+        const scale = scaleAt + ((d / KV_SCALE_DIMS) as usize) * ((capacity as usize) << 2);
         low = f32x4.mul(low, v128.load(scale));
         high = f32x4.mul(high, v128.load(scale, 16));
       }
@@ -168,7 +151,7 @@ export function expandValues(
     for (let d = 0; d < headDim; d += 4, at += four, out += 16) {
       let v = load4(kvType, at);
       if (kvType != KV_BF16) {
-        v = f32x4.mul(v, v128.load32_splat(scaleAt + ((d / SCALE_DIMS) as usize) * ((capacity as usize) << 2)));
+        v = f32x4.mul(v, v128.load32_splat(scaleAt + ((d / KV_SCALE_DIMS) as usize) * ((capacity as usize) << 2)));
       }
       v128.store(out, v);
     }

@@ -1,24 +1,28 @@
 /**
  * `out[n, N] = x[n, K] · weight[N, K]ᵀ + bias[N]`. Items are groups of 32 columns of `out`. With a tile's worth of rows or
  * more, a group's weights are decoded once into four panels of 32-bit words, `[words][8]`, and run through a tile; a word
- * is one float, or a pair of 16-bit integers. With fewer rows every weight row is multiplied as it is stored.
- *
- * Scratch: a decoded row `[K]`, 8 rows of words, panels `[4][words][8]`, their scales, one tile `[6][8]`.
+ * is one float, or a pair of 16-bit integers. With few rows blocks are multiplied as they are stored: a row of `x` at a time
+ * (`dotRow.wasm.ts`), or several in a tile (`matmulBlocks.wasm.ts`).
  */
+import {
+  COLUMN_GROUP,
+  dotRowBytes,
+  F32,
+  FLOAT_TILE_ROWS,
+  INT_TILE_ROWS,
+  MatmulScratch,
+  RECORD_BYTES,
+  TILE_SEGMENT,
+  tileRowBytes,
+  tileSegments,
+} from './abi';
 import { dequantizeRow } from './dequantize.wasm';
 import { dotRow } from './dotRow.wasm';
-import { DOT_BLOCK_BYTES, quantizeRow, TILE_LARGEST, TILE_SEGMENT } from './quantize.wasm';
+import { multiplyBlocks } from './matmulBlocks.wasm';
+import { quantizeRow, TILE_LARGEST } from './quantize.wasm';
 import { madd, sum4 } from './simd.wasm';
 import { tile6x8 } from './tile.wasm';
 import { tile4x8i16 } from './tileInt.wasm';
-
-// @ts-ignore: decorator
-@inline
-const F32: i32 = 0;
-/** Types from here on are blocks, which `dotRow` takes. */
-// @ts-ignore: decorator
-@inline
-const FIRST_BLOCK_TYPE: i32 = 3;
 
 /** `out[t] = x[t] · w + bias` for `n` rows of `x`, `outStride` bytes apart. */
 export function dotRows(out: usize, outStride: usize, x: usize, w: usize, n: i32, K: i32, bias: f32): void {
@@ -74,11 +78,14 @@ function transpose8(panel: usize, rows: usize, words: i32): void {
   }
 }
 
-/** Few rows of `x`: columns `from..to`, each weight row read once. `xq` 0: `x` as floats. */
+/**
+ * Few rows of `x`: columns `from..to`, each weight row read once. `xq` 0: `x` as floats; else weights are blocks, which
+ * `dotRow` takes. `decoded` has room for a row.
+ */
 // @ts-ignore: decorator
 @inline
 function multiplyRows(
-  scratch: usize,
+  decoded: usize,
   from: i32,
   to: i32,
   out: usize,
@@ -93,19 +100,19 @@ function multiplyRows(
   K: i32,
 ): void {
   const outStride = (N as usize) << 2;
-  const xqBytes = ((K >> 5) as usize) * DOT_BLOCK_BYTES;
+  const xqBytes = dotRowBytes(K) as usize;
   for (let c = from as usize; c < (to as usize); c++) {
     let row = weight + c * rowBytes;
     const first = out + (c << 2);
     const addend: f32 = bias ? load<f32>(bias + (c << 2)) : 0;
-    if (xq && type >= FIRST_BLOCK_TYPE) {
+    if (xq) {
       for (let t: usize = 0; t < (n as usize); t++) {
         store<f32>(first + t * outStride, dotRow(type, row, xq + t * xqBytes, K) + addend);
       }
     } else {
       if (type != F32) {
-        dequantizeRow(type, row, scratch, K);
-        row = scratch;
+        dequantizeRow(type, row, decoded, K);
+        row = decoded;
       }
       dotRows(first, outStride, x, row, n, K, addend);
     }
@@ -118,8 +125,8 @@ export function matmul(
   end: i32,
   out: usize,
   x: usize,
-  xq: usize, // 0: multiply floats; else `x` quantised for tiles or, with fewer than four rows, for dot products
-  xScales: usize, // of tiles
+  xq: usize, // 0: multiply floats; else `x` quantised, for tiles, or where there are no `xScales` in blocks for dot products
+  xScales: usize,
   weight: usize,
   type: i32,
   rowBytes: usize,
@@ -129,26 +136,32 @@ export function matmul(
   K: i32,
 ): void {
   const isInt = xq != 0;
-  const tileRows = isInt ? 4 : 6;
-  const words = isInt ? (K + 1) >> 1 : K;
+  const tileRows = isInt ? INT_TILE_ROWS : FLOAT_TILE_ROWS;
+  const words = isInt ? tileRowBytes(K) >> 2 : K;
   const wordBytes = (words as usize) << 2;
-  const segments = (K + TILE_SEGMENT - 1) / TILE_SEGMENT;
+  const segments = tileSegments(K);
   const scaleBytes = (segments as usize) << 5; // of a panel
   const outStride = (N as usize) << 2;
-  const decoded = scratch;
-  const rows8 = decoded + ((((K as usize) << 2) + 63) & ~63);
-  const panels = rows8 + 8 * wordBytes;
-  const scales = panels + 32 * wordBytes;
-  const edge = scales + 4 * scaleBytes;
+  const w = changetype<MatmulScratch>(scratch);
+  w.layOut(scratch + RECORD_BYTES, K, wordBytes as i32);
+  const decoded = w.decoded;
+  const rows8 = w.rows;
+  const panels = w.panels;
+  const scales = w.scales;
+  const edge = w.edge;
   const xRows = isInt ? xq : x;
   const xScaleBytes = (segments as usize) << 2;
 
   for (let item = begin; item < end; item++) {
-    const firstCol = item * 32;
-    const nCols = min(32, N - firstCol);
-    if (n < tileRows) {
+    const firstCol = item * COLUMN_GROUP;
+    const nCols = min(COLUMN_GROUP, N - firstCol);
+    if (xq && !xScales && n >= INT_TILE_ROWS && N >= 8) {
+      multiplyBlocks(scratch, firstCol, firstCol + nCols, out, xq, weight, type, rowBytes, bias, n, N, K);
+      continue;
+    }
+    if (n < tileRows || (xq && !xScales)) {
       const to = firstCol + nCols;
-      multiplyRows(scratch, firstCol, to, out, x, xq, weight, type, rowBytes, bias, n, N, K);
+      multiplyRows(decoded, firstCol, to, out, x, xq, weight, type, rowBytes, bias, n, N, K);
       continue;
     }
 

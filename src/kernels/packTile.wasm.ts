@@ -2,7 +2,8 @@
  * A tile of keys or values as integers, quantised once for all rows of queries: a key by its own scale, a dimension of the
  * values by its largest. Words hold two integers of 16 bits or four of 8, as `tileInt.wasm.ts` multiplies them.
  */
-import { BYTE_LARGEST, INT16, INT8, TILE_LARGEST, toInt4 } from './quantize.wasm';
+import { INT16, INT8 } from './abi';
+import { BYTE_LARGEST, TILE_LARGEST, toInt4 } from './quantize.wasm';
 import { sum4 } from './simd.wasm';
 
 /** Integers of four numbers of row `r`, less `shift[r]` where there is a shift; zeros behind the last row. */

@@ -3,46 +3,28 @@
  * segment. Three forms: tiles take segments of 128 and `|q| <= 4095`, so that `128 * 4095²` stays below `2^31`; dot products
  * with weights of 8 bits take segments of 32 and all 16 bits, as `32 * 32767 * 128` does; and 7 bits for queries, below.
  */
-import { absMaxBits, FAULT, IN_ACTIVATIONS, INFINITE } from './fault.wasm';
+import {
+  DOT_BLOCK_BYTES,
+  DOT_SCALE,
+  DOT_SEGMENT,
+  DOT_SUM,
+  FAULT,
+  FLOAT32,
+  IN_ACTIVATIONS,
+  INT16,
+  TILE_SEGMENT,
+  tileRowBytes,
+  tileSegments,
+} from './abi';
+import { absMaxBits, INFINITE } from './fault.wasm';
 import { madd, max4, sum4 } from './simd.wasm';
 
-// @ts-ignore: decorator
-@inline
-export const TILE_SEGMENT: i32 = 128;
 // @ts-ignore: decorator
 @inline
 export const TILE_LARGEST: f32 = 4095;
 // @ts-ignore: decorator
 @inline
-export const DOT_SEGMENT: i32 = 32;
-// @ts-ignore: decorator
-@inline
 export const DOT_LARGEST: f32 = 32767;
-/** Of 32 integers, their scale and their sum, rounded up to whole vectors. */
-// @ts-ignore: decorator
-@inline
-export const DOT_BLOCK_BYTES: usize = 80;
-// @ts-ignore: decorator
-@inline
-export const DOT_SCALE: usize = 64;
-// @ts-ignore: decorator
-@inline
-export const DOT_SUM: usize = 68;
-
-/** How a tile takes its numbers. */
-// @ts-ignore: decorator
-@inline
-export const FLOAT32: i32 = 0;
-// @ts-ignore: decorator
-@inline
-export const INT16: i32 = 1;
-// @ts-ignore: decorator
-@inline
-export const INT8: i32 = 2;
-/** The same numbers for another instruction; see `tileInt.wasm.ts`. */
-// @ts-ignore: decorator
-@inline
-export const INT8_FUSED: i32 = 3;
 // @ts-ignore: decorator
 @inline
 export const BYTE_LARGEST: f32 = 127;
@@ -127,8 +109,8 @@ export function quantizeForTiles(
   x: usize,
   cols: i32,
 ): void {
-  const scaleBytes = (((cols + TILE_SEGMENT - 1) / TILE_SEGMENT) as usize) << 2;
-  const qBytes = (((cols + 1) & ~1) as usize) << 1;
+  const scaleBytes = (tileSegments(cols) as usize) << 2;
+  const qBytes = tileRowBytes(cols) as usize;
   for (let r = begin as usize; r < (end as usize); r++) {
     const row = x + r * ((cols as usize) << 2);
     quantizeRow(row, q + r * qBytes, scales + r * scaleBytes, 4, cols, TILE_SEGMENT, TILE_LARGEST);

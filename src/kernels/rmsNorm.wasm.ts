@@ -1,5 +1,6 @@
 /** Items are rows. `x`, `out` `[rows, cols]`, `weight` `[cols]`, float32. */
-import { FAULT, IN_ACTIVATIONS, INFINITE } from './fault.wasm';
+import { FAULT, IN_ACTIVATIONS } from './abi';
+import { INFINITE } from './fault.wasm';
 import { madd, sum4 } from './simd.wasm';
 
 export function rmsNorm(

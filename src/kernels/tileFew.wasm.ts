@@ -3,7 +3,8 @@
  * bfloat16, or integers of 8 bits, whose scales the caller applies. Six accumulators: the group of query heads that share a key-value head is mostly small, and what is bound by
  * memory gains nothing from a larger tile. Strides in bytes.
  */
-import { KV_BF16, KV_F32, KV_Q8_0, kvBytes, load4 } from './kv.wasm';
+import { KV_BF16, KV_F32, KV_Q8_0 } from './abi';
+import { kvBytes, load4 } from './kv.wasm';
 import { madd } from './simd.wasm';
 
 // @ts-ignore: decorator

@@ -10,7 +10,7 @@
  *
  * Overflow is excluded by the ranges: see `quantize.wasm.ts`.
  */
-import { INT16, INT8, INT8_FUSED } from './quantize.wasm';
+import { INT16, INT8, INT8_FUSED } from './abi';
 import { madd } from './simd.wasm';
 
 export function tile4x8i16(
@@ -25,7 +25,7 @@ export function tile4x8i16(
   col: usize,
   accumulate: bool,
 ): void {
-  tile4x8(INT16, k, a, aStride, b, c, cStride, row, rowStride, col, accumulate);
+  tile4x8(INT16, false, k, a, aStride, b, c, cStride, row, rowStride, col, accumulate);
 }
 
 export function tile4x8i8(
@@ -40,7 +40,7 @@ export function tile4x8i8(
   col: usize,
   accumulate: bool,
 ): void {
-  tile4x8(INT8, k, a, aStride, b, c, cStride, row, rowStride, col, accumulate);
+  tile4x8(INT8, true, k, a, aStride, b, c, cStride, row, rowStride, col, accumulate);
 }
 
 export function tile4x8i8fused(
@@ -55,13 +55,15 @@ export function tile4x8i8fused(
   col: usize,
   accumulate: bool,
 ): void {
-  tile4x8(INT8_FUSED, k, a, aStride, b, c, cStride, row, rowStride, col, accumulate);
+  tile4x8(INT8_FUSED, true, k, a, aStride, b, c, cStride, row, rowStride, col, accumulate);
 }
 
+/** @param hasOffset Rows have an offset behind their scale, and columns what it is multiplied by behind theirs. */
 // @ts-ignore: decorator
 @inline
-function tile4x8(
+export function tile4x8(
   format: i32,
+  hasOffset: bool,
   k: i32, // words
   a: usize,
   aStride: usize,
@@ -107,10 +109,10 @@ function tile4x8(
     a3 += 4;
     b += 32;
   }
-  finish(c, s00, s01, row, col, accumulate, format != INT16);
-  finish(c + cStride, s10, s11, row + rowStride, col, accumulate, format != INT16);
-  finish(c + 2 * cStride, s20, s21, row + 2 * rowStride, col, accumulate, format != INT16);
-  finish(c + 3 * cStride, s30, s31, row + 3 * rowStride, col, accumulate, format != INT16);
+  finish(c, s00, s01, row, col, accumulate, hasOffset);
+  finish(c + cStride, s10, s11, row + rowStride, col, accumulate, hasOffset);
+  finish(c + 2 * cStride, s20, s21, row + 2 * rowStride, col, accumulate, hasOffset);
+  finish(c + 3 * cStride, s30, s31, row + 3 * rowStride, col, accumulate, hasOffset);
 }
 
 /** `sums` plus the products of the word in every lane of `a` with the words of `b`. */

@@ -13,6 +13,7 @@ import { seededRandom } from '../eval/random.ts';
 import { familyOf, MODEL_TYPES } from '../families.ts';
 import { draw } from '../kernels/draw.ts';
 import type { Placement } from '../placement.ts';
+import { nodeMachine } from '../platform/nodeMachine.ts';
 import { logSumExp } from '../sampler.ts';
 import { Engine } from './engine.ts';
 import type { GeneratedToken, GenerateOptions } from './texts.ts';
@@ -20,7 +21,7 @@ import type { GeneratedToken, GenerateOptions } from './texts.ts';
 const BACKENDS = [
   { backend: 'reference', open: openReference, bound: 1e-11 },
   // logits are of the size of 10; the order of float32 sums depends on how many rows there are
-  { backend: 'wasm', open: () => openWasm({ threads: 2, precision: 'f32', kvType: 'f32' }), bound: 1e-4 },
+  { backend: 'wasm', open: () => openWasm(nodeMachine, { threads: 2, precision: 'f32', kvType: 'f32' }), bound: 1e-4 },
 ];
 
 const SETTINGS: DualChunk = { chunkLen: 12, maxDistance: 17, parts: 'full', scale: 'none', trainedLen: 18 };

@@ -102,7 +102,7 @@ export class Engine {
    */
   async *score(tokens: readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
     this.#check(tokens);
-    const text = new Scoring(tokens, options, () => this.#run());
+    const text = new Scoring(tokens, options.onProgress, () => this.#run());
     yield* this.#read(text, () => text.next(), options.signal);
   }
 

@@ -52,26 +52,29 @@ export class PageTree {
   begin = (): Path => ({ nodes: [], length: 0 });
 
   /**
-   * Goes on along pages that hold what comes next in `tokens`, up to `most` of them: full pages are shared, and the last one
-   * is taken over where no other text uses it. Does nothing within a page.
+   * Goes on along pages that hold what comes next in `tokens`, up to `most` of them: full pages are shared, also in place of
+   * one that the text has begun itself, and the last one is taken over where no other text uses it.
    */
   adopt(path: Path, tokens: readonly number[], most: number): void {
     for (;;) {
-      const at = path.length;
-      if (at !== PAGE_LEN * path.nodes.length) return;
-      const last = path.nodes.at(-1) ?? this.#root;
+      const nFull = Math.floor(path.length / PAGE_LEN);
+      const at = PAGE_LEN * nFull;
+      const last = path.nodes[nFull - 1] ?? this.#root;
       const common = (node: Node) => commonLength(node.tokens, tokens, at, Math.min(most - at, PAGE_LEN));
-      const [node] = [...last.children].sort((a, b) => common(b) - common(a));
+      const node = [...last.children].reduce((best: Node | undefined, one) => {
+        return best && common(best) >= common(one) ? best : one;
+      }, undefined);
       const nTokens = node ? common(node) : 0;
-      if (nTokens === 0) return;
+      if (!node || at + nTokens <= path.length) return;
       if (nTokens < PAGE_LEN) {
-        if (node.users > 0 || node.children.size > 0) return;
+        if (node.users > 0 || node.children.size > 0 || path.length > at) return;
         last.children.delete(node);
         node.parent = undefined;
         node.tokens.length = nTokens;
       }
+      for (const own of path.nodes.splice(nFull)) this.#free.push(own.page);
       this.#use(path, node);
-      path.length += nTokens;
+      path.length = at + nTokens;
     }
   }
 

@@ -4,13 +4,6 @@
  */
 import type { Path } from './pages.ts';
 
-export interface SequenceOptions {
-  /** Ends the text. */
-  signal?: AbortSignal;
-  /** Called before the first block and after each: tokens read of tokens to read. */
-  onProgress?: (done: number, total: number) => void;
-}
-
 export class Sequence<T> {
   /** All that is known of the text. */
   readonly tokens: number[];
@@ -28,11 +21,18 @@ export class Sequence<T> {
   #end?: { readonly error?: unknown };
   #reader?: { resolve(item: T | undefined): void; reject(error: unknown): void };
   readonly #promptLen: number;
-  readonly #onProgress: SequenceOptions['onProgress'];
+  readonly #onProgress?: (done: number, total: number) => void;
   readonly #onAsk: () => void;
 
-  /** @param onAsk Is called when the reader waits for more than there is. */
-  constructor(tokens: readonly number[], { onProgress }: SequenceOptions, onAsk: () => void) {
+  /**
+   * @param onProgress Is told before the first block of the prompt and after each: tokens read of tokens to read.
+   * @param onAsk Is called when the reader waits for more than there is.
+   */
+  constructor(
+    tokens: readonly number[],
+    onProgress: ((done: number, total: number) => void) | undefined,
+    onAsk: () => void,
+  ) {
     this.tokens = [...tokens];
     this.#promptLen = tokens.length;
     this.#onProgress = onProgress;

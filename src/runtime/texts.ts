@@ -42,7 +42,7 @@ export class Writing extends Sequence<GeneratedToken> {
   readonly #choices = new Map<number, Choice>();
 
   constructor(prompt: readonly number[], options: GenerateOptions, context: number, onAsk: () => void) {
-    super(prompt, options, onAsk);
+    super(prompt, options.onProgress, onAsk);
     this.#options = options;
     this.#sampler = makeSampler(options);
     this.#context = context;
@@ -88,10 +88,12 @@ export class Writing extends Sequence<GeneratedToken> {
   accept(generated: GeneratedToken): void {
     const place = this.tokens.length;
     this.#choices.delete(place);
-    if (this.#options.stopTokens?.has(generated.token)) return this.finish();
-    this.tokens.push(generated.token);
-    this.give(generated);
-    if (this.isLast(place)) this.finish();
+    const isStop = this.#options.stopTokens?.has(generated.token) ?? false;
+    if (!isStop) {
+      this.tokens.push(generated.token);
+      this.give(generated);
+    }
+    if (isStop || this.isLast(place)) this.finish();
   }
 }
 

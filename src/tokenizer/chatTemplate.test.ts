@@ -374,7 +374,7 @@ describe('Tokenizer.encodeChat', () => {
   });
 
   it('refuses messages of which the template makes nothing', () => {
-    const advice = 'the chat template makes nothing of the messages; give the prompt as text (run --raw)';
+    const advice = 'the chat template makes nothing of the messages; give the prompt as text, or take another template';
     expect(() => open('').encodeChat(ask('Hi'))).toThrow(advice);
     expect(() => open('{# nothing #}').encodeChat(ask('Hi'))).toThrow(advice);
   });

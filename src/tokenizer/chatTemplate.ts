@@ -1,4 +1,6 @@
-/** Messages to the prompt a chat model was trained on, by the Jinja template that came with it, as transformers does. */
+/**
+ * Messages become the prompt a chat model was trained on, by the Jinja template that came with it, as in transformers.
+ */
 import { UnsupportedError } from '../errors.ts';
 import { Interpreter } from './jinja/interpreter.ts';
 import { Meter, TemplateError } from './jinja/limits.ts';
@@ -11,11 +13,11 @@ export interface Turn {
   content: string;
 }
 
-/** Of a template's own, such as `{ enable_thinking: false }`. */
+/** A template has variables of its own, such as `{ enable_thinking: false }`. */
 export type TemplateVariables = Readonly<Record<string, unknown>>;
 
 const TOKEN_NAMES = ['bos_token', 'eos_token', 'unk_token', 'pad_token', 'sep_token', 'cls_token', 'mask_token'];
-/** Names that have a meaning already. */
+/** These names have a meaning already. */
 const TAKEN = new Set([
   ...[...TOKEN_NAMES, 'messages', 'add_generation_prompt', 'tools', 'documents', 'loop', 'caller', 'self'],
   ...['range', 'dict', 'namespace', 'raise_exception', 'strftime_now', 'lipsum', 'cycler', 'joiner'],
@@ -23,7 +25,10 @@ const TAKEN = new Set([
 ]);
 const MAX_VARIABLE_DEPTH = 32;
 
-/** `chat_template` of `tokenizer_config.json`: one template, or several with names, of which `default` is meant. */
+/**
+ * Finds the template: `chat_template` of `tokenizer_config.json` is one, or several with names, of which `default` is
+ * meant.
+ */
 export function chatTemplateOf(config: Record<string, unknown>): string | undefined {
   const value = config.chat_template;
   if (!Array.isArray(value)) return typeof value === 'string' ? value : undefined;
@@ -31,6 +36,7 @@ export function chatTemplateOf(config: Record<string, unknown>): string | undefi
 }
 
 /**
+ * Renders messages by a template.
  * @throws UnsupportedError when the template cannot be read, uses what is not supported here, does not come to an end,
  *   or refuses the messages; or when a variable is not one it may be given.
  */
@@ -63,7 +69,7 @@ export function renderChat(
     if (error instanceof TemplateError) {
       throw new UnsupportedError(`${origin}: the chat template ${message}`, { cause: error });
     }
-    // Of JavaScript itself: the stack or a text beyond what it can have.
+    // JavaScript itself ends a stack or a text beyond what it can have.
     if (!(error instanceof RangeError)) throw error;
     throw new UnsupportedError(`${origin}: the chat template goes too deep or makes too much: ${message}`, {
       cause: error,
@@ -72,8 +78,8 @@ export function renderChat(
 }
 
 /**
- * As `renderChat`; a system message that the template refuses or leaves out goes in front of the first message of the
- * user, with an empty line between.
+ * Does what `renderChat` does; a system message that the template refuses or leaves out goes in front of the first
+ * message of the user, with an empty line between.
  */
 export function renderConversation(...given: Parameters<typeof renderChat>): string {
   const [template, config, messages, ...rest] = given;
@@ -92,7 +98,7 @@ export function renderConversation(...given: Parameters<typeof renderChat>): str
   throw refusal ?? new UnsupportedError(`${rest[1]}: the chat template leaves out the system message`);
 }
 
-/** The messages with a first one of the system in front of what the user says first. */
+/** Puts a first message of the system in front of what the user says first. */
 function withoutSystem([first, ...messages]: readonly Turn[]): Turn[] | undefined {
   const at = messages.findIndex(({ role }) => role === 'user');
   if (first?.role !== 'system' || first.content.trim() === '' || at < 0) return undefined;
@@ -107,7 +113,7 @@ function orUndefined<T>(work: () => T): T | undefined {
   }
 }
 
-/** @throws UnsupportedError when a name is taken, or a value is not what JSON can hold. */
+/** Checks variables. @throws UnsupportedError when a name is taken, or a value is not what JSON can hold. */
 export function checkVariables(variables: TemplateVariables): void {
   for (const [name, value] of Object.entries(variables)) {
     if (TAKEN.has(name))
@@ -119,7 +125,10 @@ export function checkVariables(variables: TemplateVariables): void {
   }
 }
 
-/** @throws UnsupportedError when it is not what JSON can hold, or goes deeper than a template's messages do. */
+/**
+ * Checks a value.
+ * @throws UnsupportedError when it is not what JSON can hold, or goes deeper than a template's messages do.
+ */
 export function checkJson(value: unknown, what: string, depth = 0): void {
   const wanted = 'wanted what JSON can hold: a text, a number, true, false, null, or lists and objects of them';
   if (depth > MAX_VARIABLE_DEPTH) {

@@ -1,5 +1,5 @@
 /**
- * Token ids to text. A token is bytes, and text is the UTF-8 of the bytes: so a character may be spread over
+ * Token ids become text. A token is bytes, and text is the UTF-8 of the bytes: so a character may be spread over
  * tokens, a stream holds back only an unfinished character, and its pieces always join to the decoded whole.
  */
 import { shown, UnsupportedError } from '../errors.ts';
@@ -16,14 +16,14 @@ export interface DecodeOptions {
 }
 
 export interface StreamDecoder {
-  /** Text that is complete with this token; often the token's own, sometimes none. */
+  /** Gives the text that is complete with this token, often the token's own, sometimes none. */
   push(id: number): string;
-  /** Ends the text: what is left of an unfinished character, as U+FFFD. */
+  /** Ends the text, and gives what is left of an unfinished character as U+FFFD. */
   flush(): string;
 }
 
 export interface Decoder {
-  /** Bytes of one token; none when the vocabulary has no such id. */
+  /** Gives the bytes of one token, none when the vocabulary has no such id. */
   bytesOf(id: number): Uint8Array;
   stream(options?: DecodeOptions): StreamDecoder;
 }
@@ -75,7 +75,7 @@ export function makeDecoder({ model, added_tokens, decoder }: TokenizerJson, ori
   return { bytesOf, stream };
 }
 
-/** Decoder steps of the two kinds of vocabulary, byte level and SentencePiece. */
+/** The two kinds of vocabulary, byte level and SentencePiece, have these decoder steps. */
 const SUPPORTED = new Set(['ByteLevel', 'Replace', 'ByteFallback', 'Fuse', 'Strip', 'Metaspace']);
 
 function flatten(decoder: Component | null): Component[] {
@@ -83,7 +83,7 @@ function flatten(decoder: Component | null): Component[] {
   return (Array.isArray(decoder.decoders) ? (decoder.decoders as Component[]) : []).flatMap(flatten);
 }
 
-/** GPT-2's letters for bytes: Latin-1's printable characters stand for themselves, the other 68 follow U+00FF. */
+/** GPT-2 has letters for bytes: Latin-1's printable characters stand for themselves, the other 68 follow U+00FF. */
 const BYTE_OF_LETTER: ReadonlyMap<string, number> = (() => {
   const bytes = Array.from({ length: 256 }, (_, byte) => byte);
   const isPrintable = (byte: number) => (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte !== 0xad);

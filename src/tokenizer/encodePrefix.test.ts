@@ -1,7 +1,7 @@
 /** The first tokens of a text cost what they are, in texts with and without spaces. */
 import { expect, it } from 'vitest';
 import { BUNDLED_MODEL } from '../bundled.ts';
-import { openModel } from '../index.ts';
+import { openModel } from '../node.ts';
 
 const { tokenizer, close } = await openModel(BUNDLED_MODEL);
 await close();

@@ -1,5 +1,5 @@
 /**
- * Text to token ids: added tokens are cut out first, and what lies between is normalised, cut into words and
+ * Text becomes token ids: added tokens are cut out first, and what lies between is normalised, cut into words and
  * merged by `@huggingface/tokenizers`. The idea here is the safe cut: every rule for words cuts between a letter and
  * a space, so where no token of the vocabulary holds the two either, both sides have the same ids apart as together.
  */
@@ -32,18 +32,23 @@ export interface Encoder {
   asLiteral(text: string): string;
 }
 
-/** In SentencePiece text, which has `▁` for a space. */
+/** A word starts there in SentencePiece text, which has `▁` for a space. */
 const WORD_START = /(?<=\p{L})(?=▁)/u;
-/** English prose has 4 to 5. Where 6 are too few, the prefix is tried again at twice the length. */
+/** English prose has 4 to 5 characters a token. Where 6 are too few, the prefix is tried again at twice the length. */
 const CHARACTERS_PER_TOKEN = 6;
-/** Where no cut is safe, as in a script without spaces, a cut changes tokens near it, and this many are not believed. */
+/**
+ * Where no cut is safe, as in a script without spaces, a cut changes tokens near it, and this many are not believed.
+ */
 const UNSETTLED_TOKENS = 256;
 
-/** Time to encode a text: many times what a slow machine takes, but not for ever. */
+/** A text may take this time to encode: many times what a slow machine takes, but not for ever. */
 const BASE_MILLISECONDS = 2000;
 const MILLISECONDS_PER_CHARACTER = 0.02;
 
-/** Characters of all regular expressions: several times the longest known, as nothing ends the compiling of one. */
+/**
+ * All regular expressions have so many characters, several times the longest known, as nothing ends the compiling of
+ * one.
+ */
 const MAX_REGEX_LENGTH = 8192;
 
 /** A text that is made so many times as long, and this much longer, is an attack on the memory. */
@@ -54,11 +59,11 @@ const FREE_GROWTH = 2 ** 16;
 export interface EncoderParts {
   json: TokenizerJson;
   library: Library;
-  /** Bytes of a token. */
+  /** Gives the bytes of a token. */
   bytesOf: (id: number) => Uint8Array;
-  /** Regular expressions that are known to end soon on any text. */
+  /** These regular expressions are known to end soon on any text. */
   safeRegexes: ReadonlySet<string>;
-  /** For messages: the checkpoint. */
+  /** Messages name the checkpoint so. */
   origin: string;
 }
 
@@ -87,7 +92,7 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
   const normalize = makeNormalizer(library, origin);
   const cutWords = makePreTokenizer(library, origin);
   const added = json.added_tokens;
-  /** Splitters for before the normaliser and behind it. */
+  /** Makes splitters for before the normaliser and behind it. */
   const splitters = (isEarly: (token: AddedToken) => boolean) => {
     const late = added.filter((token) => !isEarly(token));
     const nCharacters = late.reduce((sum, { content }) => sum + content.length, 0);
@@ -148,7 +153,7 @@ export function makeEncoder({ json, library, bytesOf, safeRegexes, origin }: Enc
   return { encode, encodePrefix, asLiteral };
 }
 
-/** Sources of all regular expressions in a part of the tokenizer. */
+/** Gives the sources of all regular expressions in a part of the tokenizer. */
 function regexesOf(part: Component | null): string[] {
   return Object.entries(part ?? {}).flatMap(([key, value]) => {
     if (key === 'Regex' && typeof value === 'string') return [value];
@@ -159,13 +164,13 @@ function regexesOf(part: Component | null): string[] {
 type Normalizer = NonNullable<Library['normalizer']>;
 type PreTokenizer = NonNullable<Library['pre_tokenizer']>;
 
-/** The parts of a sequence, and of sequences in it. */
+/** Gives the parts of a sequence, and of sequences in it. */
 const normalizersOf = (part: Normalizer | null): Normalizer[] =>
   part && 'normalizers' in part ? (part.normalizers as Normalizer[]).flatMap(normalizersOf) : [part ?? []].flat();
 const preTokenizersOf = (part: PreTokenizer | null): PreTokenizer[] =>
   part && 'tokenizers' in part ? (part.tokenizers as PreTokenizer[]).flatMap(preTokenizersOf) : [part ?? []].flat();
 
-/** @throws UnsupportedError when a text of `before` characters has grown far too long. */
+/** Checks how a text grew. @throws UnsupportedError when one of `before` characters has become far too long. */
 function checkGrowth(what: string, before: number, after: number, origin: string): void {
   const limit = MAX_GROWTH * before + FREE_GROWTH;
   if (after <= limit) return;
@@ -219,10 +224,10 @@ function makeSplitter(tokens: readonly AddedToken[]): (text: string) => (string 
   };
 }
 
-/** Whether some token reaches over the space after a letter, so that words cannot be encoded one by one. */
+/** Tells whether some token reaches over the space after a letter, so that words cannot be encoded one by one. */
 function joinsWords({ model, added_tokens }: TokenizerJson, bytesOf: (id: number) => Uint8Array): boolean {
   const utf8 = new TextDecoder();
-  // U+FFFD: bytes that may end a letter.
+  // U+FFFD stands for bytes that may end a letter.
   const joins = (text: string) => /[\p{L}\ufffd] /u.test(text);
   return (
     added_tokens.some((token) => token.rstrip || joins(token.content)) ||
@@ -230,7 +235,7 @@ function joinsWords({ model, added_tokens }: TokenizerJson, bytesOf: (id: number
   );
 }
 
-/** Last place up to `limit` that has a letter before it and a space after it, or 0. */
+/** Finds the last place up to `limit` that has a letter before it and a space after it, or 0. */
 function lastWordEnd(text: string, limit: number): number {
   let end = text.lastIndexOf(' ', limit);
   while (end > 0 && !/\p{L}/u.test(text.charAt(end - 1))) end = text.lastIndexOf(' ', end - 1);

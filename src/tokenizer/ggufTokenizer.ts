@@ -1,5 +1,5 @@
 /**
- * A GGUF's embedded vocabulary as the `tokenizer.json` it was converted from, so that one code path tokenises.
+ * A GGUF's embedded vocabulary becomes the `tokenizer.json` it was converted from, so that one code path tokenises.
  * Keys, defaults and pre-tokenizer names are llama.cpp's (`src/llama-vocab.cpp`); the rules are those of the
  * families' own tokenizer.json.
  */
@@ -15,7 +15,7 @@ interface Entry {
   type: number;
 }
 
-/** `llama_token_type`. Unused tokens are padding, and are left out. */
+/** These are numbers of `llama_token_type`. Unused tokens are padding, and are left out. */
 const NORMAL = 1;
 const UNKNOWN = 2;
 const CONTROL = 3;
@@ -23,13 +23,16 @@ const USER_DEFINED = 4;
 const UNUSED = 5;
 const BYTE = 6;
 
-/** Characters. The longest tokens in use are runs of some 100 spaces; merges are sought at every place in a token. */
+/**
+ * A token has so many characters at most. The longest in use are runs of some 100 spaces; merges are sought at every
+ * place in a token.
+ */
 const MAX_TOKEN_LENGTH = 1024;
 
 /** The largest vocabulary has 262 thousand tokens and somewhat more merges; millions take half a minute to open. */
 const MAX_ENTRIES: Readonly<Record<string, number>> = { tokens: 600_000, merges: 1_000_000 };
 
-/** How a family of byte-level vocabularies cuts text into words: each rule cuts what the one before has left. */
+/** A family of byte-level vocabularies cuts text into words: each rule cuts what the one before has left. */
 interface Family {
   words: readonly string[];
   nfc?: true;
@@ -53,7 +56,7 @@ const SINGLE_DIGITS: Family = { words: [String.raw`\p{N}`, GPT2_WORDS] };
 const LLAMA3: Family = { words: [LLAMA3_WORDS], ignoreMerges: true, addBos: true };
 const QWEN2: Family = { words: [QWEN2_WORDS], nfc: true };
 
-/** By `tokenizer.ggml.pre`. */
+/** Families are found by `tokenizer.ggml.pre`. */
 const FAMILIES: ReadonlyMap<string, Family> = new Map([
   ['default', { words: [String.raw`[\p{P}\$\+<=>\^~\|]+`, GPT2_WORDS, String.raw`\p{N}+`, '[0-9][0-9][0-9]'] }],
   ...['gpt-2', 'phi-2', 'mpt', 'olmo', 'jais', 'mellum', 'trillion'].map((pre) => [pre, PLAIN] as const),
@@ -65,13 +68,14 @@ const FAMILIES: ReadonlyMap<string, Family> = new Map([
   ['tekken', { words: [TEKKEN_WORDS], ignoreMerges: true, addBos: true }],
 ]);
 
-/** Regular expressions of the families, which end soon on any text. */
+/** The families' regular expressions end soon on any text. */
 export const PUBLISHED_WORDS: ReadonlySet<string> = new Set([
   ...[...FAMILIES.values()].flatMap(({ words }) => words),
   WORDS_OF_METASPACE,
 ]);
 
 /**
+ * Makes the two files of the tokenizer from a GGUF's metadata.
  * @throws FormatError when the vocabulary is missing or malformed.
  * @throws UnsupportedError when it is of a kind, or has a pre-tokenizer, that is not known here.
  */
@@ -104,7 +108,7 @@ export function ggufTokenizer(metadata: JsonRecord): { tokenizerJson: JsonRecord
   };
 }
 
-/** The parts that a byte-level and a SentencePiece vocabulary have different. */
+/** A byte-level and a SentencePiece vocabulary differ in these parts. */
 interface Kind {
   parts: { normalizer: Component | null; pre_tokenizer: Component | null; decoder: Component; model: JsonRecord };
   addBos: boolean;
@@ -247,7 +251,7 @@ function strings(metadata: JsonRecord, name: string): string[] {
   });
 }
 
-/** One number for each token. */
+/** Reads one number for each token. */
 function numbers(metadata: JsonRecord, name: string): number[] {
   const values = list(metadata, name);
   const nTokens = list(metadata, 'tokens').length;
@@ -262,7 +266,7 @@ function numbers(metadata: JsonRecord, name: string): number[] {
   });
 }
 
-/** A value in a message: a list may have millions of numbers, and one number may be a bigint. */
+/** Shows a value in a message: a list may have millions of numbers, and one number may be a bigint. */
 const quoted = (value: unknown): string => (ArrayBuffer.isView(value) ? 'a list' : shown(value));
 
 function flag(metadata: JsonRecord, name: string, missing: boolean): boolean {

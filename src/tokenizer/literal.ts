@@ -1,16 +1,16 @@
-/** Text that makes no control token, wherever a chat template puts it. */
+/** Literal text makes no control token, wherever a chat template puts it. */
 import { UnsupportedError } from '../errors.ts';
 import type { AddedToken } from './tokenizerJson.ts';
 
 /**
- * The character before it is no part of a control token. One that Unicode reserves for use inside a program, so no text
+ * The character before it is no part of a control token. Unicode reserves the mark for use inside a program, so no text
  * loses anything with it; the encoder takes it out once added tokens are cut out.
  */
 export const MARK = '\ufdd0';
 
 /**
- * Finds which of many strings begin at a place of a text, the shortest first. By halving a sorted list: a regular expression
- * of a hundred thousand strings takes seconds to compile, and longer ones end the process.
+ * Finds which of many strings begin at a place of a text, the shortest first. It halves a sorted list, as a regular
+ * expression of a hundred thousand strings takes seconds to compile, and longer ones end the process.
  */
 export function finderOf(strings: Iterable<string>): (text: string, at: number) => string[] {
   const sorted = [...new Set(strings)].filter((string) => string !== '').sort();
@@ -43,9 +43,9 @@ export function finderOf(strings: Iterable<string>): (text: string, at: number) 
 }
 
 /**
- * Makes texts literal. Marked is every character that a special token begins with, in either case, so that a template may
- * change what follows; and the first and the last, where a template may put the rest of a token. Added tokens that are not
- * special, such as `<think>`, keep their meaning.
+ * Makes texts literal. Marked is every character that a special token begins with, in either case, so that a template
+ * may change what follows; and the first and the last, where a template may put the rest of a token. Added tokens that
+ * are not special, such as `<think>`, keep their meaning.
  */
 export function makeLiteral(added: readonly AddedToken[]): (text: string) => string {
   const special = added.filter((token) => token.special).map(({ content }) => content.toLowerCase());
@@ -72,10 +72,10 @@ export function makeLiteral(added: readonly AddedToken[]): (text: string) => str
   };
 }
 
-/** Characters of an added token that is looked at; longer ones count as text. */
+/** An added token of so many characters is looked at; longer ones count as text. */
 const MAX_HARMLESS = 256;
 
-/** Added tokens that make no special one with what may stand beside them. */
+/** Gives added tokens that make no special one with what may stand beside them. */
 function harmlessTokens(added: readonly AddedToken[], special: readonly string[]): string[] {
   const others = added.filter((token) => !token.special && token.content.length <= MAX_HARMLESS);
   if (others.length === 0) return [];
@@ -101,13 +101,13 @@ function harmlessTokens(added: readonly AddedToken[], special: readonly string[]
     });
 }
 
-/** Whether a string that the finder knows is anywhere in the text. */
+/** Tells whether a string that the finder knows is anywhere in the text. */
 export function holds(text: string, find: ReturnType<typeof finderOf>): boolean {
   for (let at = 0; at < text.length; at++) if (find(text, at).length > 0) return true;
   return false;
 }
 
-/** `change` of all texts in what JSON can hold. @throws UnsupportedError when a name in it is one that `isBad`. */
+/** Changes all texts in what JSON can hold. @throws UnsupportedError when a name in it is one that `isBad`. */
 export function mapTexts<T>(value: T, change: (text: string) => string, isBad: (name: string) => boolean): T {
   if (typeof value === 'string') return change(value) as T;
   if (Array.isArray(value)) return value.map((item) => mapTexts(item, change, isBad)) as T;

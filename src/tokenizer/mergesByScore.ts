@@ -1,5 +1,5 @@
 /**
- * A SentencePiece vocabulary has scores where BPE has merges: it joins the pair whose whole scores best. As merges, in
+ * A SentencePiece vocabulary has scores where BPE has merges: it joins the pair whose whole scores best. Merges come in
  * the order of transformers' `generate_merges`: best whole first, then the longest left part, then the longest right.
  */
 import { FormatError } from '../errors.ts';
@@ -13,7 +13,11 @@ export interface Merge {
 const MERGES_PER_TOKEN = 16;
 const FREE_MERGES = 2 ** 16;
 
-/** @param pieces Score of each token that merges may make. @throws FormatError when there are far too many merges. */
+/**
+ * Makes merges.
+ * @param pieces Each token that merges may make has a score.
+ * @throws FormatError when there are far too many merges.
+ */
 export function mergesByScore(pieces: ReadonlyMap<string, number>): Merge[] {
   const limit = MERGES_PER_TOKEN * pieces.size + FREE_MERGES;
   const cutsOf = makeCutter(pieces);
@@ -32,12 +36,12 @@ export function mergesByScore(pieces: ReadonlyMap<string, number>): Merge[] {
   return merges.sort((a, b) => b.score - a.score || b.nLeft - a.nLeft || b.nRight - a.nRight);
 }
 
-/** Base of the hashes: odd, and without pattern in its bits. */
+/** The base of the hashes is odd, and without pattern in its bits. */
 const BASE = 0x9e3779b1;
 
 /**
- * Where a token can be cut so that both sides are tokens. A hash of each side, made from that of the side before, tells
- * where it is worth to look, so that a token takes time by its length and not by the square of it.
+ * Finds where a token can be cut so that both sides are tokens. A hash of each side, made from that of the side before,
+ * tells where it is worth to look, so that a token takes time by its length and not by the square of it.
  */
 function makeCutter(pieces: ReadonlyMap<string, number>): (piece: string) => number[] {
   const known = new Set(Array.from(pieces.keys(), (piece) => prefixHashes(piece)[piece.length]));
@@ -56,14 +60,14 @@ function makeCutter(pieces: ReadonlyMap<string, number>): (piece: string) => num
   };
 }
 
-/** Hashes of the first 0, 1, 2, … code units. */
+/** Hashes the first 0, 1, 2, … code units. */
 function prefixHashes(piece: string): Int32Array {
   const hashes = new Int32Array(piece.length + 1);
   for (let at = 0; at < piece.length; at++) hashes[at + 1] = Math.imul(hashes[at], BASE) + piece.charCodeAt(at) + 1;
   return hashes;
 }
 
-/** Between the two surrogates of one character. */
+/** Tells a place between the two surrogates of one character. */
 const isInsideCharacter = (text: string, at: number): boolean => (text.codePointAt(at - 1) as number) > 0xffff;
 
 const countCharacters = (text: string): number => Array.from(text).length;

@@ -1,9 +1,9 @@
-/** What a `post_processor` puts in front of a text. What it puts behind one is left out: texts here are continued. */
+/** A `post_processor` puts tokens in front of a text. What it puts behind one is left out: texts here are continued. */
 import { FormatError, isRecord, shown, UnsupportedError } from '../errors.ts';
 
 const SUPPORTED = 'TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing, Sequence';
 
-/** Contents of the tokens. @throws FormatError, UnsupportedError */
+/** Gives the contents of the tokens. @throws FormatError, UnsupportedError */
 export function tokensBefore(postProcessor: unknown, origin: string): string[] {
   if (postProcessor === null || postProcessor === undefined) return [];
   const fault = new FormatError(`${origin}: post_processor is malformed; download tokenizer.json again`);

@@ -1,4 +1,7 @@
-/** Text to token ids and back. Wraps `@huggingface/tokenizers`; ids are those of the model's `tokenizer.json`. */
+/**
+ * A tokenizer turns text into token ids and back. It wraps `@huggingface/tokenizers`; ids are those of
+ * `tokenizer.json`.
+ */
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { isOptions, shown, UnsupportedError } from '../errors.ts';
 import {
@@ -17,7 +20,7 @@ import { END_TOKENS, namedToken, readTokenizerJson, type TokenizerJson } from '.
 
 export type { DecodeOptions, EncodeOptions, Prefix, StreamDecoder };
 
-/** One turn of a conversation, as chat templates take it. */
+/** A message is one turn of a conversation, as chat templates take it. */
 export interface Message {
   role: 'system' | 'user' | 'assistant' | 'tool';
   /** Parts of a list are joined, with a line end between. */
@@ -27,7 +30,7 @@ export interface Message {
 export interface TemplateOptions {
   /** Ends the prompt with the opening of an answer. Default true. */
   addGenerationPrompt?: boolean;
-  /** Variables of the template's own, such as `{ enable_thinking: false }`, of what JSON can hold. */
+  /** The template has variables of its own, such as `{ enable_thinking: false }`, of what JSON can hold. */
   variables?: TemplateVariables;
 }
 
@@ -37,37 +40,43 @@ export interface ChatOptions extends TemplateOptions {
 }
 
 export interface Tokenizer {
-  /** One more than the highest id. A model may have more rows than that, as padding. */
+  /** It is one more than the highest id. A model may have more rows than that, as padding. */
   readonly vocabSize: number;
   readonly bosToken?: number;
-  /** Ids that end an answer: of a turn or of the text. */
+  /** These ids end an answer, a turn or the text. */
   readonly eosTokens: ReadonlySet<number>;
   readonly chatTemplate?: string;
   /**
-   * Characters for which there is no token, no bytes and no unknown token are left out, as in transformers.
+   * Gives the ids of a text. Characters for which there is no token, no bytes and no unknown token are left out, as in
+   * transformers.
    *
-   * @throws UnsupportedError when the text or an option is none, and when a regular expression of the file takes too long on the text.
+   * @throws UnsupportedError when the text or an option is none, and when a regular expression of the file takes too
+   *   long on the text.
    */
   encode(text: string, options?: EncodeOptions): number[];
-  /** The first ids of `encode(text)`, without tokenising more of a long text than they need. */
+  /** Gives the first ids of `encode(text)`, without tokenising more of a long text than they need. */
   encodePrefix(text: string, nTokens: number, options?: EncodeOptions): Prefix;
-  /** The text in a form in which special tokens stay characters: for messages whose content is not to be trusted. */
+  /** Gives the text a form in which special tokens stay characters, for messages whose content is not to be trusted. */
   asLiteral(text: string): string;
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
   /** The pieces it gives join to exactly what `decode` gives. */
   streamDecoder(options?: DecodeOptions): StreamDecoder;
   /**
-   * The prompt as text. Encode it with `addSpecialTokens: false`: templates write BOS themselves. Messages may pose as
-   * control tokens in it, other than with `encodeChat`.
+   * Gives the prompt as text. Encode it with `addSpecialTokens: false`: templates write BOS themselves. Messages may
+   * pose as control tokens in it, other than with `encodeChat`.
    *
    * @throws UnsupportedError when the template refuses the messages, does not end, or uses what is not supported here.
    */
   applyChatTemplate(messages: readonly Message[], options?: TemplateOptions): string;
-  /** Ids of a conversation, in which messages and variables are literal text. @throws as `applyChatTemplate`. */
+  /**
+   * Gives the ids of a conversation, in which messages and variables are literal text.
+   * @throws as `applyChatTemplate`.
+   */
   encodeChat(messages: readonly Message[], options?: ChatOptions): number[];
 }
 
 /**
+ * Makes a tokenizer of its two files.
  * @param origin Names the checkpoint in error messages.
  * @param nEmbeddings Ids from here on have no embedding, so no text becomes one of them. Default: all have one.
  * @throws FormatError or UnsupportedError when the files do not describe a BPE tokenizer.
@@ -137,12 +146,12 @@ export function makeTokenizer(
       const { allowSpecial = false, variables = {}, ...options } = given;
       checkVariables(variables);
       const read = <T>(value: T) => (allowSpecial ? value : mapTexts(value, encoder.asLiteral, holdsSpecial));
-      // Of a role some templates make a control token.
+      // Some templates make a control token of a role.
       const turns = turnsOf(messages).map((turn) => ({ ...read(turn), role: turn.role }));
       const text = render(turns, { ...options, variables: read(variables) });
       if (text === '') {
         const why = 'the chat template makes nothing of the messages';
-        throw new UnsupportedError(`${origin}: ${why}; give the prompt as text (run --raw), or another template`);
+        throw new UnsupportedError(`${origin}: ${why}; give the prompt as text, or take another template`);
       }
       return encoder.encode(text, { addSpecialTokens: false });
     },
@@ -154,7 +163,7 @@ function checkText(text: unknown): void {
   if (typeof text !== 'string') throw new UnsupportedError(`the text is ${shown(text)}; wanted a string`);
 }
 
-/** @throws UnsupportedError for an option that there is not, or one that is neither true nor false. */
+/** Checks flags. @throws UnsupportedError for an option that there is not, or one that is neither true nor false. */
 function checkFlags(call: string, options: unknown, known: readonly string[], advice = ''): void {
   if (!isOptions(options)) throw new UnsupportedError(`the options of ${call} are ${shown(options)}; wanted an object`);
   for (const [name, value] of Object.entries(options)) {
@@ -167,7 +176,7 @@ function checkFlags(call: string, options: unknown, known: readonly string[], ad
   }
 }
 
-/** The same, of calls to whose options a variable of the template may have strayed. */
+/** Checks the options of calls to which a variable of the template may have strayed. */
 function checkTemplateOptions(call: string, options: TemplateOptions, known: readonly string[]): void {
   const { variables, ...flags } = Object(options) as TemplateOptions;
   if (variables !== undefined && !isOptions(variables)) {
@@ -180,7 +189,7 @@ function checkTemplateOptions(call: string, options: TemplateOptions, known: rea
 
 const ROLES: readonly unknown[] = ['system', 'user', 'assistant', 'tool'] satisfies Message['role'][];
 
-/** @throws UnsupportedError when it is no message. */
+/** Checks a message. @throws UnsupportedError when it is none. */
 function checkMessage(message: Message, at: number): void {
   const { role, content }: { role?: unknown; content?: unknown } = message ?? {};
   if (!ROLES.includes(role)) {
@@ -198,7 +207,7 @@ function checkMessage(message: Message, at: number): void {
   }
 }
 
-/** Messages whose content is one text. @throws UnsupportedError as `checkMessage`. */
+/** Makes messages whose content is one text. @throws UnsupportedError as `checkMessage`. */
 function turnsOf(messages: readonly Message[]): Turn[] {
   const given: unknown = messages;
   if (!Array.isArray(given)) {
@@ -249,7 +258,9 @@ function highestId({ model, added_tokens }: TokenizerJson): number {
   return highest;
 }
 
-/** Its `eos_token`, what `generation_config.json` adds as `eos_token_ids`, and the tokens that never mean else. */
+/**
+ * Gives its `eos_token`, what `generation_config.json` adds as `eos_token_ids`, and the tokens that never mean else.
+ */
 function endTokens(json: TokenizerJson, config: Record<string, unknown>): ReadonlySet<number> {
   const eos = tokenId(json, namedToken(config, 'eos_token'));
   const given = [config.eos_token_ids].flat().filter((id) => typeof id === 'number');

@@ -1,5 +1,5 @@
 /**
- * A Hugging Face `tokenizer.json`, checked, and rewritten where `@huggingface/tokenizers` 0.2 reads a setting
+ * A Hugging Face `tokenizer.json` is checked, and rewritten where `@huggingface/tokenizers` 0.2 reads a setting
  * differently from the Rust `tokenizers` that every model was trained with.
  */
 import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
@@ -7,11 +7,11 @@ import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
 export interface AddedToken {
   id: number;
   content: string;
-  /** Control tokens: left out of decoded text, and kept out of text that is not to be trusted. */
+  /** Control tokens are left out of decoded text, and kept out of text that is not to be trusted. */
   special: boolean;
-  /** Looked for in normalised text, not in the text as given. */
+  /** It is looked for in normalised text, not in the text as given. */
   normalized: boolean;
-  /** Swallows the white space on that side. */
+  /** It swallows the white space on that side. */
   lstrip: boolean;
   rstrip: boolean;
 }
@@ -22,14 +22,14 @@ export interface TokenizerJson {
   normalizer: Component | null;
   pre_tokenizer: Component | null;
   model: { vocab: ReadonlyMap<string, number>; merges: [string, string][]; [setting: string]: unknown };
-  /** As in the file; `postProcessor.ts` reads it. */
+  /** It is as in the file; `postProcessor.ts` reads it. */
   post_processor: unknown;
   decoder: Component | null;
   added_tokens: AddedToken[];
 }
 
 /**
- * Tokens that end a turn or a text whatever a file says of them; a published model may name only one as its EOS. The
+ * These tokens end a turn or a text whatever a file says of them; a published model may name only one as its EOS. The
  * names are those that llama.cpp knows, and Command R's.
  */
 export const END_TOKENS: ReadonlySet<string> = new Set([
@@ -38,16 +38,16 @@ export const END_TOKENS: ReadonlySet<string> = new Set([
   ...['<|END_OF_TURN_TOKEN|>', '<｜end▁of▁sentence｜>'],
 ]);
 
-/** GPT-2's pre-tokenizer, which `ByteLevel` applies when `use_regex` is set. */
+/** `ByteLevel` applies GPT-2's pre-tokenizer when `use_regex` is set. */
 export const GPT2_WORDS = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
 
-/** The words of `Metaspace`, which writes `▁` for a space. */
+/** `Metaspace`, which writes `▁` for a space, has these words. */
 export const WORDS_OF_METASPACE = '▁[^▁]*';
 
-/** Far above any published vocabulary; a larger id is an attack or an accident. */
+/** No published vocabulary comes near it; a larger id is an attack or an accident. */
 const MAX_ID = 2 ** 22;
 
-/** A named token of `tokenizer_config.json`: a string, or the record of an added token. */
+/** Reads a named token of `tokenizer_config.json`, which is a string or the record of an added token. */
 export function namedToken(config: Record<string, unknown>, name: string): string | undefined {
   const value = config[name];
   const content = isRecord(value) ? value.content : value;
@@ -55,6 +55,7 @@ export function namedToken(config: Record<string, unknown>, name: string): strin
 }
 
 /**
+ * Reads and checks the file.
  * @param nEmbeddings Tokens with an id from here on are left out: the model could not read them.
  * @throws FormatError when a part is missing or malformed.
  * @throws UnsupportedError when the model is not a BPE this library reads exactly.
@@ -115,7 +116,7 @@ function readModel(
   return { ...model, type: 'BPE', vocab, merges: readMerges(model.merges, vocab, special, origin) };
 }
 
-/** A record as in the file, or the map that `ggufTokenizer` makes. */
+/** Reads a record as in the file, or the map that `ggufTokenizer` makes. */
 function readVocab(vocab: unknown, nEmbeddings: number, origin: string): ReadonlyMap<string, number> {
   if (!(vocab instanceof Map) && !isRecord(vocab)) {
     throw new FormatError(`${origin}: the tokenizer's vocab is not a record of token to id`);
@@ -130,7 +131,7 @@ function readVocab(vocab: unknown, nEmbeddings: number, origin: string): Readonl
   return ids as ReadonlyMap<string, number>;
 }
 
-/** A value in a message, however long it is; one of a file may be a record that is no text. */
+/** Shows a value in a message, however long it is; one of a file may be a record that is no text. */
 const quoted = (value: unknown): string => String(JSON.stringify(value)).slice(0, 100);
 
 /** Merges that would spell out a special token are dropped: only an added token may produce one. */
@@ -162,11 +163,11 @@ function readComponent(json: Record<string, unknown>, name: string, origin: stri
   return value as Component | null;
 }
 
-/** Settings that hold further components, and settings that are text. */
+/** Some settings hold further components, and some are text. */
 const PARTS = ['normalizers', 'pretokenizers', 'decoders'];
 const TEXTS = ['content', 'prepend', 'replacement', 'str_rep'];
 
-/** Types of what the library reads without looking. @throws FormatError */
+/** Checks the types of what the library reads without looking. @throws FormatError */
 function checkComponent(value: unknown, name: string, origin: string): void {
   if (!isRecord(value) || typeof value.type !== 'string') throw new FormatError(`${origin}: ${name} has no type`);
   const { type, pattern, length } = value;
@@ -188,7 +189,9 @@ function checkComponent(value: unknown, name: string, origin: string): void {
     throw fault('length', 'a whole number');
 }
 
-/** Unicode digits and white space, as in Rust; the library's own `Digits` and `ByteLevel` take JavaScript's. */
+/**
+ * Takes Unicode's digits and white space, as Rust does; the library's own `Digits` and `ByteLevel` take JavaScript's.
+ */
 function exactPreTokenizer(config: Component | null, origin: string): Component | null {
   switch (config?.type) {
     case 'Sequence': {

@@ -11,7 +11,7 @@ import { UnsupportedError } from '../../src/errors.ts';
 import type { Random } from '../../src/eval/random.ts';
 import type { SampleRecord } from '../../src/eval/records.ts';
 import { MODEL_TYPES } from '../../src/families.ts';
-import { openModel, type TextOptions } from '../../src/index.ts';
+import { openModel, type TextOptions } from '../../src/node.ts';
 import { MARK } from '../../src/tokenizer/literal.ts';
 import { makeTokenizer, type Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { mutateBytes, mutateJson, strangeText } from './mutate.ts';
@@ -134,7 +134,7 @@ const samples: Target = (random) =>
     const write = process.stderr.write;
     process.stderr.write = () => true; // it tells of what it writes
     try {
-      openFolder(folder).finish(FACTS);
+      await openFolder(folder).finish(FACTS);
     } finally {
       process.stderr.write = write;
       if (!readFileSync(join(folder, 'samples.jsonl'), 'utf8').startsWith(`${good}\n`)) {

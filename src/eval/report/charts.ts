@@ -1,23 +1,23 @@
 /**
- * The report's charts as Vega-Lite specifications over a table named `rows`, which the page fills. Colours are
+ * The report's charts are Vega-Lite specifications over a table named `rows`, which the page fills. Colours are
  * variables of the page's style sheet, so that dark, light and paper need no second drawing.
  */
 import type { Result } from '../records.ts';
 import type { Position, SweepCell } from '../results.ts';
 
-/** Plain data, JSON when it reaches the page. */
+/** A specification is plain data, and JSON when it reaches the page. */
 export type Spec = Record<string, unknown>;
 
-/** How a method looks wherever it is drawn. */
+/** A method looks like this wherever it is drawn. */
 export interface Look {
   color: string;
   width: number;
-  /** Lengths of dash and gap; none: a solid line. */
+  /** These are the lengths of dash and gap; a line without any is solid. */
   dash: readonly number[];
 }
 export type Looks = ReadonlyMap<string, Look>;
 
-/** Colours of each kind in the style sheet. */
+/** The style sheet has so many colours of each kind. */
 const [DCA_COLORS, OTHER_COLORS] = [4, 6];
 const DASHES = [
   [7, 3],
@@ -28,7 +28,7 @@ const DASHES = [
   [9, 3, 2, 3, 2, 3],
 ];
 
-/** DCA in strong solid lines, plain RoPE in grey, all others in thin dashed ones. */
+/** Draws DCA in strong solid lines, plain RoPE in grey, all others in thin dashed ones. */
 export function looksOf(methods: readonly string[]): Looks {
   const [dca, others] = [true, false].map((isDca) => methods.filter((name) => name.startsWith('dca') === isDca));
   const rivals = others.filter((name) => name !== 'none');
@@ -41,7 +41,7 @@ export function looksOf(methods: readonly string[]): Looks {
   return new Map(methods.map((name) => [name, look(name)]));
 }
 
-/** `16k` for 16,384; zero and what is no multiple of 1,024 as it is. */
+/** A label is `16k` for 16,384; zero and what is no multiple of 1,024 stand as they are. */
 const LENGTH_LABEL = "datum.value === 0 || datum.value % 1024 ? format(datum.value, ',') : datum.value / 1024 + 'k'";
 const lengthLabel = (field: string) => LENGTH_LABEL.replaceAll('datum.value', `datum.${field}`);
 
@@ -57,18 +57,18 @@ const CONFIG = {
   },
 };
 
-/** Fields of a row beyond those it comes with, for tooltips and error bars. */
+/** Gives a row fields beyond those it comes with, for tooltips and error bars. */
 const derive = (fields: Record<string, string>) => Object.entries(fields).map(([as, calculate]) => ({ calculate, as }));
 
 const tooltip = (fields: Record<string, string>) => Object.entries(fields).map(([title, field]) => ({ field, title }));
 
-/** What all lines against a number of tokens share. Tooltips belong to the point nearest to the pointer. */
+/** All lines against a number of tokens share this. Tooltips belong to the point nearest to the pointer. */
 interface Lines {
   x: { field: string; title: string; domain: readonly [number, number]; ticks: readonly number[] };
   y: { field: string; scale: object; axis: object };
-  /** Fields `low` and `high` of an error bar. */
+  /** Rows have fields `low` and `high` of an error bar. */
   hasErrors: boolean;
-  /** Before fields are derived. */
+  /** These run before fields are derived. */
   transform?: readonly object[];
   derived: Record<string, string>;
   tooltip: Record<string, string>;
@@ -151,7 +151,7 @@ const windowRule = (trainedWindow: number) => [
 
 const LENGTHS = 'tokens read';
 
-/** A tick for every length there is. */
+/** Sets a tick for every length there is. */
 function lengthAxis(rows: readonly Result[], trainedWindow?: number): Lines['x'] {
   const lengths = rows.map(({ length }) => length);
   const shown = trainedWindow === undefined ? lengths : [...lengths, trainedWindow];
@@ -163,14 +163,14 @@ function lengthAxis(rows: readonly Result[], trainedWindow?: number): Lines['x']
   };
 }
 
-/** What every figure with samples tells beside itself. */
+/** Every figure with samples tells this beside itself. */
 const SAMPLES = { samples: 'samples', 'seconds spent': 'rounded' };
 const ROUNDED = "format(datum.seconds, ',.0f')";
 
-/** Where perplexity is cut off: what is three times as bad as the best has lost the text, and how far is no matter. */
+/** Perplexity is cut off there: what is three times as bad as the best has lost the text, and how far is no matter. */
 const WORST_SHOWN = 3;
 
-/** The largest perplexity that is drawn at its height. */
+/** Gives the largest perplexity that is drawn at its height. */
 export const perplexityCut = (rows: readonly Result[]): number => {
   const values = rows.map(({ perplexity = Infinity }) => perplexity);
   return Math.min(Math.max(...values) * 1.05, Math.min(...values) * WORST_SHOWN);
@@ -209,7 +209,7 @@ export function perplexityChart(rows: readonly Result[], looks: Looks, trainedWi
   });
 }
 
-/** Up to nine round numbers; a log scale's own would be powers of ten, of which there is hardly one here. */
+/** Gives up to nine round numbers; a log scale's own would be powers of ten, of which there is hardly one here. */
 function roundBetween(low: number, high: number): number[] {
   const power = 10 ** Math.floor(Math.log10((high - low) / 8));
   const step = [1, 2, 5, 10].map((digit) => digit * power).find((one) => one >= (high - low) / 8) ?? power;
@@ -237,10 +237,10 @@ export function accuracyChart(rows: readonly Result[], looks: Looks, trainedWind
   });
 }
 
-/** Nats above the lowest loss at which the axis ends: six times its perplexity. */
+/** The axis ends so many nats above the lowest loss, at six times its perplexity. */
 const MOST_NATS = Math.log(6);
 
-/** Stretches that are drawn as one point, so that far ones do not crowd: six to an octave. */
+/** Stretches are drawn as one point, six to an octave, so that far ones do not crowd. */
 const JOINED = [
   ...derive({
     octave: 'floor(6 * log((datum.from + datum.to) / 2) / LN2)',
@@ -283,7 +283,10 @@ export function positionChart(rows: readonly Position[], looks: Looks, trainedWi
 
 const middle = ({ from, to }: Position) => (from + to) / 2;
 
-/** A grid of cells, the fuller in colour the better, each with its number. `quality` is an expression from 0 to 1. */
+/**
+ * A grid has cells that are the fuller in colour the better, each with its number. `quality` is an expression from 0 to
+ * 1.
+ */
 interface Cells {
   x: { field: string; title: string };
   y: { field: string; title: string; label: string };
@@ -295,7 +298,7 @@ interface Cells {
   rowHeight: number;
 }
 
-/** @param rows Of all panels: each has all their rows and columns, even where it has no cell. */
+/** @param rows The rows of all panels, as each has all rows and columns of the grid, even where it has no cell. */
 function cells<T extends object>(
   rows: readonly T[],
   { x, y, quality, label, derived, rowHeight, ...more }: Cells,
@@ -342,7 +345,7 @@ function cells<T extends object>(
   };
 }
 
-/** Found by depth and length, for one method. */
+/** Maps what was found by depth and length, for one method. */
 export const depthMap = (rows: readonly Result[]): Spec =>
   cells(rows, {
     x: { field: 'length', title: LENGTHS },
@@ -358,7 +361,10 @@ export const depthMap = (rows: readonly Result[]): Spec =>
     rowHeight: 22,
   });
 
-/** A sweep's figure by chunk length and local window; of perplexity, full colour is the best and faint twice as bad. */
+/**
+ * Maps a sweep's figure by chunk length and local window; of perplexity, full colour is the best and faint twice as
+ * bad.
+ */
 export function sweepMap(rows: readonly SweepCell[]): Spec {
   const isPerplexity = rows.some(({ perplexity }) => perplexity !== undefined);
   const best = Math.min(...rows.map(({ perplexity = Infinity }) => perplexity));

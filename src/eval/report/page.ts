@@ -1,11 +1,11 @@
 /**
- * What a report's page brings along besides its data: HTML that escapes what is put into it, the style sheet, and the
+ * A report's page brings along, besides its data, HTML that escapes what is put into it, the style sheet, and the
  * script that draws the charts, highlights a method and hands out the data.
  */
 
 import { escapeOf } from '../../errors.ts';
 
-/** Text that is HTML already. It is a class, as no data read from a file can be an instance of one. */
+/** This is text that is HTML already. It is a class, as no data read from a file can be an instance of one. */
 export class Html {
   readonly #text: string;
 
@@ -22,7 +22,9 @@ type Piece = Html | string | number | undefined | readonly Piece[];
 
 const ENTITIES: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
-/** Control characters but tabs and line ends, marks that turn the direction of writing, and halves of pairs. */
+/**
+ * Unseen are control characters but tabs and line ends, marks that turn the direction of writing, and halves of pairs.
+ */
 const UNSEEN = String.raw`[^\P{Cc}\t\n\r]|[\p{Bidi_Control}\u2028\u2029]|\p{Cs}`;
 const unseen = new RegExp(UNSEEN, 'gu');
 
@@ -34,11 +36,14 @@ function textOf(piece: Piece): string {
   return text.replace(/[&<>"']/g, (sign) => ENTITIES[sign]).replace(unseen, escapeOf);
 }
 
-/** A template of HTML; everything put in is escaped unless it is `Html` itself. */
+/** Fills a template of HTML; everything put in is escaped unless it is `Html` itself. */
 export const html = (parts: TemplateStringsArray, ...pieces: Piece[]): Html =>
   new Html(String.raw({ raw: parts }, ...pieces.map(textOf)));
 
-/** JSON that a script element can hold: nothing in it is unseen or looks like a tag. A figure is good for six digits. */
+/**
+ * Writes JSON that a script element can hold: nothing in it is unseen or looks like a tag. A figure is good for six
+ * digits.
+ */
 export function jsonOf(value: unknown): Html {
   const round = (_: string, field: unknown) =>
     typeof field === 'number' && !Number.isInteger(field) ? Number(field.toPrecision(6)) : field;

@@ -1,7 +1,9 @@
-/** What the report shows of each model, section by section, from whatever was measured. */
+/** The report shows each model section by section, from whatever was measured. */
+import { findsKeys, LEAST_FOUND, MOST_PERPLEXITY, readsOn } from '../limit.ts';
 import type { Result } from '../records.ts';
 import {
   effectiveLength,
+  lengthsOf,
   longestHeld,
   type Position,
   RULER_MEAN,
@@ -19,22 +21,13 @@ import {
   sweepMap,
 } from './charts.ts';
 import { type Html, html } from './page.ts';
-import {
-  type Cell,
-  drawByLength,
-  drawTable,
-  figureCell,
-  formatLength,
-  formatPerplexity,
-  lengthsOf,
-  nameOf,
-} from './tables.ts';
+import { type Cell, drawByLength, drawTable, figureCell, formatLength, formatPerplexity, nameOf } from './tables.ts';
 
-/** Everything the page shows, as tables of rows; no row is in two. */
+/** The tables have everything the page shows; no row is in two. */
 export interface Tables {
-  /** Of perplexity and of tasks that score answers, all depths together. */
+  /** These are of perplexity and of tasks that score answers, all depths together. */
   results: readonly Result[];
-  /** By depth, of tasks that have depths. */
+  /** These are by depth, of tasks that have depths. */
   depths: readonly Result[];
   positions: readonly Position[];
   ruler: readonly Result[];
@@ -43,30 +36,30 @@ export interface Tables {
   sweep: readonly SweepCell[];
 }
 
-/** Fields of a row and what they must be. */
+/** Fields of a row must be these. */
 type Where = Record<string, string | number>;
 
 export interface Figure {
   caption: string;
-  /** Of the rows that it shows and gives away. */
+  /** The figure shows and gives away rows of this table. */
   table: keyof Tables;
   where: Where;
   chart?: {
     spec: Spec;
-    /** One drawing each, of fewer rows. */
+    /** Each panel is a drawing of fewer rows. */
     panels: readonly { title?: string; where: Where }[];
-    /** Methods. */
+    /** The legend names these methods. */
     legend?: readonly string[];
   };
   below?: Html;
 }
 
-/** One model's share of what was measured. */
+/** A model has this share of what was measured. */
 export interface Measured {
   model: string;
   trainedWindow?: number;
   tables: Tables;
-  /** Of all methods of the page, in order. */
+  /** All methods of the page have looks, in order. */
   looks: Looks;
 }
 
@@ -74,11 +67,11 @@ export interface Section {
   id: string;
   title: string;
   intro: string;
-  /** None where nothing was measured. */
+  /** Gives no figures where nothing was measured. */
   figures(measured: Measured): readonly Figure[];
 }
 
-/** In the page's order; tasks that score answers and that nobody here knows come behind those known. */
+/** Gives sections in the page's order; tasks that score answers and that nobody here knows come behind those known. */
 export function sectionsFor({ results }: Tables): Section[] {
   const tasks = results.filter(({ accuracy }) => accuracy !== undefined).map(({ task }) => task);
   const known = Object.keys(ANSWERS).filter((task) => tasks.includes(task));
@@ -94,7 +87,7 @@ interface MethodGroup {
   results: Result[];
 }
 
-/** Of methods that have any, in the page's order. */
+/** Groups results by method, in the page's order, without methods that have none. */
 const byMethod = (results: readonly Result[], looks: Looks): MethodGroup[] =>
   [...looks.keys()]
     .map((method) => ({
@@ -187,7 +180,7 @@ method breaks, it leaps up and stays.`,
   },
 };
 
-/** Titles and words of tasks that score answers. */
+/** Tasks that score answers have these titles and words. */
 const ANSWERS: Record<string, { title: string; intro: string }> = {
   passkey: {
     title: 'Pass keys',
@@ -224,7 +217,7 @@ const answersTo = (task: string): Section => ({
   },
 });
 
-/** A panel for each method; none for a task without depths. */
+/** Draws a panel for each method; none for a task without depths. */
 function depthFigures(task: string, model: string, { depths }: Tables, groups: readonly MethodGroup[]): Figure[] {
   const rows = depths.filter((row) => row.task === task);
   const methods = methodsOf(groups).filter((name) => rows.some((row) => row.method === name));
@@ -234,7 +227,7 @@ function depthFigures(task: string, model: string, { depths }: Tables, groups: r
   return [{ caption, table: 'depths', where: { task, model }, chart: { spec: depthMap(rows), panels } }];
 }
 
-/** How far results held, `< 1k` where not even the shortest did, `≥ 32k` where the longest tried did. */
+/** Says how far results held, `< 1k` where not even the shortest did, `≥ 32k` where the longest tried did. */
 function heldCell(results: readonly Result[], held: number | undefined): Cell {
   if (results.length === 0) return { text: '–' };
   const [shortest, longest] = [lengthsOf(results)[0], lengthsOf(results).at(-1)];
@@ -299,9 +292,6 @@ the fuller the colour, the better.`,
   },
 };
 
-/** Beyond this many times the perplexity of the shortest text, and below this share of keys, a method is lost. */
-const [MOST_PERPLEXITY, LEAST_FOUND] = [1.5, 0.5];
-
 const LIMIT: Section = {
   id: 'limit',
   title: 'How far it holds',
@@ -314,10 +304,9 @@ where the longest tried did.`,
     if (groups.length === 0) return [];
     const rows = groups.map(({ method, head }) => {
       const [losses, found] = [perplexities, keys].map((all) => all.filter((result) => result.method === method));
-      const first = losses.find(({ length }) => length === lengthsOf(losses)[0])?.perplexity ?? 0;
-      const reads = longestHeld(losses, ({ perplexity = Infinity }) => perplexity <= MOST_PERPLEXITY * first);
-      const finds = longestHeld(found, ({ accuracy = 0 }) => accuracy >= LEAST_FOUND);
-      return { head, cells: [heldCell(losses, reads), heldCell(found, finds)] };
+      const shortest = losses.find(({ length }) => length === lengthsOf(losses)[0]);
+      const reads = longestHeld(losses, (result) => readsOn(result, shortest ?? result));
+      return { head, cells: [heldCell(losses, reads), heldCell(found, longestHeld(found, findsKeys))] };
     });
     const below = drawTable(['method', 'perplexity holds to', 'pass keys found to'], rows);
     return [{ caption: 'Tokens.', table: 'limit', where: { model }, below }];

@@ -1,13 +1,17 @@
-/** The report's tables and how numbers are written in them: perplexity with three digits, shares in percent, `16k`. */
+/**
+ * The report's tables are drawn here, with numbers as people read them: perplexity with three digits, shares in
+ * percent, `16k`.
+ */
 import type { Result } from '../records.ts';
+import { lengthsOf } from '../results.ts';
 import type { Look, Looks } from './charts.ts';
 import { type Html, html } from './page.ts';
 
-/** `16k` for 16,384; what is no multiple of 1,024 as it is. */
+/** Writes `16k` for 16,384, and what is no multiple of 1,024 as it is. */
 export const formatLength = (length: number): string =>
   length % 1024 === 0 ? `${length / 1024}k` : length.toLocaleString('en');
 
-/** Three significant digits. */
+/** Writes three significant digits. */
 export const formatPerplexity = (perplexity: number): string =>
   perplexity < 999.5 ? perplexity.toPrecision(3) : Number(perplexity.toPrecision(3)).toLocaleString('en');
 
@@ -15,13 +19,13 @@ const formatAccuracy = (accuracy: number) => `${Number((accuracy * 100).toFixed(
 
 export interface Cell {
   text: string;
-  /** Shades the cell, 0 to 1. */
+  /** This shades the cell, from 0 to 1. */
   share?: number;
-  /** Shown on hover. */
+  /** This is shown on hover. */
   title?: string;
 }
 
-/** A result's figure; its error and number of samples on hover. */
+/** Shows a result's figure, and on hover its error and number of samples. */
 export function figureCell(result: Result | undefined): Cell {
   if (!result) return { text: '–' };
   const { perplexity, accuracy = 0, standardError, samples } = result;
@@ -38,7 +42,7 @@ interface Row {
   isMean?: boolean;
 }
 
-/** @param heads Of the column of names, and of each column of cells. */
+/** @param heads Head the column of names, and each column of cells. */
 export function drawTable(heads: readonly string[], rows: readonly Row[]): Html {
   const drawCell = ({ text, share, title }: Cell) => {
     const shade = share === undefined ? undefined : html` style="--share: ${share.toFixed(3)}"`;
@@ -52,21 +56,21 @@ export function drawTable(heads: readonly string[], rows: readonly Row[]): Html 
 ${rows.map(drawRow)}</tbody></table></div>`;
 }
 
-/** Names and texts, without heads. */
+/** Draws names and texts, without heads. */
 export const drawFacts = (rows: readonly (readonly [name: string, text: Html | string])[]): Html =>
   html`<div class="scroll"><table class="facts">
 ${rows.map(([name, text]) => html`<tr><th scope="row">${name}</th><td>${text}</td></tr>\n`)}</table></div>`;
 
-/** Results of one row. */
+/** A group is the results of one row. */
 interface Group {
   head: Html | string;
   results: readonly Result[];
-  /** Behind the lengths. */
+  /** These cells stand behind the lengths. */
   more?: readonly Cell[];
   isMean?: boolean;
 }
 
-/** Lengths across, a row for each group. */
+/** Draws lengths across, and a row for each group. */
 export function drawByLength(corner: string, groups: readonly Group[], more: readonly string[] = []): Html {
   const lengths = lengthsOf(groups.flatMap(({ results }) => results));
   const rows = groups.map(({ results, ...group }) => {
@@ -76,11 +80,7 @@ export function drawByLength(corner: string, groups: readonly Group[], more: rea
   return drawTable([corner, ...lengths.map(formatLength), ...more], rows);
 }
 
-/** Ascending. */
-export const lengthsOf = (results: readonly Result[]): number[] =>
-  [...new Set(results.map(({ length }) => length))].sort((a, b) => a - b);
-
-/** A method's name behind the line it is drawn with. */
+/** Writes a method's name behind the line it is drawn with. */
 export function nameOf(method: string, looks: Looks): Html {
   const { color, width, dash } = looks.get(method) as Look;
   const stroke = html`stroke="${color}" stroke-width="${width}" stroke-dasharray="${dash.join(' ')}"`;

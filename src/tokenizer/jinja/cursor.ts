@@ -1,8 +1,8 @@
-/** A place in the tokens of a template, and what a parser asks of it. */
+/** A cursor is a place in the tokens of a template, of which a parser asks what comes next. */
 import type { Token } from './lexer.ts';
 import { fail } from './limits.ts';
 
-/** Parentheses, blocks and the like within each other; each takes some frames of the stack. */
+/** Parentheses, blocks and the like may be so deep within each other; each takes some frames of the stack. */
 export const MAX_DEPTH = 100;
 
 export class Cursor {

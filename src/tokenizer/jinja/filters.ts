@@ -1,4 +1,4 @@
-/** The filters and tests of Jinja that templates of chat models may use; those that write HTML are not among them. */
+/** Templates of chat models may use these filters of Jinja; those that write HTML are not among them. */
 import { json, percentFormat } from './format.ts';
 import { fail, lacks } from './limits.ts';
 import { capitalized, center, join, lines, replace, strip } from './methods.ts';
@@ -54,7 +54,7 @@ const someOf = (value: Value, context: Context): Value[] => (isTrue(value) ? lis
 const generated = (items: readonly Value[]): Generator => Generator.from<Value>(items) as Generator;
 const str = (value: Value | undefined, { meter }: Context): string => (value === undefined ? '' : text(value, meter));
 
-/** A value by a path of attributes such as `function.name`. @param fallback Stands for each that is undefined. */
+/** Finds a value by a path of attributes such as `function.name`. @param fallback Stands for each that is undefined. */
 function reach(value: Value, path: Value, context: Context, fallback: Value = null): Value {
   const steps = typeof path === 'number' ? [path] : str(path, context).split('.');
   return steps.reduce<Value>((at, step) => {
@@ -92,7 +92,7 @@ function extreme(sign: number): Filter {
   ];
 }
 
-/** `select`, `reject` and their like: by a test of each item, or of an attribute of it. */
+/** `select`, `reject` and their like go by a test of each item, or of an attribute of it. */
 function selecting(wanted: boolean, byAttribute: boolean) {
   return (value: Value, given: Arguments, context: Context): Value => {
     const [path, ...rest] = byAttribute ? given.positional : [null, ...given.positional];
@@ -108,7 +108,7 @@ function selecting(wanted: boolean, byAttribute: boolean) {
   };
 }
 
-/** Filters whose arguments are those of another filter or test. */
+/** These filters take the arguments of another filter or test. */
 const OF_LISTS: Record<string, (value: Value, given: Arguments, context: Context) => Value> = {
   select: selecting(true, false),
   reject: selecting(false, false),

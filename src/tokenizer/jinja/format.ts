@@ -1,4 +1,4 @@
-/** Texts that Python makes of values by a pattern: `%`, `str.format`, JSON and dates. */
+/** Python makes texts of values by patterns: `%`, `str.format`, JSON and dates. */
 import { fail, lacks, type Meter } from './limits.ts';
 import { exponential, fixed } from './numbers.ts';
 import {
@@ -33,7 +33,7 @@ interface Spec {
 
 const PERCENT = /%(?:\((?<key>[^()]*)\))?(?<flags>[-+ 0#]*)(?<width>\*|\d*)(?:\.(?<precision>\*|\d*))?(?<kind>.)?/gs;
 
-/** `pattern % values`. */
+/** Computes `pattern % values`. */
 export function percentFormat(pattern: string, values: Value, meter: Meter): string {
   const list = values instanceof Tuple ? values : [values];
   let used = 0;
@@ -80,7 +80,7 @@ const FIELD = /\{\{|\}\}|\{(?<path>[^{}:!]*)(?:!(?<conversion>[rsa]))?(?::(?<spe
 const SPEC =
   /^(?:(?<fill>.)?(?<align>[<>=^]))?(?<sign>[-+ ])?(?<alternate>#)?(?<zero>0)?(?<width>\d*)(?<grouping>[,_])?(?:\.(?<precision>\d+))?(?<kind>[a-zA-Z%])?$/su;
 
-/** `pattern.format(…)`. */
+/** Computes `pattern.format(…)`. */
 export function braceFormat(pattern: string, given: Arguments, meter: Meter): string {
   let used = 0;
   return pattern.replace(FIELD, (...match) => {
@@ -187,7 +187,7 @@ export interface JsonOptions {
   escapesAll: boolean;
 }
 
-/** As `json.dumps` of Python. */
+/** Writes what `json.dumps` of Python writes. */
 export function json(value: Value, options: JsonOptions, meter: Meter, depth = 0): string {
   meter.step();
   const { indent, escapesAll } = options;
@@ -241,7 +241,7 @@ const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 
 const MONTHS = 'January February March April May June July August September October November December'.split(' ');
 const DAY = 86_400_000;
 
-/** As `strftime` of C in its own locale, in local time. */
+/** Writes what `strftime` of C writes in its own locale, in local time. */
 export function dateText(pattern: string, now: Date): string {
   const [year, month, date, day] = [now.getFullYear(), now.getMonth(), now.getDate(), now.getDay()];
   const yearDay = Math.round((Date.UTC(year, month, date) - Date.UTC(year, 0, 1)) / DAY);

@@ -1,4 +1,4 @@
-/** Runs the tree of a template: scopes, loops, macros and operators as Jinja has them, each step of it counted. */
+/** The tree of a template runs with scopes, loops, macros and operators as Jinja has them, and each step is counted. */
 import { applyFilter } from './filters.ts';
 import { dateText } from './format.ts';
 import { fail, lacks, type Meter, TemplateError } from './limits.ts';
@@ -35,12 +35,12 @@ import {
 
 type Jump = 'break' | 'continue' | undefined;
 
-/** How deep macros may call each other: some twenty frames of the stack each. */
+/** Macros may call each other so deep; each takes some twenty frames of the stack. */
 const MAX_CALLS = 200;
-/** As the sandbox of Jinja has it. */
+/** The sandbox of Jinja allows as many. */
 const MAX_RANGE = 1e5;
 const MAX_DATE_PATTERN = 200;
-/** In characters of the meter: a few thousand dates take a second. */
+/** A date costs so many characters of the meter, as a few thousand take a second. */
 const COST_OF_DATE = 2 ** 14;
 
 export class Interpreter {
@@ -57,7 +57,7 @@ export class Interpreter {
     };
   }
 
-  /** @throws TemplateError */
+  /** Writes what a body writes. @throws TemplateError */
   run(body: readonly Statement[], variables: ReadonlyMap<string, Value>): string {
     const globals = new Scope();
     for (const [name, value] of Object.entries(this.#functions())) globals.names.set(name, value);
@@ -99,7 +99,7 @@ export class Interpreter {
     };
   }
 
-  /** What a dictionary is made of: another, pairs, or nothing. */
+  /** A dictionary is made of another, of pairs, or of nothing. */
   #pairs(value: Value | undefined): [Value, Value][] {
     if (value === undefined) return [];
     if (value instanceof Map) return [...value];
@@ -278,7 +278,7 @@ export class Interpreter {
     return result instanceof Markup ? lacks('the filter "safe" or "escape" within an expression') : result;
   }
 
-  /** What may have been marked as safe, which only matters to what works with it. */
+  /** Computes what may have been marked as safe, which only matters to what works with it. */
   #result(node: Expression, scope: Scope): Value {
     const meter = this.#meter;
     meter.step();
@@ -388,7 +388,7 @@ export class Interpreter {
   }
 }
 
-/** What Jinja gives besides, and what is lacking here. */
+/** Refuses a name that Jinja has and is lacking here; any other is undefined. */
 function unknownName(name: string): Value {
   return ['lipsum', 'cycler', 'joiner', 'self'].includes(name) ? lacks(`the function "${name}"`) : new Undefined(name);
 }

@@ -1,4 +1,7 @@
-/** The text of a Jinja template to tokens, with white space cut as transformers sets it: trim_blocks and lstrip_blocks. */
+/**
+ * The text of a Jinja template becomes tokens, with white space cut as transformers sets it: trim_blocks and
+ * lstrip_blocks.
+ */
 import { fail, type Meter } from './limits.ts';
 
 export interface Token {
@@ -23,7 +26,7 @@ const NAMED_ESCAPES: Record<string, string> = {
   ...{ n: '\n', t: '\t', r: '\r', a: '\x07', b: '\b', f: '\f', v: '\v', "'": "'", '"': '"', '\\': '\\', '\n': '' },
 };
 
-/** @throws TemplateError where the template is not Jinja. */
+/** Cuts a template into tokens. @throws TemplateError where the template is not Jinja. */
 export function tokenize(template: string, meter: Meter): Token[] {
   const source = template.replace(/\r\n?/g, '\n').replace(/\n$/, '');
   const tokens: Token[] = [];
@@ -44,7 +47,9 @@ export function tokenize(template: string, meter: Meter): Token[] {
     return pattern.exec(source)?.[0];
   }
 
-  /** Text before a tag, cut as the tag's sign wants: `-` all white space, `+` nothing, else the indent of a block. */
+  /**
+   * Cuts the text before a tag as the tag's sign wants: `-` all white space, `+` nothing, else the indent of a block.
+   */
   function pushText(text: string, sign: string, isBlock: boolean): void {
     let kept = text;
     if (sign === '-') kept = text.trimEnd();

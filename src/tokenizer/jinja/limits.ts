@@ -1,14 +1,14 @@
-/** Bounds on what a template may do, and the one kind of error that it ends with. */
+/** What a template may do has bounds, and it ends with one kind of error. */
 
-/** Of a template, or of what it does. Its message goes on from "the chat template". */
+/** A template, or what it does, is at fault. The message goes on from "the chat template". */
 export class TemplateError extends Error {}
 
-/** @param verb What the template does, in front of the reason. */
+/** Ends a template. @param verb Says what the template does, in front of the reason. */
 export function fail(reason: string, verb = 'fails'): never {
   throw new TemplateError(verb === 'uses' ? `uses ${reason}` : `${verb}: ${reason}`);
 }
 
-/** @param feature With its name, such as `the filter "urlize"`. */
+/** Refuses what is lacking here. @param feature Has its name, such as `the filter "urlize"`. */
 export function lacks(feature: string): never {
   fail(`${feature}, which is not supported here`, 'uses');
 }
@@ -16,7 +16,7 @@ export function lacks(feature: string): never {
 /** A template of a long conversation takes a few hundred steps a message. */
 const BASE_STEPS = 1e6;
 const STEPS_PER_MESSAGE = 2000;
-/** Characters and list items it may read and write: it may copy all that it is given some dozens of times. */
+/** It may read and write so many characters and list items, and so copy all that it is given some dozens of times. */
 const BASE_CHARACTERS = 2 ** 24;
 const MAX_COPIES = 64;
 /** A step may look through a long text or dictionary without making one, so the clock ends what the counts let pass. */
@@ -33,7 +33,7 @@ export class Meter {
   #steps = 0;
   #characters = 0;
 
-  /** @param nCharacters Of all messages. */
+  /** @param nCharacters All messages have so many together. */
   constructor(nMessages: number, nCharacters: number) {
     this.maxSteps = BASE_STEPS + STEPS_PER_MESSAGE * nMessages;
     this.maxCharacters = BASE_CHARACTERS + MAX_COPIES * nCharacters;

@@ -1,4 +1,7 @@
-/** Methods of Python's strings, dictionaries and lists that change nothing: others the sandbox of transformers forbids. */
+/**
+ * These are methods of Python's strings, dictionaries and lists that change nothing; transformers' sandbox forbids
+ * others.
+ */
 import { MARK } from '../literal.ts';
 import { braceFormat } from './format.ts';
 import { fail, lacks, type Meter } from './limits.ts';
@@ -26,7 +29,7 @@ import {
   wholeOf,
 } from './values.ts';
 
-/** What is given for the parameters named, undefined where nothing is. */
+/** Values are given for the parameters named, undefined where nothing is. */
 type Bound = (Value | undefined)[];
 
 const SPACES =
@@ -35,11 +38,11 @@ const WORD = new RegExp(`[^${SPACES}]+`, 'gu');
 const LINE_ENDS = '\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029';
 const LINE_END = new RegExp(`\r\n|[${LINE_ENDS}]`, 'g');
 
-/** Digits that are no decimal ones, such as those in circles. */
+/** These digits are no decimal ones, such as those in circles. */
 const DIGITS =
   '\u00b2\u00b3\u00b9\u1369-\u1371\u19da\u2070\u2074-\u2079\u2080-\u2089\u2460-\u2468\u2474-\u247c\u2488-\u2490\u24ea\u24f5-\u24fd\u24ff\u2776-\u277e\u2780-\u2788\u278a-\u2792\u{10a40}-\u{10a43}\u{10e60}-\u{10e68}\u{11052}-\u{1105a}\u{1f100}-\u{1f10a}';
 
-/** The method of a value by its name, or undefined where Python has none. */
+/** Finds the method of a value by its name, or undefined where Python has none. */
 export function methodOf(value: Value, name: string, meter: Meter): Callable | undefined {
   if (typeof value === 'string') {
     if (name === 'format') return (given) => braceFormat(value, given, meter);
@@ -50,7 +53,7 @@ export function methodOf(value: Value, name: string, meter: Meter): Callable | u
   return name === 'copy' && typeName(value) !== 'list' ? undefined : bound(LIST[name], value, name, meter);
 }
 
-/** Methods whose arguments may be given by their names. */
+/** These methods take arguments by their names too. */
 const TAKE_NAMES = ['split', 'rsplit', 'splitlines'];
 
 interface Method<T> {
@@ -66,7 +69,7 @@ function bound<T extends Value>({ names, call }: Method<T>, self: T, name: strin
   };
 }
 
-/** Where a text occurs in another one: from, to. Marks within do not hide it. */
+/** Finds where a text occurs in another one, from and to. Marks within do not hide it. */
 function* places(value: string, wanted: string): Generator<[number, number]> {
   const found = finder(wanted, value);
   if (typeof found !== 'string') {
@@ -188,14 +191,16 @@ function textOf(value: Value | undefined, what: string): string {
   return typeof value === 'string' ? value : fail(`${what} wants a str, not ${typeName(value ?? null)}`);
 }
 
-/** Index of the first or last occurrence in characters, as Python counts. */
+/** Gives the index of the first or last occurrence in characters, as Python counts. */
 function indexOf(self: string, [wanted, from, to]: Bound, isLast: boolean, meter: Meter): number {
   const { part, begin } = within(self, from, to, meter);
   const found = part === undefined ? undefined : firstPlaces(part, textOf(wanted, 'find'), isLast ? -1 : 1).at(-1);
   return found ? begin + characters(part!.slice(0, found[0]), meter).length : -1;
 }
 
-/** The part between two indexes, or none where it begins behind its end: there not even the empty text is found. */
+/**
+ * Gives the part between two indexes, or none where it begins behind its end: there not even the empty text is found.
+ */
 function within(
   self: string,
   from: Value | undefined,
@@ -356,7 +361,7 @@ const LIST: Record<string, Method<Value[]>> = {
 
 const OF_NUMBERS =
   'as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real to_bytes';
-/** What Python has and is lacking here, by type. */
+/** Python's types have these methods, which are lacking here. */
 const LACKING: Record<string, string[]> = {
   str: 'encode expandtabs format_map isidentifier isprintable istitle maketrans translate'.split(' '),
   dict: 'clear fromkeys pop popitem setdefault update'.split(' '),
@@ -370,7 +375,7 @@ const LACKING: Record<string, string[]> = {
   dict_items: ['isdisjoint', 'mapping'],
 };
 
-/** An attribute that a value has not, or has in Python alone. */
+/** Gives undefined for an attribute that a value has not, and refuses one that it has in Python alone. */
 export function unknownAttribute(value: Value, name: string): Undefined {
   const type = typeName(value);
   const isLacking = typeof value === 'function' || LACKING[type]?.includes(name);

@@ -1,4 +1,4 @@
-/** Numbers of texts, and rounded ones. */
+/** Numbers are read from texts, and rounded to texts, as Python does. */
 import { fail, lacks } from './limits.ts';
 import { Float, numberOf, real, typeName, Undefined, unmarked, type Value, whole } from './values.ts';
 
@@ -16,7 +16,7 @@ export function toWhole(value: Value, fallback: Value, base: Value): Value {
   return DECIMAL.test(digits) ? whole(Math.trunc(Number(digits))) : fallback;
 }
 
-/** What Python may read as a number, which it does in any script. */
+/** Gives what Python may read as a number; it reads digits of any script, of which those beyond ASCII are refused. */
 function digitsOf(value: string): string {
   const digits = unmarked(value).trim();
   if (/(?!\d)\p{Nd}/u.test(digits)) lacks('a number in digits beyond ASCII');
@@ -48,16 +48,16 @@ export function round(value: Value, places: number, method: string): Value {
   return value instanceof Float ? new Float(rounded) : whole(rounded);
 }
 
-/** As `toFixed`, but of two that are equally near the even one, as Python has it. */
+/** Does what `toFixed` does, but takes of two that are equally near the even one, as Python has it. */
 export function fixed(number: number, places: number): string {
   if (number >= 1e21) return BigInt(number) + (places > 0 ? `.${'0'.repeat(places)}` : '');
   return evenly(number.toFixed(places), number.toFixed(Math.min(100, places + MORE_PLACES)), places);
 }
 
-/** Digits that tell whether a number lies between two shorter ones. */
+/** So many digits tell whether a number lies between two shorter ones. */
 const MORE_PLACES = 30;
 
-/** The upper one of two equally near texts, or the lower one if that is even, by a longer text. */
+/** Takes the upper one of two equally near texts, or the lower one if that is even, by a longer text. */
 function evenly(upper: string, exact: string, places: number): string {
   const length = exact.indexOf('.') + (places > 0 ? 1 + places : 0);
   const lower = exact.slice(0, length);
@@ -65,7 +65,7 @@ function evenly(upper: string, exact: string, places: number): string {
   return isBetween && /[02468]$/.test(lower) ? lower : upper;
 }
 
-/** As `toExponential`, likewise. */
+/** Does what `toExponential` does, likewise. */
 export function exponential(number: number, places: number): string {
   const [digits, exponent] = number.toExponential(places).split('e');
   const [exact, power] = number.toExponential(Math.min(100, places + MORE_PLACES)).split('e');

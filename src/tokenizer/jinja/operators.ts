@@ -1,4 +1,4 @@
-/** Operators and slices, as Python has them. */
+/** Operators and slices work as Python has them. */
 import { percentFormat } from './format.ts';
 import { fail, lacks, type Meter } from './limits.ts';
 import {
@@ -84,7 +84,7 @@ export function binary(operator: string, a: Value, b: Value, meter: Meter): Valu
   return isFloat ? real(result) : whole(result);
 }
 
-/** The rest, which has the sign of `y`. */
+/** Gives the rest, which has the sign of `y`. */
 function modulo(x: number, y: number): number {
   const rest = x % y;
   if (rest === 0) return y < 0 ? -0 : 0;

@@ -1,4 +1,4 @@
-/** Tokens of a template to its tree, with the precedence of Jinja's own parser. */
+/** Tokens of a template become its tree, with the precedence of Jinja's own parser. */
 import { Cursor, MAX_DEPTH } from './cursor.ts';
 import { type Token, tokenize } from './lexer.ts';
 import { fail, lacks, type Meter } from './limits.ts';
@@ -9,13 +9,13 @@ const NO_PARAMETERS: Parameters = { positional: [], named: [] };
 const CONSTANTS: Record<string, Value> = { true: true, false: false, none: null, True: true, False: false, None: null };
 const ENDS_TEST = ['else', 'or', 'and', 'if', 'in', 'not', 'is', 'recursive'];
 
-/** @throws TemplateError where the template is not Jinja, or uses a tag that is not known here. */
+/** Parses a template. @throws TemplateError where it is not Jinja, or uses a tag that is not known here. */
 export function parse(template: string, meter: Meter): Statement[] {
   return new Parser(tokenize(template, meter)).parseAll();
 }
 
 class Parser extends Cursor {
-  /** Around the place, as far as they may be left from there. */
+  /** So many loops are around the place, as far as they may be left from there. */
   #loops = 0;
 
   parseAll(): Statement[] {
@@ -24,7 +24,7 @@ class Parser extends Cursor {
     return body;
   }
 
-  /** Statements up to one of the tags named, whose name is then the next token; or up to the template's end. */
+  /** Parses statements up to one of the tags named, whose name is then the next token, or up to the template's end. */
   #body(ends: string[]): Statement[] {
     return this.deeper(() => {
       const body: Statement[] = [];
@@ -79,7 +79,7 @@ class Parser extends Cursor {
         const filter = this.#filters(true);
         return [{ type: 'capture', body: this.#bodyTo('endfilter'), filter }];
       }
-      case 'generation': // of transformers, which notes where answers lie
+      case 'generation': // transformers has it, and notes where answers lie
         return [{ type: 'with', bindings: [], body: this.#apart(() => this.#bodyTo('endgeneration')) }];
       case 'break':
       case 'continue':
@@ -148,7 +148,7 @@ class Parser extends Cursor {
     return { name, parameters: this.#signature(), body: this.#apart(() => this.#bodyTo('endmacro')) };
   }
 
-  /** What is a function of its own to Jinja: a loop around is none that may be left from within. */
+  /** Parses what is a function of its own to Jinja: a loop around is none that may be left from within. */
   #apart<T>(work: () => T): T {
     const loops = this.#loops;
     this.#loops = 0;
@@ -157,7 +157,7 @@ class Parser extends Cursor {
     return result;
   }
 
-  /** A name that is set. */
+  /** Parses a name that is set. */
   #newName(): string {
     if (Object.hasOwn(CONSTANTS, this.now.value)) this.unexpected('a name that can be set');
     return this.take('name');
@@ -197,7 +197,7 @@ class Parser extends Cursor {
     return this.skip('operator', '.') ? { object: name, name: this.take('name') } : name;
   }
 
-  /** Filters as a function of what they are applied to. @param isFirst The first one has no `|` in front. */
+  /** Parses filters as a function of what they are applied to. @param isFirst The first one has no `|` in front. */
   #filters(isFirst: boolean): (text: Expression) => Expression {
     const chain: { name: string; parameters: Parameters }[] = [];
     while ((isFirst && chain.length === 0) || this.skip('operator', '|')) {
@@ -206,7 +206,7 @@ class Parser extends Cursor {
     return (text) => chain.reduce<Expression>((operand, filter) => ({ type: 'filter', operand, ...filter }), text);
   }
 
-  /** One expression, or several with commas between, which are a tuple. */
+  /** Parses one expression, or several with commas between, which are a tuple. */
   #tuple(allowsChoice = true): Expression {
     const next = () => (allowsChoice ? this.#expression() : this.deeper(() => this.#or()));
     const first = next();

@@ -1,8 +1,8 @@
-/** What names stand for: scopes within each other, and the variable of a loop. */
+/** Names stand for what scopes within each other say, or the variable of a loop. */
 import { fail, type Meter } from './limits.ts';
 import { equals, Namespace, present, Undefined, type Value } from './values.ts';
 
-/** Names, and those of the scope around where a name is not set here. */
+/** A scope has names, and those of the scope around where a name is not set here. */
 export class Scope {
   readonly names = new Map<string, Value>();
   readonly #outer: Scope | undefined;
@@ -23,11 +23,11 @@ export class Scope {
 export interface LoopState {
   items: readonly Value[];
   at: number;
-  /** What `loop.changed` was last asked for. */
+  /** `loop.changed` was last asked for this. */
   changed: Value | undefined;
 }
 
-/** The variable `loop`. */
+/** This is the variable `loop`. */
 export class Loop extends Namespace {
   readonly #state: LoopState;
   readonly #meter: Meter;

@@ -1,4 +1,4 @@
-/** The tests of Jinja: what may follow `is`. */
+/** The tests of Jinja may follow `is`. */
 import { fail, lacks } from './limits.ts';
 import { isLower, isUpper } from './methods.ts';
 import { compared } from './operators.ts';

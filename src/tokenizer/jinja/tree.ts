@@ -1,10 +1,10 @@
-/** The tree of a template. */
+/** A template is a tree of these statements and expressions. */
 import type { Value } from './values.ts';
 
 export interface Parameters {
   positional: Expression[];
   named: [string, Expression][];
-  /** `*list` and `**dict`. */
+  /** Arguments are spread by `*list` and `**dict`. */
   spread?: Expression;
   namedSpread?: Expression;
 }
@@ -24,10 +24,10 @@ export type Expression =
   | { type: 'choice'; test: Expression; then: Expression; otherwise?: Expression }
   | { type: 'filter' | 'test'; operand: Expression; name: string; parameters: Parameters };
 
-/** What a value is bound to: a name, the attribute of a namespace, or several of them. */
+/** A value is bound to a name, the attribute of a namespace, or several of them. */
 export type Target = string | { object: string; name: string } | Target[];
 
-/** A macro's parameters and body, also that of a call block. */
+/** A routine is a macro's parameters and body, or a call block's. */
 export interface Routine {
   name: string;
   parameters: { name: string; fallback?: Expression }[];

@@ -1,4 +1,4 @@
-/** Values of a chat template: those of Python, as far as templates can tell. */
+/** Values of a chat template are those of Python, as far as templates can tell. */
 import { MARK } from '../literal.ts';
 import { fail, lacks, type Meter } from './limits.ts';
 
@@ -29,7 +29,9 @@ export class Undefined {
     this.name = name;
   }
 }
-/** A text that `safe` or `escape` made: what is put to it is escaped, which is lacking here, so it can only be written. */
+/**
+ * `safe` or `escape` made this text: what is put to it is escaped, which is lacking here, so it can only be written.
+ */
 export class Markup {
   readonly value: string;
   constructor(value: string) {
@@ -37,21 +39,21 @@ export class Markup {
   }
 }
 export class Tuple extends Array<Value> {}
-/** What `groupby` gives: a tuple whose items have names. */
+/** `groupby` gives a tuple whose items have names. */
 export class Group extends Tuple {}
-/** What `map`, `select` and their like give: it is read once, has no length and counts as true. */
+/** `map`, `select` and their like give this: it is read once, has no length and counts as true. */
 export class Generator extends Array<Value> {}
-/** What `items()`, `keys()` and `values()` give: no list, so it has no item with a number. */
+/** `items()`, `keys()` and `values()` give this, which is no list, so it has no item with a number. */
 export class View extends Array<Value> {
   kind = '';
 }
 export class Range extends Array<Value> {
   bounds: number[] = [];
 }
-/** Whether it is a list, tuple or range, whose items have numbers. */
+/** Tells whether it is a list, tuple or range, whose items have numbers. */
 export const isIndexed = (value: Value): value is Value[] =>
   Array.isArray(value) && !(value instanceof Generator) && !(value instanceof View);
-/** `namespace()`, and `loop`. */
+/** `namespace()` and `loop` are such. */
 export class Namespace {
   readonly entries = new Map<string, Value>();
   constructor(entries: Iterable<readonly [string, Value]> = []) {
@@ -69,22 +71,22 @@ export interface Arguments {
 }
 export type Callable = (given: Arguments) => Value;
 
-/** What filters and tests need of the interpreter. */
+/** Filters and tests need this of the interpreter. */
 export interface Context {
   meter: Meter;
-  /** Item, or attribute, of a value. */
+  /** Gives an item, or attribute, of a value. */
   item(value: Value, name: string | number): Value;
   attribute(value: Value, name: string): Value;
 }
 
-/** The text without the marks that keep messages from posing as control tokens. */
+/** Takes out the marks that keep messages from posing as control tokens. */
 export const unmarked = (text: string): string => (text.includes(MARK) ? text.replaceAll(MARK, '') : text);
 
-/** Characters of which a regular expression may be made. */
+/** A regular expression may be made of so many characters. */
 const MAX_SEARCHED = 10_000;
 const PATTERN_CHARACTER = /[\\^$.*+?()[\]{}|]/g;
 
-/** Something for `split` and its like that finds `text` in another one, also where that one has marks. */
+/** Makes something for `split` and its like that finds `text` in another one, also where that one has marks. */
 export function finder(text: string, within: string): string | RegExp {
   if (!within.includes(MARK)) return unmarked(text);
   if (text.length > MAX_SEARCHED) lacks(`a search for ${text.length} characters in a text with control tokens`);
@@ -92,7 +94,7 @@ export function finder(text: string, within: string): string | RegExp {
   return new RegExp(characters.join(`${MARK}?`), 'gu');
 }
 
-/** Code points, each with the mark behind it. */
+/** Cuts a text into code points, each with the mark behind it. */
 export function characters(text: string, meter: Meter): string[] {
   meter.count(4 * text.length);
   return text.match(/.\ufdd0?/gsu) ?? [];
@@ -126,36 +128,36 @@ export function isTrue(value: Value): boolean {
   return Boolean(value);
 }
 
-/** The number that a value is to Python, in which True is 1. */
+/** Gives the number that a value is to Python, in which True is 1. */
 export function numberOf(value: Value): number | undefined {
   if (typeof value === 'number') return value;
   if (typeof value === 'boolean') return Number(value);
   return value instanceof Float ? value.value : undefined;
 }
 
-/** A whole number that must be there. */
+/** Gives a whole number that must be there. */
 export function wholeOf(value: Value, what: string): number {
   if (typeof value === 'number' || typeof value === 'boolean') return Number(value);
   return fail(`${what} is of type ${typeName(value)}; wanted a whole number`);
 }
 
-/** The result of a calculation with whole numbers, of which Python has longer ones. */
+/** Checks the result of a calculation with whole numbers, of which Python has longer ones. */
 export function whole(value: number): number {
   if (!Number.isSafeInteger(value)) lacks('a whole number beyond 2^53');
   return value === 0 ? 0 : value;
 }
 
-/** The result of a calculation with floats, of which Python has infinite ones and others that are no number. */
+/** Checks the result of a calculation with floats, of which Python has infinite ones and others that are no number. */
 export function real(value: number): Float {
   if (!Number.isFinite(value)) lacks('a number that is not finite');
   return new Float(value);
 }
 
-/** A value, which may be None, or what is there instead of none at all. */
+/** Gives a value, which may be None, or what is there instead of none at all. */
 export const present = (value: Value | undefined, otherwise: () => Value): Value =>
   value === undefined ? otherwise() : value;
 
-/** What a loop goes over. */
+/** Gives what a loop goes over. */
 export function itemsOf(value: Value, meter: Meter): readonly Value[] {
   if (typeof value === 'string') return characters(value, meter);
   if (value instanceof Generator) return value.splice(0);
@@ -197,7 +199,7 @@ export function equals(a: Value, b: Value, meter: Meter): boolean {
 
 export const isListOrTuple = (value: Value): value is Value[] => isIndexed(value) && !(value instanceof Range);
 
-/** By code points, where JavaScript compares the units of UTF-16. */
+/** Compares by code points, where JavaScript compares the units of UTF-16. */
 function textOrder(a: string, b: string): number {
   const ofSurrogates = (unit: number) => (unit >= 0xe000 ? unit - 0x2000 : unit >= 0xd800 ? unit + 0x2000 : unit);
   if (a === b) return 0;
@@ -209,7 +211,7 @@ function textOrder(a: string, b: string): number {
   return ofSurrogates(a.charCodeAt(at)) - ofSurrogates(b.charCodeAt(at));
 }
 
-/** Below 0 where `a` comes first. @throws TemplateError where Python has no order for the two. */
+/** Gives a number below 0 where `a` comes first. @throws TemplateError where Python has no order for the two. */
 export function order(a: Value, b: Value, meter: Meter): number {
   meter.step();
   if (typeof a === 'string' && typeof b === 'string') {
@@ -239,27 +241,27 @@ export function contains(container: Value, item: Value, meter: Meter): boolean {
   return itemsOf(container, meter).some((other) => equals(other, item, meter));
 }
 
-/** The key of no dictionary. */
+/** This is the key of no dictionary. */
 const NO_KEY = new Undefined('a key');
 
 export const isUnhashable = (value: Value): boolean =>
   ['list', 'dict', 'dict_keys', 'dict_items'].includes(typeName(value));
 
-/** What a dictionary would have a value under. */
+/** Gives the key that a dictionary would have a value under. */
 export function soughtKey(value: Value): Value {
   if (typeof value === 'string') return unmarked(value);
   if (isUnhashable(value)) fail(`a ${typeName(value)} cannot be a key`);
   return value === null ? null : (numberOf(value) ?? NO_KEY);
 }
 
-/** A value as the key of a dictionary. */
+/** Makes a value the key of a dictionary. */
 export function keyOf(value: Value): Value {
   const key = soughtKey(value);
   if (key === NO_KEY || (key !== value && typeof value !== 'string')) lacks(`a key of type ${typeName(value)}`);
   return key;
 }
 
-/** A value as `{{ … }}` writes it. */
+/** Writes a value as `{{ … }}` does. */
 export function text(value: Value, meter: Meter): string {
   if (typeof value === 'string') return value;
   if (value instanceof Undefined) return '';
@@ -267,7 +269,7 @@ export function text(value: Value, meter: Meter): string {
   return represented(value, meter);
 }
 
-/** A value as Python's `repr` writes it. */
+/** Writes a value as Python's `repr` does. */
 export function represented(value: Value, meter: Meter): string {
   meter.step();
   if (value === null) return 'None';
@@ -322,8 +324,8 @@ function quoted(value: string, meter: Meter): string {
 }
 
 /**
- * What is given as the parameters named, in their order, undefined where one is not given.
- * @param signature Names with spaces between; a `!` follows those that must be given.
+ * Gives the arguments for the parameters named, in their order, undefined where one is not given.
+ * @param signature Names have spaces between; a `!` follows those that must be given.
  */
 export function bind(given: Arguments, signature: string, what: string): (Value | undefined)[] {
   const names = (signature.match(/\w+/g) ?? []) as string[];
@@ -342,14 +344,14 @@ export function bind(given: Arguments, signature: string, what: string): (Value 
   return bound;
 }
 
-/** Text made of `count` copies. */
+/** Makes a text of `count` copies. */
 export function repeated(piece: string, count: number, meter: Meter): string {
   const times = Math.max(0, count);
   meter.count(piece.length * times);
   return piece.repeat(times);
 }
 
-/** JSON as a value of a template. */
+/** Makes JSON a value of a template. */
 export function fromJson(json: unknown): Value {
   if (Array.isArray(json)) return json.map(fromJson);
   if (typeof json === 'number') return Number.isSafeInteger(json) ? json : new Float(json);

@@ -2,13 +2,13 @@
  * What every kernel is tried and timed on, on any backend. A case's name tells its shape and seeds its numbers, so the
  * name alone repeats it. Numbers are exact in float32 and stored types are random blocks, so all backends see the same.
  */
-import { stretches } from '../../test/stretches.ts';
-import type { Backend, Tensor } from '../backends/backend.ts';
-import { type Random, seededRandom } from '../eval/random.ts';
-import { PAGE_LEN } from '../kvTypes.ts';
-import { endsAt, type Slice, type Stretch } from '../placement.ts';
-import { rowBytes, TENSOR_TYPES, type TensorType } from '../tensorTypes.ts';
-import type { Activation } from './elementwise.ts';
+import type { Backend, Tensor } from '../src/backends/backend.ts';
+import { type Random, seededRandom } from '../src/eval/random.ts';
+import type { Activation } from '../src/kernels/elementwise.ts';
+import { PAGE_LEN } from '../src/kvTypes.ts';
+import { endsAt, type Slice, type Stretch, stretchesOf } from '../src/placement.ts';
+import { rowBytes, TENSOR_TYPES, type TensorType } from '../src/tensorTypes.ts';
+import { spansOf, stretches } from './stretches.ts';
 
 export interface KernelCall {
   /** Where the result will be; NaN until then, unless the kernel works in place. */
@@ -166,6 +166,36 @@ export const attend = define<AttendSizes>(
   },
 );
 
+/** Several texts at once, `n@start` each: rows one behind the other, pages mixed among those of the cache. */
+export const attendTexts = define<{
+  texts: string;
+  nKvHeads: number;
+  group: number;
+  headDim: number;
+  chunkLen?: number;
+}>('attend', (b, { texts, nKvHeads, group, headDim, chunkLen = Infinity }, make) => {
+  const [cols, width] = [nKvHeads * group * headDim, nKvHeads * headDim];
+  const sizes = texts.split(' ').map((text) => text.split('@').map(Number));
+  const nPages = sizes.reduce((sum, [n, start]) => sum + Math.ceil((n + start) / PAGE_LEN), 0);
+  const pages = make.random.shuffled(Array.from(Array(nPages).keys()));
+  let row = 0;
+  const slices = sizes.map(([nRows, start]): Slice => {
+    row += nRows;
+    return { row: row - nRows, nRows, start, pages: pages.splice(0, Math.ceil((nRows + start) / PAGE_LEN)) };
+  });
+  const kv = b.allocKv(nPages, nKvHeads, headDim);
+  for (const { nRows, start, pages } of slices) {
+    if (start > 0)
+      b.append(kv, [make.normal(start, width)], make.normal(start, width), [{ row: 0, nRows: start, start: 0, pages }]);
+    b.append(kv, [make.normal(nRows, width)], make.normal(nRows, width), [{ row: 0, nRows, start, pages }]);
+  }
+  // All rows at once: they overwrite what was put there one text after the other.
+  b.append(kv, [make.normal(row, width)], make.normal(row, width), slices);
+  const { stretches: seenBy, used } = stretchesOf({ spans: (i) => spansOf(i, { n: 1, chunkLen }) }, slices);
+  const q = make.normal(used.length * row, cols, 2 / Math.sqrt(headDim));
+  return make.call(row, cols, (out) => b.attend(out, q, kv, seenBy));
+});
+
 interface GluSizes {
   n: number;
   cols: number;
@@ -206,9 +236,10 @@ export const CASES: readonly KernelCase[] = [
   ...TYPES.flatMap((type) => [
     matmul({ type, n: 1, N: 33, K: oddCols(type) }),
     matmul({ type, n: 7, N: 33, K: oddCols(type), bias: true }),
+    matmul({ type, n: 19, N: 33, K: oddCols(type), bias: true }),
   ]),
   // rows come in groups of six, columns in groups of 8 and 32
-  ...[2, 5, 6, 11, 12].map((n) => matmul({ type: 'F32', n, N: 40, K: 19, bias: true })),
+  ...[2, 5, 6, 11, 12, 17, 18, 31].map((n) => matmul({ type: 'F32', n, N: 40, K: 19, bias: true })),
   ...[1, 7, 8, 9, 31, 32, 64, 65].map((N) => matmul({ type: 'F32', n: 13, N, K: 64 })),
   // so many weight rows that a thread takes several
   ...[1, 3].flatMap((n) => [matmul({ type: 'F16', n, N: 4099, K: 72 }), matmul({ type: 'Q8_0', n, N: 4099, K: 64 })]),
@@ -243,6 +274,17 @@ export const CASES: readonly KernelCase[] = [
     attend({ n, start: 250, nKvHeads: 1, group: 2, headDim: 64, chunkLen: 100, scattered: true }),
     attend({ n, start: 300, nKvHeads: 1, group: 1, headDim: 128, near: 130, nFar: 70, keyForms: 2, scattered: true }),
   ]),
+  // texts at once: decoding, at one length and at many, and prompts beside it
+  attendTexts({ texts: '1@300 1@300 1@300', nKvHeads: 3, group: 3, headDim: 64 }),
+  attendTexts({
+    texts: '1@0 1@900 1@127 1@128 1@64 1@700 1@1 1@255',
+    nKvHeads: 3,
+    group: 3,
+    headDim: 64,
+    chunkLen: 200,
+  }),
+  attendTexts({ texts: '1@40 70@30 1@1000 3@126', nKvHeads: 2, group: 2, headDim: 16, chunkLen: 50 }),
+  attendTexts({ texts: '2@300 20@0 1@10', nKvHeads: 1, group: 8, headDim: 128 }),
   // keys parted by distance: the border moves with the query
   ...[1, 2, 20, 64, 89].map((near) => attend({ n: 50, start: 40, nKvHeads: 1, group: 3, headDim: 16, near })),
   ...[1, 4, 64].map((nFar) => attend({ n: 90, start: 30, nKvHeads: 1, group: 3, headDim: 16, near: 70, nFar })),
@@ -288,6 +330,12 @@ export const CASES: readonly KernelCase[] = [
 export const RISING: readonly KernelCase[] = [16, 64, 128].flatMap((headDim) =>
   [1, 40].map((n) => attend({ n, start: 2000, nKvHeads: 1, group: 2, headDim, chunkLen: 600, rise: 40 })),
 );
+
+/** The kernel that a case is of. */
+export const kernelOf = ({ name }: KernelCase): string => name.split(':')[0];
+
+/** The last case of every kernel. */
+export const oneOfEach = (): KernelCase[] => [...new Map(CASES.map((one) => [kernelOf(one), one])).values()];
 
 // --- internal ---
 

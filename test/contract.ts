@@ -2,13 +2,13 @@
 import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { openNaive } from '../../test/naive.ts';
-import { stretches as seen, slice } from '../../test/stretches.ts';
-import { seededRandom } from '../eval/random.ts';
-import { CASES, type KernelCase } from '../kernels/cases.ts';
-import { rowBytes, type TensorType } from '../tensorTypes.ts';
-import type { Backend, Tensor } from './backend.ts';
-import { openReference } from './reference.ts';
+import type { Backend, Tensor } from '../src/backends/backend.ts';
+import { openReference } from '../src/backends/reference.ts';
+import { seededRandom } from '../src/eval/random.ts';
+import { rowBytes, type TensorType } from '../src/tensorTypes.ts';
+import { differences, judge, maxAbs, type Rounding } from './judge.ts';
+import { CASES, type KernelCase, oneOfEach } from './kernelCases.ts';
+import { stretches as seen, slice } from './stretches.ts';
 
 export interface Contract {
   name: string;
@@ -22,14 +22,6 @@ export interface Contract {
   /** Tests this backend cannot pass, and why; the reason is printed. */
   skip?: readonly { reason: string; tests: readonly string[] }[];
 }
-
-/** By kernel. */
-export type Rounding = Readonly<Record<string, number>>;
-
-type Numbers = Float32Array | Float64Array;
-
-/** Bound on the error of a kernel, relative to its largest output, where naive float32 is better by luck. */
-const FLOOR = 1e-6;
 
 export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4, skip = [] }: Contract): void {
   const check = (test: string, body: () => Promise<void>) => {
@@ -402,53 +394,15 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
   });
 }
 
-/** One case of every kernel. */
-export const oneOfEach = (): Iterable<KernelCase> =>
-  new Map(CASES.map((kernelCase) => [kernelCase.name.split(':')[0], kernelCase])).values();
-
 /** Runs a case: all of its output is right, and nothing beside it is touched. */
-export async function expectRight(backend: Backend, kernelCase: KernelCase, rounding: Rounding = {}): Promise<void> {
-  const { guarded, record } = kernelCase.prepare(backend);
-  record();
-  const [all, { cols }] = [await backend.read(guarded), guarded];
-  const guards = [...all.subarray(0, cols), ...all.subarray(-cols)];
-  expect(guards.every(Number.isNaN), 'writes outside its output').toBe(true);
-
-  const { truth, bound: exact } = await yardstick(kernelCase);
-  const bound = exact + (rounding[kernelCase.name.split(':')[0]] ?? 0) * maxAbs(truth);
-  const errors = differences(all.subarray(cols, -cols), truth);
-  const nmse = sumOfSquares(errors) / sumOfSquares(truth);
-  expect(maxAbs(errors), `largest error; NMSE is ${nmse}`).toBeLessThanOrEqual(bound); // NaN where it did not write
+export async function expectRight(backend: Backend, kernelCase: KernelCase, rounding?: Rounding): Promise<void> {
+  expect(await judge(kernelCase, backend, rounding), kernelCase.name).toBeUndefined();
 }
 
 // --- internal ---
 
-interface Yardstick {
-  truth: Numbers;
-  /** Largest error the case may have. */
-  bound: number;
-}
-
-const yardsticks = new Map<string, Promise<Yardstick>>();
-
-/** A case's result in float64, and twice the error of naive float32; computed once for all backends of a test file. */
-function yardstick({ name, prepare }: KernelCase): Promise<Yardstick> {
-  const resultOn = (backend: Backend) => {
-    const { out, record } = prepare(backend);
-    record();
-    return backend.read(out);
-  };
-  const compute = async () => {
-    const [truth, naive] = await Promise.all([openReference(), openNaive()].map(resultOn));
-    return { truth, bound: 2 * maxAbs(differences(naive, truth)) + FLOOR * maxAbs(truth) };
-  };
-  const known = yardsticks.get(name) ?? compute();
-  yardsticks.set(name, known);
-  return known;
-}
-
 /** Forty calls on rows of one tensor that overlap in all ways but within a call; what they leave behind. */
-async function randomProgram(b: Backend, seed: string): Promise<Numbers> {
+async function randomProgram(b: Backend, seed: string): Promise<Float32Array | Float64Array> {
   const random = seededRandom(seed);
   const [nRows, cols] = [24, 32];
   const tensor = (rows: number, deviation: number) => {
@@ -483,18 +437,6 @@ async function randomProgram(b: Backend, seed: string): Promise<Numbers> {
   return b.read(pool);
 }
 
-const differences = (a: Numbers, b: Numbers) => Float64Array.from(a, (value, i) => value - b[i]);
-const maxAbs = (numbers: Iterable<number>) => {
-  let max = 0;
-  for (const value of numbers) max = Math.max(max, Math.abs(value)); // NaN stays
-  return max;
-};
-const sumOfSquares = (numbers: Iterable<number>) => {
-  let sum = 0;
-  for (const value of numbers) sum += value ** 2;
-  return sum;
-};
-
 interface Blocks {
   type: TensorType;
   rows: number;
@@ -505,7 +447,7 @@ interface Blocks {
 
 /** Rows of every stored type, by the gguf package; see test/golden/README.md. */
 function goldenBlocks(): Blocks[] {
-  const json = readFileSync(new URL('../../test/golden/quants.json', import.meta.url), 'utf8');
+  const json = readFileSync(new URL('golden/quants.json', import.meta.url), 'utf8');
   return JSON.parse(json).map(({ bytes, values, ...shape }: Record<string, string>) => ({
     ...shape,
     bytes: new Uint8Array(Buffer.from(bytes, 'base64')),

@@ -1,0 +1,10 @@
+/** The package's entry in browsers. */
+import { type Models, modelsOn } from './model.ts';
+import { web } from './platform/web.ts';
+
+export * from './index.ts';
+
+const models = modelsOn(web);
+export const backendName: Models['backendName'] = models.backendName;
+export const loadModel: Models['loadModel'] = models.loadModel;
+export const openModel: Models['openModel'] = models.openModel;
