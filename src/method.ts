@@ -122,11 +122,6 @@ const PARTS: readonly Parts[] = ['full', 'intra+inter', 'intra'];
 const DEFAULT_SCALE: Scale = 'logn';
 const SCALES: readonly Scale[] = ['none', 'yarn', 'logn'];
 
-/** The layers that parting distances is for, where others have a window, in which they read plainly. Else undefined. */
-export const layersInWords = ({ numHiddenLayers, slidingWindow, slidingLayers }: ModelConfig): string | undefined =>
-  slidingLayers &&
-  `${numHiddenLayers - slidingLayers.length} of ${numHiddenLayers} layers, as the others look back ${slidingWindow} tokens`;
-
 /** Whether no layer sees further than a window, so that no distance is ever too long. */
 const looksBackOnly = ({ slidingWindow, slidingLayers }: ModelConfig) =>
   slidingWindow !== undefined && slidingLayers === undefined;
@@ -194,6 +189,13 @@ export function resolveMethod(
 }
 
 // --- internal ---
+
+/**
+ * Says which layers a method that parts distances is for, where others have a window and read plainly; else undefined.
+ */
+const layersInWords = ({ numHiddenLayers, slidingWindow, slidingLayers }: ModelConfig): string | undefined =>
+  slidingLayers &&
+  `${numHiddenLayers - slidingLayers.length} of ${numHiddenLayers} layers, as the others look back ${slidingWindow} tokens`;
 
 /** Makes plain attention under a RoPE rule. By default it is stretched as far as the context needs. */
 function ropeRule(kind: string, setting: string | undefined, config: ModelConfig, context: number): Method {

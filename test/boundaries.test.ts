@@ -21,8 +21,8 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['tensorTypes', ['kernels/abi']],
   ['kvTypes', ['kernels/abi']],
   ['bundled', [NODE]],
-  ['config', ['errors'], ['families']],
-  ['families', []],
+  ['config', ['errors'], ['families', 'kernels/elementwise']],
+  ['families', [], ['kernels/elementwise']],
   ['options', ['backends/wasmScratch', 'errors', 'kvTypes', 'sampler']],
   ['sampler', ['errors', 'kernels/draw']],
   ['rope', [], ['config']],
@@ -31,7 +31,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
 
   ['kernels/abi', []],
   ['kernels/*.wasm', ['kernels/*.wasm', 'kernels/abi']],
-  ['kernels/*.wgsl', ['kernels/wgsl', 'kernels/*.wgsl', 'kvTypes', 'tensorTypes']],
+  ['kernels/*.wgsl', ['kernels/wgsl', 'kernels/*.wgsl', 'kernels/elementwise', 'kvTypes', 'tensorTypes']],
   ['kernels/*', ['kvTypes', 'placement'], ['tensorTypes']],
   [
     'backends/wasm*',
@@ -52,12 +52,12 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
 
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers']],
   ['checkpoint/source', ['errors']],
-  ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer'], ['platform/platform']],
+  ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer'], ['config', 'platform/platform']],
   ['checkpoint/sampling', ['checkpoint/record', 'sampler']],
   [
     'checkpoint/*',
     ['checkpoint/*', 'config', 'errors', 'families', 'kernels/dequantize', 'tensorTypes'],
-    ['backends/backend', 'sampler', 'transformer'],
+    ['backends/backend', 'kernels/elementwise', 'sampler', 'transformer'],
   ],
 
   ['platform/machine', []],

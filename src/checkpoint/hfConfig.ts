@@ -26,6 +26,8 @@ export function hfConfig(json: JsonRecord, origin: string): ModelConfig {
   const numAttentionHeads = fields.number('num_attention_heads');
   const numHiddenLayers = fields.number('num_hidden_layers');
   const maxPositionEmbeddings = fields.number('max_position_embeddings');
+  const headDim = fields.number('head_dim', family.headDim ?? hiddenSize / numAttentionHeads);
+  const scalar = fields.optional('query_pre_attn_scalar');
   const layers = layersOf(numHiddenLayers, origin);
   const withoutRope = layersWithoutRope(fields, family, layers);
   const sliding = slidingLayersOf(fields, origin, family, layers, withoutRope);
@@ -38,11 +40,11 @@ export function hfConfig(json: JsonRecord, origin: string): ModelConfig {
     numHiddenLayers,
     numAttentionHeads,
     numKeyValueHeads: fields.number('num_key_value_heads', numAttentionHeads),
-    headDim: fields.number('head_dim', family.headDim ?? hiddenSize / numAttentionHeads),
+    headDim,
     rmsNormEps: fields.number('rms_norm_eps', 1e-6),
     hiddenAct: activationOf(fields, origin, family),
     embeddingFactor: embeddingFactor(family, hiddenSize),
-    queryPreAttnScalar: fields.optional('query_pre_attn_scalar'),
+    queryPreAttnScalar: scalar === headDim ? undefined : scalar,
     ropeTheta: rope.number('rope_theta', fields.number('rope_theta', 10_000)),
     ropeScaling: ropeScalingOf(rope, origin, maxPositionEmbeddings),
     maxPositionEmbeddings,
@@ -54,6 +56,10 @@ export function hfConfig(json: JsonRecord, origin: string): ModelConfig {
   };
   return validateConfig(config, origin);
 }
+
+/** Says whether a folder keeps what the numbers of this tensor are above 1. */
+export const isAboveOne = ({ modelType }: ModelConfig, tensor: string): boolean =>
+  familyOf(modelType).normsAboveOne === true && tensor.endsWith('norm.weight');
 
 function modelTypeOf(fields: Fields, origin: string): ModelType {
   const name = fields.string('model_type');

@@ -1,13 +1,13 @@
 /** From files to a checkpoint: a GGUF file, or a folder in Hugging Face's layout. Nothing but headers is read yet. */
+import type { ModelConfig } from '../config.ts';
 import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
-import { familyOf } from '../families.ts';
 import type { Folder, ModelSource, Platform } from '../platform/platform.ts';
 import { ggufTokenizer } from '../tokenizer/ggufTokenizer.ts';
 import type { Checkpoint, TensorEntry } from './checkpoint.ts';
 import { folderTokenizer } from './folderTokenizer.ts';
 import { readGguf } from './gguf.ts';
 import { ggufConfig, ggufTensors } from './ggufConfig.ts';
-import { hfConfig } from './hfConfig.ts';
+import { hfConfig, isAboveOne } from './hfConfig.ts';
 import { decodeFile, describe, type JsonRecord, parseRecord } from './record.ts';
 import { readSafetensors } from './safetensors.ts';
 import { ggufSampling, hfSampling } from './sampling.ts';
@@ -74,7 +74,7 @@ async function readFolder(folder: Folder, keep: Keep) {
   const configJson = await readJson(configFile);
   const config = hfConfig(configJson, configFile.name);
   const tokenizerJson = await readJson(await needed('tokenizer.json'), MAX_TOKENIZER_BYTES);
-  const tensors = await readShards(shards, familyOf(config.modelType).normsAboveOne);
+  const tensors = await readShards(shards, config);
   const generationFile = await folder.open('generation_config.json');
   const generationConfig = generationFile ? await readJson(generationFile) : {};
   const template = await optional('chat_template.jinja', readText);
@@ -144,12 +144,12 @@ function shardsOfIndex({ weight_map: weightMap }: JsonRecord, origin: string): M
   return shards;
 }
 
-async function readShards(shards: readonly Shard[], normsAboveOne = false) {
+async function readShards(shards: readonly Shard[], config: ModelConfig) {
   const entries = new Map<string, TensorEntry>();
   for (const { source, expected } of shards) {
     for (const tensor of await readSafetensors(source)) {
       if (entries.has(tensor.name)) throw new FormatError(`${source.name}: tensor ${tensor.name} is in two files`);
-      entries.set(tensor.name, { ...tensor, source, isAboveOne: normsAboveOne && tensor.name.endsWith('norm.weight') });
+      entries.set(tensor.name, { ...tensor, source, isAboveOne: isAboveOne(config, tensor.name) });
     }
     const missing = expected.find((name) => entries.get(name)?.source !== source);
     if (missing) throw new FormatError(`${source.name}: tensor ${missing} is missing, though the index lists it here`);

@@ -1,6 +1,5 @@
 /** `dualchunk inspect` says what a checkpoint is, how it would be read, and what it would take. It loads no weights. */
 import { Command } from 'commander';
-import { layersInWords } from '../method.ts';
 import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../node.ts';
 import { addModelFlags, loadOptionsOf, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
 import { count, size, visible } from './terminal.ts';
@@ -25,6 +24,7 @@ Examples:
 async function inspect(path: string, flags: InspectFlags): Promise<void> {
   const file = await openModel(path);
   const { format, config, tokenizer } = file;
+  const { numHiddenLayers, slidingLayers } = config;
   const window = trainedWindow(config);
   const context = flags.context ?? window;
   const method = resolveMethod(flags.method, flags.scale, config, context);
@@ -83,7 +83,7 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
           ['chunk', `${count(dca.chunkLen)} tokens, ${count(chunksIn(context, dca.chunkLen))} chunks`],
           ['distances', `at most ${count(dca.maxDistance)}`],
           ['exact across a border', `up to ${count(dca.maxDistance - dca.chunkLen)}`],
-          ['in', layersInWords(config) ?? 'all layers'],
+          ['in', `${numHiddenLayers - (slidingLayers?.length ?? 0)} of ${numHiddenLayers} layers`],
         ];
   section(`reading ${count(context)} tokens (trained window ${count(window)})`, [
     ['backend', backend],

@@ -5,7 +5,15 @@
  */
 import { FormatError, shown, UnsupportedError } from '../errors.ts';
 import { mergesByScore } from './mergesByScore.ts';
-import { type Component, END_TOKENS, GPT2_WORDS, isolate, sequence, WORDS_OF_METASPACE } from './tokenizerJson.ts';
+import {
+  type Component,
+  END_TOKENS,
+  GPT2_WORDS,
+  isolate,
+  sequence,
+  WORDS_BEFORE_SPACES,
+  WORDS_OF_METASPACE,
+} from './tokenizerJson.ts';
 
 type JsonRecord = Record<string, unknown>;
 
@@ -72,6 +80,7 @@ const FAMILIES: ReadonlyMap<string, Family> = new Map([
 export const PUBLISHED_WORDS: ReadonlySet<string> = new Set([
   ...[...FAMILIES.values()].flatMap(({ words }) => words),
   WORDS_OF_METASPACE,
+  WORDS_BEFORE_SPACES,
 ]);
 
 /**

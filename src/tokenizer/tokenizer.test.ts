@@ -390,3 +390,13 @@ function seeded(seed: number): (limit: number) => number {
     return state % limit;
   };
 }
+
+it('cuts behind spaces, as Gemma does where a normaliser leaves some', () => {
+  const vocab = { a: 0, b: 1, ' ': 2, 'a ': 3, ' b': 4, '  ': 5 };
+  const model = { type: 'BPE', vocab, merges: ['  ', ' b', 'a '].map((pair) => [...pair]) };
+  const behind = { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithPrevious', invert: false };
+  const idsOf = (pre_tokenizer: unknown, text: string) =>
+    makeTokenizer({ model, pre_tokenizer, added_tokens: [] }, {}, 'x.json').encode(text);
+  expect(idsOf(behind, 'a b  b')).toEqual([3, 1, 2, 2, 1]); // 'a ', 'b ', ' ', 'b'
+  expect(idsOf(null, 'a b  b')).toEqual([0, 4, 5, 1]);
+});

@@ -44,6 +44,9 @@ export const GPT2_WORDS = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| 
 /** `Metaspace`, which writes `▁` for a space, has these words. */
 export const WORDS_OF_METASPACE = '▁[^▁]*';
 
+/** Gemma's words go up to a space and with it; its normaliser leaves none. */
+export const WORDS_BEFORE_SPACES = '[^ ]+ ?| ';
+
 /** No published vocabulary comes near it; a larger id is an attack or an accident. */
 const MAX_ID = 2 ** 22;
 
@@ -214,6 +217,8 @@ function exactPreTokenizer(config: Component | null, origin: string): Component 
 
 function exactSplit(config: Component, origin: string): Component {
   const behavior = typeof config.behavior === 'string' ? config.behavior.toLowerCase() : undefined;
+  const atSpace = isRecord(config.pattern) && config.pattern.String === ' ' && config.invert !== true;
+  if (behavior === 'mergedwithprevious' && atSpace) return isolate(WORDS_BEFORE_SPACES);
   if (behavior !== 'isolated' && behavior !== 'removed') {
     throw new UnsupportedError(`${origin}: Split behaviour ${quoted(config.behavior)}; supported: Isolated, Removed`);
   }
