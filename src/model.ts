@@ -148,7 +148,7 @@ export function modelsOn(platform: Platform): Models {
     openModel,
     async loadModel(source, options = {}) {
       checkOptions('load', options);
-      const kind = await settledBackend(options.backend ?? 'auto', options);
+      const kind = await settledBackend(options.backend ?? 'auto', machine, options);
       const file = await openModel(source);
       try {
         return await file.load({ ...options, backend: kind });
@@ -158,7 +158,7 @@ export function modelsOn(platform: Platform): Models {
     },
     async backendName(choice = 'auto', options = {}) {
       checkOptions('load', { ...options, backend: choice });
-      const backend = await openBackend(await settledBackend(choice, options), machine, options, 1);
+      const backend = await openBackend(await settledBackend(choice, machine, options), machine, options, 1);
       await backend.dispose();
       return backend.name;
     },
@@ -215,7 +215,7 @@ function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
         `scale ${scale} has no effect on plain attention, which a context of ${context} tokens gets; give method dca too, or no scale`,
       );
     }
-    const kind = await settledBackend(choice, options);
+    const kind = await settledBackend(choice, machine, options);
     const planOf = (tokens: number) => plan(tokens, { ...options, backend: kind, method });
     checkFits(planOf, context, kind, machine.availableMemory());
     const { stageOf, stageBytes } = planOf(context);

@@ -13,13 +13,17 @@ export type WasmOnly = Pick<WasmOptions, 'threads' | 'precision' | 'kvType'>;
  * The backend that a choice comes to: `auto` is `webgpu` where there is a GPU and nothing is asked that only `wasm` knows.
  * @throws UnsupportedError when an option does nothing with the backend.
  */
-export async function settledBackend(choice: BackendKind | 'auto', options: WasmOnly): Promise<BackendKind> {
+export async function settledBackend(
+  choice: BackendKind | 'auto',
+  machine: Machine,
+  options: WasmOnly,
+): Promise<BackendKind> {
   const own = (['threads', 'precision', 'kvType'] as const).find((name) => options[name] !== undefined);
   if (choice !== 'auto' && choice !== 'wasm' && own) {
     throw new UnsupportedError(`${own} has no effect with backend ${choice}; leave it out, or take backend wasm`);
   }
   if (choice !== 'auto') return choice;
-  if (own) return 'wasm';
+  if (own || machine.mayHaveGpu?.() === false) return 'wasm';
   const { hasGpu } = await import('./webgpuDevice.ts');
   return (await hasGpu()) ? 'webgpu' : 'wasm';
 }
