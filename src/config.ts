@@ -4,6 +4,7 @@
  */
 import { FormatError, UnsupportedError } from './errors.ts';
 import type { ModelType } from './families.ts';
+import type { Activation } from './kernels/elementwise.ts';
 
 /** RoPE's inverse frequencies are changed from their trained form by one of these rules; `rope.ts` has the formulas. */
 export type RopeScaling =
@@ -38,6 +39,12 @@ export interface ModelConfig {
   numKeyValueHeads: number;
   headDim: number;
   rmsNormEps: number;
+  /** Of the gate of the feed-forward. Default: SiLU. */
+  hiddenAct?: Activation;
+  /** Factor on embeddings. Default 1. */
+  embeddingFactor?: number;
+  /** Queries are scaled by one over its root. Default: `headDim`. */
+  queryPreAttnScalar?: number;
   ropeTheta: number;
   ropeScaling?: RopeScaling;
   /** The model was trained or fine-tuned to read so many tokens. */
@@ -96,15 +103,13 @@ const SCALING_RANGES: Readonly<Record<string, readonly [min: number, max: number
  * @throws UnsupportedError when heads or dimensions do not fit the forward pass.
  */
 export function validateConfig(config: ModelConfig, origin: string): ModelConfig {
-  for (const [field, limit] of Object.entries(LIMITS)) {
-    const value = config[field as keyof typeof LIMITS];
-    if (!Number.isInteger(value) || value < 1 || value > limit) {
-      throw new FormatError(`${origin}: ${field} is ${value}; wanted a whole number from 1 to ${limit}`);
-    }
-  }
+  for (const field of Object.keys(LIMITS) as (keyof typeof LIMITS)[]) checkLimit(config[field], field, origin);
   for (const [field, range] of Object.entries(RANGES)) {
     checkRange(config[field as keyof typeof RANGES], range, field, origin);
   }
+  const { ropeLocalTheta = config.ropeTheta, queryPreAttnScalar = config.headDim } = config;
+  checkRange(ropeLocalTheta, RANGES.ropeTheta, 'ropeLocalTheta', origin);
+  checkRange(queryPreAttnScalar, [2 ** -10, 2 ** 20], 'queryPreAttnScalar', origin);
   for (const [field, value] of Object.entries(config.ropeScaling ?? {})) {
     if (field === 'ropeType' || value === undefined) continue;
     for (const number of [value].flat()) checkRange(number, SCALING_RANGES[field], `ropeScaling.${field}`, origin);
@@ -129,6 +134,27 @@ export function validateConfig(config: ModelConfig, origin: string): ModelConfig
   }
   return config;
 }
+
+function checkLimit(value: number, field: keyof typeof LIMITS, origin: string): void {
+  if (Number.isInteger(value) && value >= 1 && value <= LIMITS[field]) return;
+  throw new FormatError(`${origin}: ${field} is ${value}; wanted a whole number from 1 to ${LIMITS[field]}`);
+}
+
+/** The layers of a model, by index. @throws FormatError when no model has so many. */
+export function layersOf(numHiddenLayers: number, origin: string): number[] {
+  checkLimit(numHiddenLayers, 'numHiddenLayers', origin);
+  return Array.from({ length: numHiddenLayers }, (_, layer) => layer);
+}
+
+/** The fields of a config whose layers `sliding`, of so many, look back `window` tokens. All of them need no list. */
+export const slidingFields = (
+  sliding: readonly number[],
+  numHiddenLayers: number,
+  window: () => number,
+): Pick<ModelConfig, 'slidingWindow' | 'slidingLayers'> => ({
+  slidingWindow: sliding.length === 0 ? undefined : window(),
+  slidingLayers: sliding.length % numHiddenLayers === 0 ? undefined : sliding,
+});
 
 function checkRange(value: number, [min, max]: readonly [number, number], field: string, origin: string): void {
   if (value >= min && value <= max) return;

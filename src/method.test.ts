@@ -207,6 +207,20 @@ describe('keys parted by distance', () => {
   });
 });
 
+describe('a model with a window in some layers', () => {
+  const config = modelOf(8192, { numHiddenLayers: 6, slidingWindow: 512, slidingLayers: [0, 1, 2, 3, 4] });
+  const layers = 'in 1 of 6 layers, as the others look back 512 tokens';
+
+  it('is read by a method, which says in which layers', () => {
+    expect(resolveMethod(undefined, undefined, config, 1e6)).toMatchObject({
+      name: 'dca:paper:logn',
+      description: `Dual Chunk Attention, chunks of 6144, distances at most 8191, scale logn; ${layers}`,
+    });
+    expect(resolveMethod('window', undefined, config, 1e6).description).toMatch(layers);
+    expect(resolveMethod('none', undefined, config, 1e6).description).toBe('plain RoPE');
+  });
+});
+
 describe('DCA on a RoPE rule', () => {
   it('counts as trained with the window that the rule stretches', () => {
     const { name, dca, ropeScaling } = resolveMethod('dca:none@ntk:4', undefined, LLAMA, 1e6);

@@ -122,6 +122,11 @@ const PARTS: readonly Parts[] = ['full', 'intra+inter', 'intra'];
 const DEFAULT_SCALE: Scale = 'logn';
 const SCALES: readonly Scale[] = ['none', 'yarn', 'logn'];
 
+/** The layers that parting distances is for, where others have a window, in which they read plainly. Else undefined. */
+export const layersInWords = ({ numHiddenLayers, slidingWindow, slidingLayers }: ModelConfig): string | undefined =>
+  slidingLayers &&
+  `${numHiddenLayers - slidingLayers.length} of ${numHiddenLayers} layers, as the others look back ${slidingWindow} tokens`;
+
 /** Whether no layer sees further than a window, so that no distance is ever too long. */
 const looksBackOnly = ({ slidingWindow, slidingLayers }: ModelConfig) =>
   slidingWindow !== undefined && slidingLayers === undefined;
@@ -180,9 +185,12 @@ export function resolveMethod(
   }
   if (isRule) return ropeRule(kind, settings[0], config, context);
   if (kind === 'none') return { name: 'none', description: 'plain RoPE', placement: PLAIN, longest: context };
-  return kind === 'dca'
-    ? dcaOf(spec, settings, under[0], scale, config)
-    : byDistance(spec, kind, settings, scale, trainedLen, context);
+  const method =
+    kind === 'dca'
+      ? dcaOf(spec, settings, under[0], scale, config)
+      : byDistance(spec, kind, settings, scale, trainedLen, context);
+  const layers = layersInWords(config);
+  return layers === undefined ? method : { ...method, description: `${method.description}; in ${layers}` };
 }
 
 // --- internal ---

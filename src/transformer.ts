@@ -132,6 +132,7 @@ export function makeTransformer(
 ): Transformer {
   const { blockLen, maxLogitRows } = sizes;
   const { hiddenSize, headDim, vocabSize, rmsNormEps: eps } = config;
+  const { hiddenAct = 'silu', embeddingFactor, queryPreAttnScalar = headDim } = config;
   const mapBuffers = <T>(record: Record<string, T>, f: (entry: T) => Tensor) =>
     Object.fromEntries(Object.entries(record).map(([name, entry]) => [name, f(entry)])) as Buffers;
   const stageOf = weights.layers.map(({ oProj }) => oProj.weight.stage);
@@ -189,7 +190,7 @@ export function makeTransformer(
     const positions = slices.flatMap(({ start, nRows }) => Array.from({ length: nRows }, (_, r) => start + r));
     const spans = positions.map((i) => placement.spans(i));
     // The softmax scale rides on the queries, so that keys do not depend on the text's length.
-    const scales = positions.map((i) => placement.attentionScale(i) / Math.sqrt(headDim));
+    const scales = positions.map((i) => placement.attentionScale(i) / Math.sqrt(queryPreAttnScalar));
     const tables = (stage: number) => stages[stage].ofKinds[kind];
     placement.keyPositions.forEach((keyPosition, form) => {
       writeAngles(
@@ -219,7 +220,7 @@ export function makeTransformer(
     const blocks = stages.map(({ buffers }) => mapBuffers(buffers, (t) => b.view(t, n, t.cols)));
 
     let stream = blocks[0].x;
-    b.gatherRows(stream, weights.embedTokens, tokens);
+    b.gatherRows(stream, weights.embedTokens, tokens, embeddingFactor);
     weights.layers.forEach((layer, l) => {
       const { x, h, q, k, v, o, gate, up } = blocks[stageOf[l]];
       const { buffers, ofKinds } = stages[stageOf[l]];
@@ -254,11 +255,11 @@ export function makeTransformer(
       b.matmul(h, o, layer.oProj.weight, layer.oProj.bias);
       normalize(h, layer.postAttentionLayernorm);
       b.add(x, h);
-      // feed-forward: norm, gate and up, SwiGLU, down, add
+      // feed-forward: norm, gate and up, gated, down, add
       const fed = read(layer.preFeedforwardLayernorm);
       b.matmul(gate, fed, layer.gateProj.weight, layer.gateProj.bias);
       b.matmul(up, fed, layer.upProj.weight, layer.upProj.bias);
-      b.swiglu(gate, gate, up);
+      b.glu(gate, gate, up, hiddenAct);
       b.matmul(h, gate, layer.downProj.weight, layer.downProj.bias);
       normalize(h, layer.postFeedforwardLayernorm);
       b.add(x, h);

@@ -70,7 +70,7 @@ it.skipIf(isMissing && !process.env.REQUIRE_WEBGPU)('computes in a browser', { t
   expect(fault).toBeUndefined();
   expect(name).toMatch(/^webgpu/);
   expect(cases.map((one) => one.name.split(':')[0]).sort()).toEqual([
-    ...['add', 'attend', 'gatherRows', 'matmul', 'rmsNorm', 'rotate', 'swiglu'],
+    ...['add', 'attend', 'gatherRows', 'glu', 'matmul', 'rmsNorm', 'rotate'],
   ]);
   for (const one of cases) expect(one.fault, one.name).toBeUndefined();
   expect(tokens[0]).toEqual(tokens[1]);

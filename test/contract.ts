@@ -420,7 +420,7 @@ async function randomProgram(b: Backend, seed: string): Promise<Float32Array | F
     const starts = Array.from({ length: nRows / n - 1 }, (_, i) => i * n + shift);
     const [x, y, out] = [0, 1, 2].map(() => rows(starts.splice(random.integer(0, starts.length - 1), 1)[0]));
     const half = (t: Tensor) => b.view(t, n, cols / 4);
-    const kind = random.pick(['rmsNorm', 'matmul', 'rotate', 'add', 'swiglu', 'gatherRows'] as const);
+    const kind = random.pick(['rmsNorm', 'matmul', 'rotate', 'add', 'glu', 'gatherRows'] as const);
     if (kind === 'rmsNorm') b.rmsNorm(random.pick([x, out]), x, scale, 1e-3);
     else if (kind === 'matmul') for (const [i, to] of [out, y, out].entries()) b.matmul(to, x, squares[i]);
     else if (kind === 'rotate') b.rotate(random.pick([x, out]), x, half(cos), half(sin));
@@ -431,7 +431,7 @@ async function randomProgram(b: Backend, seed: string): Promise<Float32Array | F
         x,
         Array.from({ length: n }, () => random.integer(0, n - 1)),
       );
-    else b.swiglu(out, x, y);
+    else b.glu(out, x, y, random.pick(['silu', 'gelu'] as const));
     b.rmsNorm(out, out, scale, 1e-3); // so that numbers stay in bounds
   }
   return b.read(pool);

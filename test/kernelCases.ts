@@ -4,6 +4,7 @@
  */
 import type { Backend, Tensor } from '../src/backends/backend.ts';
 import { type Random, seededRandom } from '../src/eval/random.ts';
+import type { Activation } from '../src/kernels/elementwise.ts';
 import { PAGE_LEN } from '../src/kvTypes.ts';
 import { endsAt, type Slice, type Stretch, stretchesOf } from '../src/placement.ts';
 import { rowBytes, TENSOR_TYPES, type TensorType } from '../src/tensorTypes.ts';
@@ -35,12 +36,12 @@ const define =
     return { name, prepare: (backend) => prepare(backend, shape, makeInputs(backend, seededRandom(name))) };
   };
 
-export const gatherRows = define<{ type: TensorType; n: number; rows: number; cols: number }>(
+export const gatherRows = define<{ type: TensorType; n: number; rows: number; cols: number; factor?: number }>(
   'gatherRows',
-  (b, { type, n, rows, cols }, make) => {
+  (b, { type, n, rows, cols, factor }, make) => {
     const table = make.stored(type, rows, cols);
     const ids = Array.from({ length: n }, (_, r) => (r === 0 ? rows - 1 : make.random.integer(0, rows - 1)));
-    return make.call(n, cols, (out) => b.gatherRows(out, table, ids));
+    return make.call(n, cols, (out) => b.gatherRows(out, table, ids, factor));
   },
 );
 
@@ -195,15 +196,20 @@ export const attendTexts = define<{
   return make.call(row, cols, (out) => b.attend(out, q, kv, seenBy));
 });
 
-export const swiglu = define<{ n: number; cols: number; deviation: number; inPlace?: boolean }>(
-  'swiglu',
-  (b, { n, cols, deviation, inPlace }, make) => {
-    const [gate, up] = [make.normal(n, cols, deviation), make.normal(n, cols)];
-    return inPlace
-      ? make.callInPlace(n, cols, (out) => b.swiglu(out, out, up))
-      : make.call(n, cols, (out) => b.swiglu(out, gate, up));
-  },
-);
+interface GluSizes {
+  n: number;
+  cols: number;
+  deviation: number;
+  activation: Activation;
+  inPlace?: boolean;
+}
+
+export const glu = define<GluSizes>('glu', (b, { n, cols, deviation, activation, inPlace }, make) => {
+  const [gate, up] = [make.normal(n, cols, deviation), make.normal(n, cols)];
+  return inPlace
+    ? make.callInPlace(n, cols, (out) => b.glu(out, out, up, activation))
+    : make.call(n, cols, (out) => b.glu(out, gate, up, activation));
+});
 
 export const add = define<{ n: number; cols: number }>('add', (b, { n, cols }, make) => {
   const y = make.normal(n, cols);
@@ -222,6 +228,7 @@ const drawn = (count: number, kernel: string, shape: (random: Random) => KernelC
 export const CASES: readonly KernelCase[] = [
   ...TYPES.map((type) => gatherRows({ type, n: 7, rows: 5, cols: oddCols(type) })),
   gatherRows({ type: 'F16', n: 1, rows: 1, cols: 1 }),
+  ...TYPES.map((type) => gatherRows({ type, n: 3, rows: 4, cols: oddCols(type), factor: 25.25 })),
 
   ...[1, 3, 4, 8, 37, 129, 384].map((cols, at) => rmsNorm({ rows: 2 * at + 1, cols, eps: 1e-5 })),
   rmsNorm({ rows: 6, cols: 24, eps: 1, inPlace: true }),
@@ -307,9 +314,12 @@ export const CASES: readonly KernelCase[] = [
     }),
   ),
 
-  ...[1, 3, 4, 5, 66].map((cols) => swiglu({ n: 3, cols, deviation: 2 })),
-  swiglu({ n: 9, cols: 33, deviation: 100 }), // exp overflows float32
-  swiglu({ n: 7, cols: 21, deviation: 2, inPlace: true }),
+  ...(['silu', 'gelu'] as const).flatMap((activation) => [
+    ...[1, 3, 4, 5, 66].map((cols) => glu({ n: 3, cols, deviation: 2, activation })),
+    glu({ n: 9, cols: 33, deviation: 100, activation }), // exp overflows float32
+    glu({ n: 5, cols: 9, deviation: 1e20, activation }), // so does a square
+    glu({ n: 7, cols: 21, deviation: 2, activation, inPlace: true }),
+  ]),
   ...[1, 4, 5, 67].map((cols) => add({ n: 3, cols })),
 ];
 

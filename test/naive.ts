@@ -35,8 +35,8 @@ export function openNaive(inHalves: readonly ('matmul' | 'attend')[] = []): Back
   return deferred({
     ...backend,
     name: 'naive float32',
-    gatherRows(out, table, ids) {
-      backend.gatherRows(out, table, ids);
+    gatherRows(out, table, ids, factor) {
+      backend.gatherRows(out, table, ids, factor);
       numbersOf(out).forEach((value, i, numbers) => {
         numbers[i] = f32(value);
       });
@@ -102,9 +102,15 @@ export function openNaive(inHalves: readonly ('matmul' | 'attend')[] = []): Back
         });
       }
     },
-    swiglu(out, gate, up) {
+    glu(out, gate, up, activation) {
       const [to, g, u] = [numbersOf(out), numbersOf(gate), numbersOf(up)];
-      for (let i = 0; i < to.length; i++) to[i] = f32(f32(g[i] / f32(1 + f32(Math.exp(-g[i])))) * u[i]);
+      const silu = (x: number) => f32(x / f32(1 + f32(Math.exp(-x))));
+      const gelu = (x: number) => {
+        const inner = f32(f32(Math.sqrt(2 / Math.PI)) * f32(x + f32(f32(0.044715) * f32(x * f32(x * x)))));
+        return f32(f32(x / 2) * f32(1 + f32(Math.tanh(inner))));
+      };
+      const activated = activation === 'silu' ? silu : gelu;
+      for (let i = 0; i < to.length; i++) to[i] = f32(activated(g[i]) * u[i]);
     },
     add(x, y) {
       const [to, from] = [numbersOf(x), numbersOf(y)];

@@ -50,7 +50,7 @@ export function randomWeights(backend: Backend, config: ModelConfig, seed = 'tin
     ...(qkvBias && { bias: filled(1, nHeads * headDim, random.normals(nHeads * headDim)) }),
   });
   const layer = (): Layer => ({
-    ...(norms === 'before' && { inputLayernorm: norm(hiddenSize) }),
+    ...(norms !== 'after' && { inputLayernorm: norm(hiddenSize) }),
     qProj: attentionInput(config.numAttentionHeads, 2),
     kProj: attentionInput(config.numKeyValueHeads, 2),
     vProj: attentionInput(config.numKeyValueHeads),
@@ -59,9 +59,8 @@ export function randomWeights(backend: Backend, config: ModelConfig, seed = 'tin
       qNorm: norm(qkNorm === 'all' ? config.numAttentionHeads * headDim : headDim),
       kNorm: norm(qkNorm === 'all' ? config.numKeyValueHeads * headDim : headDim),
     }),
-    ...(norms === 'before'
-      ? { preFeedforwardLayernorm: norm(hiddenSize) }
-      : { postAttentionLayernorm: norm(hiddenSize), postFeedforwardLayernorm: norm(hiddenSize) }),
+    ...(norms !== 'after' && { preFeedforwardLayernorm: norm(hiddenSize) }),
+    ...(norms !== 'before' && { postAttentionLayernorm: norm(hiddenSize), postFeedforwardLayernorm: norm(hiddenSize) }),
     gateProj: linear(intermediateSize, hiddenSize),
     upProj: linear(intermediateSize, hiddenSize),
     downProj: linear(hiddenSize, intermediateSize),

@@ -1,7 +1,7 @@
 /**
  * Where the arithmetic happens. A backend owns memory and ten kernels; the model code above it is the same on all.
  * Kernel calls only record: they run, in order, at the next `submit` or `read`. What a kernel computes is its definition
- * in `kernels/<name>.ts`; `gatherRows`, `append` and `copy` only move numbers and have none. Shapes are checked by the
+ * in `kernels/<name>.ts`; `gatherRows`, `append` and `copy` do little but move numbers and have none. Shapes are checked by the
  * backends only where a mistake would corrupt memory.
  *
  * Where one memory is too small for a model, it is spread over stages: memories counted from 0.
@@ -9,6 +9,7 @@
  */
 import { UnsupportedError } from '../errors.ts';
 import type { Choice } from '../kernels/draw.ts';
+import type { Activation } from '../kernels/elementwise.ts';
 import type { Slice, Stretch } from '../placement.ts';
 import type { TensorType } from '../tensorTypes.ts';
 
@@ -66,8 +67,11 @@ export interface Backend {
   /** Writes bytes as they are stored in a file into a tensor of any type, at once. */
   load(tensor: Tensor, bytes: Uint8Array, byteOffset: number): void;
 
-  /** `out[r] = table[ids[r]]`; ids in a tensor, F32 `[n, 1]`, are whole numbers below 2^24 and read when it runs. */
-  gatherRows(out: Tensor, table: Tensor, ids: ArrayLike<number> | Tensor): void;
+  /**
+   * `out[r] = factor * table[ids[r]]`, `factor` by default 1; ids in a tensor, F32 `[n, 1]`, are whole numbers below 2^24 and
+   * read when it runs.
+   */
+  gatherRows(out: Tensor, table: Tensor, ids: ArrayLike<number> | Tensor, factor?: number): void;
   /** `out = x / rms(x) * weight`, row by row */
   rmsNorm(out: Tensor, x: Tensor, weight: Tensor, eps: number): void;
   /** `out[n, N] = x[n, K] · weight[N, K]ᵀ + bias[N]` */
@@ -84,8 +88,8 @@ export interface Backend {
    * `q` has the `n` queries, rotated and scaled, once for every rotation that spans name.
    */
   attend(out: Tensor, q: Tensor, kv: KvLayer, stretches: readonly Stretch[]): void;
-  /** `out = silu(gate) * up` */
-  swiglu(out: Tensor, gate: Tensor, up: Tensor): void;
+  /** `out = activation(gate) * up` */
+  glu(out: Tensor, gate: Tensor, up: Tensor, activation: Activation): void;
   /** `x += y` */
   add(x: Tensor, y: Tensor): void;
   /** `out = x`, F32; they may lie in different stages. */

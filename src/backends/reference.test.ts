@@ -202,11 +202,18 @@ describe('attend', () => {
   });
 });
 
-describe('swiglu and add', () => {
-  it('swiglu is gate / (1 + exp(-gate)) * up', async () => {
+describe('glu and add', () => {
+  it('glu with SiLU is gate / (1 + exp(-gate)) * up', async () => {
     const out = b.alloc('F32', 1, 3);
-    b.swiglu(out, tensor([0, Math.log(3), -Math.log(3)]), tensor([7, 4, 4]));
+    b.glu(out, tensor([0, Math.log(3), -Math.log(3)]), tensor([7, 4, 4]), 'silu');
     await expectNumbers(out, [0, 3 * Math.log(3), -Math.log(3)]);
+  });
+
+  it('glu with GELU is gate / 2 * (1 + tanh(...)) * up', async () => {
+    const out = b.alloc('F32', 1, 4);
+    b.glu(out, tensor([0, 1, -1, 3]), tensor([7, 1, 1, 2]), 'gelu');
+    // PyTorch's gelu(x, approximate='tanh') in float64
+    await expectNumbers(out, [0, 0.8411919906082768, -0.15880800939172324, 2 * 2.996362607918227]);
   });
 
   it('add changes its first operand', async () => {

@@ -5,7 +5,7 @@
 import { UnsupportedError } from '../errors.ts';
 import { attend, placeOf } from '../kernels/attend.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
-import { add, swiglu } from '../kernels/elementwise.ts';
+import { add, glu } from '../kernels/elementwise.ts';
 import { matmul } from '../kernels/matmul.ts';
 import { rmsNorm } from '../kernels/rmsNorm.ts';
 import { rotate } from '../kernels/rotate.ts';
@@ -68,16 +68,16 @@ export function deferred(backend: Backend): Backend {
     get nBytes() {
       return backend.nBytes;
     },
-    gatherRows(out, table, ids) {
+    gatherRows(out, table, ids, factor) {
       const asCalled = 'length' in ids ? Array.from(ids) : ids;
-      calls.push(() => backend.gatherRows(out, table, asCalled));
+      calls.push(() => backend.gatherRows(out, table, asCalled, factor));
     },
     rmsNorm: later(backend.rmsNorm),
     matmul: later(backend.matmul),
     rotate: later(backend.rotate),
     append: later(backend.append),
     attend: later(backend.attend),
-    swiglu: later(backend.swiglu),
+    glu: later(backend.glu),
     add: later(backend.add),
     copy: later(backend.copy),
     ...(draw && { draw }),
@@ -128,9 +128,10 @@ export function openEager(): Backend {
       dequantizeRow('F32', view, 0, numbersOf(tensor).subarray(first, first + bytes.length / 4));
     },
 
-    gatherRows(out, table, ids) {
+    gatherRows(out, table, ids, factor = 1) {
       const rows = 'length' in ids ? ids : numbersOf(ids);
-      for (let r = 0; r < rows.length; r++) numbersOf(out).set(decodedRow(table, rows[r]), r * out.cols);
+      const scaled = (row: number) => decodedRow(table, row).map((value) => factor * value);
+      for (let r = 0; r < rows.length; r++) numbersOf(out).set(scaled(rows[r]), r * out.cols);
     },
     rmsNorm: (out, x, weight, eps) => rmsNorm(numbersOf(out), numbersOf(x), numbersOf(weight), eps),
     matmul: (out, x, weight, bias) =>
@@ -157,7 +158,7 @@ export function openEager(): Backend {
       checkFinite(q, 'the queries of attention');
       attend(numbersOf(out), numbersOf(q), keys, values, stretches, { nHeads: out.cols / headDim, nKvHeads, headDim });
     },
-    swiglu: (out, gate, up) => swiglu(numbersOf(out), numbersOf(gate), numbersOf(up)),
+    glu: (out, gate, up, activation) => glu(numbersOf(out), numbersOf(gate), numbersOf(up), activation),
     add: (x, y) => add(numbersOf(x), numbersOf(y)),
     copy: (out, x) => numbersOf(out).set(numbersOf(x)),
 

@@ -124,13 +124,14 @@ export function openWasm(
     write: (tensor, values) => stageOf(tensor).write(tensor, values),
     load: (tensor, bytes, byteOffset) => stageOf(tensor).load(tensor, bytes, byteOffset),
 
-    gatherRows: (out, table, ids) => stageOf(out, table, 'length' in ids ? undefined : ids).gatherRows(out, table, ids),
+    gatherRows: (out, table, ids, factor) =>
+      stageOf(out, table, 'length' in ids ? undefined : ids).gatherRows(out, table, ids, factor),
     rmsNorm: (out, x, weight, eps) => stageOf(out, x, weight).rmsNorm(out, x, weight, eps),
     matmul: (out, x, weight, bias) => stageOf(out, x, weight, bias).matmul(out, x, weight, bias),
     rotate: (out, x, cos, sin) => stageOf(out, x, cos, sin).rotate(out, x, cos, sin),
     append: (kv, keys, v, slices) => stageOf(kv, v, ...keys).append(kv, keys, v, slices),
     attend: (out, q, kv, stretches) => stageOf(out, q, kv).attend(out, q, kv, stretches),
-    swiglu: (out, gate, up) => stageOf(out, gate, up).swiglu(out, gate, up),
+    glu: (out, gate, up, activation) => stageOf(out, gate, up).glu(out, gate, up, activation),
     add: (x, y) => stageOf(x, y).add(x, y),
     copy: (out, x) => stageOf(out).copy(out, x),
 

@@ -6,6 +6,7 @@
 import { UnsupportedError } from '../errors.ts';
 import * as abi from '../kernels/abi.ts';
 import { placeOf } from '../kernels/attend.ts';
+import { SIGMOID_OF } from '../kernels/elementwise.ts';
 import { calls } from '../kernels/wasmBinary.ts';
 import { KV_TYPES, type KvType, PAGE_LEN } from '../kvTypes.ts';
 import type { Slice, Stretch } from '../placement.ts';
@@ -272,7 +273,7 @@ export function openStage(
     load: (tensor, bytes, byteOffset) =>
       new Uint8Array(memory.buffer, at(tensor) + byteOffset, bytes.length).set(bytes),
 
-    gatherRows(out, table, ids) {
+    gatherRows(out, table, ids, factor = 1) {
       const { type, cols } = table;
       const [n, idsAt] = 'length' in ids ? [ids.length, keep(ids, Float32Array)] : [ids.rows, at(ids)];
       const call = calls.gatherRows({
@@ -282,6 +283,7 @@ export function openStage(
         rowBytes: rowBytes(type, cols),
         ids: idsAt,
         cols,
+        factor,
       });
       // a row may be any of the table's, so it is no row of the commands before and after
       record(call, n, rowsEach(n));
@@ -417,8 +419,9 @@ export function openStage(
         record(call, nItems, rowsEach(nItems), { waits: nth === 0 });
       });
     },
-    swiglu(out, gate, up) {
-      const call = calls.swiglu({ out: at(out), gate: at(gate), up: at(up), cols: out.cols });
+    glu(out, gate, up, activation) {
+      const [a, b] = SIGMOID_OF[activation];
+      const call = calls.glu({ out: at(out), gate: at(gate), up: at(up), cols: out.cols, a, b });
       recordRows(call, out.rows, [out, gate, up].map(range));
     },
     add(x, y) {

@@ -3,7 +3,7 @@ import { append } from '../kernels/append.wgsl.ts';
 import { placeOf } from '../kernels/attend.ts';
 import { decoderOf } from '../kernels/dequantize.wgsl.ts';
 import { draw, keepOfKept, keepOfLogits, SLICE } from '../kernels/draw.wgsl.ts';
-import { add, copy, swiglu } from '../kernels/elementwise.wgsl.ts';
+import { add, copy, glu } from '../kernels/elementwise.wgsl.ts';
 import { GATHERED, gatherRows } from '../kernels/gatherRows.wgsl.ts';
 import { MATMUL_TILE, matmul, matvec, matvecRows, matvecTile } from '../kernels/matmul.wgsl.ts';
 import { halve, MATRIX_DEPTH, MATRIX_TILE, matmulMatrix, matrixRows } from '../kernels/matmulMatrix.wgsl.ts';
@@ -137,7 +137,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     },
     ...memory,
 
-    gatherRows(out, table, ids) {
+    gatherRows(out, table, ids, factor = 1) {
       const { type, cols } = table;
       const made = kernel(`gatherRows ${type}`, () => gatherRows(type));
       const nUnits = Math.ceil(cols / decoderOf(type, true).unit);
@@ -155,7 +155,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
             buffers: { out: bufferOf(out), table: buffer, ids: kept },
             params: {
               ...{ length, nUnits, K: cols, firstRow, nRows, idsAt },
-              ...{ outAt: at(out) + row * cols, weightAt: at(table) },
+              ...{ outAt: at(out) + row * cols, weightAt: at(table), factor },
             },
             groups: gridOf(Math.ceil(length / GATHERED)),
           });
@@ -243,7 +243,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       }
     },
     attend: (out, q, kv, stretches) => attend(out, q, kv as WebGpuKv, stretches),
-    swiglu: (out, gate, up) => each(swiglu, out, { gate, up }),
+    glu: (out, gate, up, activation) => each(glu[activation], out, { gate, up }),
     add: (x, y) => each(add, x, { y }),
     copy: (out, x) => each(copy, out, { x }),
     draw(token, logits, { topK: k, temperature, topP, minP, u }) {

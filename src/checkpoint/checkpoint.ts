@@ -23,6 +23,8 @@ export interface TensorEntry {
    * the llama architecture: file row `h·headDim + 2i + s` is row `h·headDim + s·headDim/2 + i`.
    */
   readonly interleavedHeadDim?: number;
+  /** Present when the file stores what the numbers of a vector are above 1. */
+  readonly isAboveOne?: boolean;
 }
 
 export interface Checkpoint {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { f32Bytes, type GgufFile, ggufBytes, mutations, sourceOf, tinyLlama } from '../../test/checkpointBytes.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
+import { familyOf } from '../families.ts';
 import { readGguf } from './gguf.ts';
 import { ggufConfig, ggufTensors, huggingFaceName } from './ggufConfig.ts';
 
@@ -223,6 +224,7 @@ describe('ggufConfig', () => {
       numKeyValueHeads: 1,
       headDim: 8,
       rmsNormEps: Math.fround(0.001),
+      hiddenAct: 'silu',
       ropeTheta: 10_000,
       maxPositionEmbeddings: 64,
       tieWordEmbeddings: true,
@@ -256,6 +258,48 @@ describe('ggufConfig', () => {
     });
   });
 
+  it('reads which layers have a window', async () => {
+    const windowOf = async (pattern?: number | number[], window = 5) => {
+      const { slidingWindow, slidingLayers } = await configOf(
+        tinyLlama({
+          'llama.block_count': 4,
+          'llama.attention.sliding_window': window,
+          'llama.attention.sliding_window_pattern': pattern,
+        }),
+      );
+      return [slidingWindow, slidingLayers];
+    };
+    expect(await windowOf(undefined)).toEqual([5, undefined]);
+    expect(await windowOf(2)).toEqual([5, [0, 2]]);
+    expect(await windowOf([0, 1, 1, 0])).toEqual([5, [1, 2]]);
+    expect(await windowOf(1)).toEqual([undefined, undefined]);
+    expect(await windowOf(2, 0)).toEqual([undefined, undefined]);
+    const { ropeLocalTheta } = await configOf(tinyLlama({ 'llama.rope.freq_base_swa': 500 }));
+    expect(ropeLocalTheta).toBe(500);
+  });
+
+  it('reads a gemma3, whose files leave out what all of them have', async () => {
+    const { metadata, ...rest } = tinyLlama({ 'llama.attention.sliding_window': 5 });
+    const gemma = (nLayers: number) =>
+      configOf({
+        ...rest,
+        metadata: metadata.map(([key, value]) => {
+          if (key === 'general.architecture') return [key, 'gemma3'];
+          return [key.replace('llama.', 'gemma3.'), key === 'llama.block_count' ? nLayers : value];
+        }),
+      });
+    expect(await gemma(7)).toMatchObject({
+      modelType: 'gemma3_text',
+      hiddenAct: 'gelu',
+      embeddingFactor: 2.828125, // the root of 8 in bfloat16
+      slidingWindow: 5,
+      slidingLayers: [0, 1, 2, 3, 4, 6],
+      ropeLocalTheta: 1e4,
+      queryPreAttnScalar: undefined,
+    });
+    expect((await gemma(62)).queryPreAttnScalar).toBe(4); // hidden 8, 2 heads
+  });
+
   it('reads rope_freqs.weight as factors', async () => {
     const factors = (values: number[]) => [
       { name: 'rope_freqs.weight', shape: [values.length], data: f32Bytes(values) },
@@ -270,8 +314,8 @@ describe('ggufConfig', () => {
   it.each<[string, Parameters<typeof tinyLlama>[0], string]>([
     [
       'another architecture',
-      { 'general.architecture': 'gemma3' },
-      '"gemma3"; supported: llama, qwen2, qwen3, olmo2, smollm3',
+      { 'general.architecture': 'gemma2' },
+      '"gemma2"; supported: llama, qwen2, qwen3, olmo2, smollm3, gemma3',
     ],
     ['no architecture', { 'general.architecture': undefined }, 'general.architecture is missing'],
     ['a missing number', { 'llama.block_count': undefined }, 'llama.block_count is missing'],
@@ -280,9 +324,20 @@ describe('ggufConfig', () => {
     ['experts', { 'llama.expert_count': 8 }, 'mixture of 8 experts'],
     ['partial rotary embedding', { 'llama.rope.dimension_count': 4 }, 'partial rotary embedding, 4 of 8'],
     ['values unlike keys', { 'llama.attention.value_length': 16 }, 'keys have 8 numbers and values 16'],
+    ['capped logits', { 'llama.final_logit_softcapping': 30 }, 'final_logit_softcapping 30; supported: none'],
     ['longrope', { 'llama.rope.scaling.type': 'longrope' }, '"longrope"; supported: none, linear, yarn'],
     ['scaling by zero', { 'llama.rope.scaling.type': 'linear', 'llama.rope.scaling.factor': 0 }, 'above 0'],
-    ['mixed windows', { 'llama.attention.sliding_window_pattern': 2 }, 'mixed'],
+    [
+      'a pattern of too few layers',
+      { 'llama.attention.sliding_window': 5, 'llama.attention.sliding_window_pattern': [1, 0] },
+      'a list of 2; wanted a whole number, or a 0 or 1 for each of 1 layers',
+    ],
+    [
+      'half a pattern',
+      { 'llama.attention.sliding_window': 5, 'llama.attention.sliding_window_pattern': 1.5 },
+      'sliding_window_pattern is 1.5',
+    ],
+    ['a window of half a token', { 'llama.attention.sliding_window': 0.5 }, 'slidingWindow is 0.5'],
     ['more tokens than rows', { 'tokenizer.ggml.tokens': Array(6).fill('a') }, '6 tokens'],
   ])('refuses %s', async (_what, overrides, message) => {
     await expect(configOf(tinyLlama(overrides))).rejects.toThrow(message);
@@ -290,6 +345,11 @@ describe('ggufConfig', () => {
 });
 
 describe('huggingFaceName', () => {
+  it('tells the norms of a layer that has four', () => {
+    const name = huggingFaceName('blk.3.ffn_norm.weight', familyOf('gemma3_text'));
+    expect(name).toBe('model.layers.3.pre_feedforward_layernorm.weight');
+  });
+
   it.each([
     ['token_embd.weight', 'model.embed_tokens.weight'],
     ['output.weight', 'lm_head.weight'],
@@ -301,5 +361,5 @@ describe('huggingFaceName', () => {
     ['rope_freqs.weight', 'rope_freqs.weight'],
     ['blk.0.output.weight', 'blk.0.output.weight'],
     ['constructor.weight', 'constructor.weight'],
-  ])('%s is %s', (name, expected) => expect(huggingFaceName(name)).toBe(expected));
+  ])('%s is %s', (name, expected) => expect(huggingFaceName(name, familyOf('llama'))).toBe(expected));
 });

@@ -2,9 +2,9 @@
  * GGUF is put in Hugging Face's terms: keys of llama.cpp become a config, its tensor names those of a Hugging Face
  * folder.
  */
-import { type ModelConfig, type RopeScaling, validateConfig } from '../config.ts';
+import { layersOf, type ModelConfig, type RopeScaling, slidingFields, validateConfig } from '../config.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
-import { everyNth, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
+import { embeddingFactor, everyNth, type Family, familyOf, MODEL_TYPES, type ModelType } from '../families.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
 import type { TensorEntry } from './checkpoint.ts';
 import type { Gguf } from './gguf.ts';
@@ -19,7 +19,8 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
   const origin = source.name;
   const fields = fieldsOf(gguf.metadata, origin);
   const modelType = modelTypeOf(fields, origin);
-  const { architecture, noRopeEvery } = familyOf(modelType);
+  const family = familyOf(modelType);
+  const { architecture, noRopeEvery, activation, ropeLocalTheta, widerScaleAt } = family;
   const key = (name: string) => `${architecture}.${name}`;
   refuseVariants(fields, key, origin);
 
@@ -27,8 +28,10 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
   const numAttentionHeads = sameInAllLayers(fields, key('attention.head_count'), origin);
   const headDim = headDimOf(fields, key, origin, hiddenSize / numAttentionHeads);
   const maxPositionEmbeddings = fields.number(key('context_length'));
-  const slidingWindow = fields.number(key('attention.sliding_window'), 0);
   const numHiddenLayers = fields.number(key('block_count'));
+  const layers = layersOf(numHiddenLayers, origin);
+  const slidingWindow = fields.number(key('attention.sliding_window'), 0);
+  const sliding = slidingWindow === 0 ? [] : slidingLayersOf(fields, key, family, layers);
   const config: ModelConfig = {
     modelType,
     vocabSize: vocabSizeOf(gguf, origin),
@@ -39,11 +42,15 @@ export async function ggufConfig(gguf: Gguf, source: Source): Promise<ModelConfi
     numKeyValueHeads: sameInAllLayers(fields, key('attention.head_count_kv'), origin, numAttentionHeads),
     headDim,
     rmsNormEps: fields.number(key('attention.layer_norm_rms_epsilon')),
+    hiddenAct: activation ?? 'silu',
+    embeddingFactor: embeddingFactor(family, hiddenSize),
+    queryPreAttnScalar: numHiddenLayers === widerScaleAt ? hiddenSize / numAttentionHeads : undefined,
     ropeTheta: fields.number(key('rope.freq_base'), 10_000),
     ropeScaling: await ropeScalingOf(gguf, source, fields, key, maxPositionEmbeddings),
     maxPositionEmbeddings,
-    layersWithoutRope: noRopeEvery === undefined ? undefined : everyNth(noRopeEvery, numHiddenLayers),
-    slidingWindow: slidingWindow === 0 ? undefined : slidingWindow,
+    layersWithoutRope: noRopeEvery === undefined ? undefined : everyNth(noRopeEvery, layers),
+    ...slidingFields(sliding, numHiddenLayers, () => slidingWindow),
+    ropeLocalTheta: fields.optional(key('rope.freq_base_swa')) ?? ropeLocalTheta,
     tieWordEmbeddings: !gguf.tensors.some(({ name }) => name === 'output.weight'),
   };
   checkFactors(config, origin);
@@ -66,9 +73,28 @@ function refuseVariants(fields: Fields, key: Key, origin: string): void {
   const nExperts = fields.number(key('expert_count'), 0);
   if (nExperts !== 0)
     throw new UnsupportedError(`${origin}: a mixture of ${nExperts} experts; supported: dense models`);
-  if (fields.get(key('attention.sliding_window_pattern')) !== undefined) {
-    throw new UnsupportedError(`${origin}: layers with and without sliding window are mixed; wanted all layers alike`);
+  for (const name of ['final_logit_softcapping', 'attn_logit_softcapping'].map(key)) {
+    const cap = fields.get(name);
+    if (cap !== undefined) throw new UnsupportedError(`${origin}: ${name} ${describe(cap)}; supported: none`);
   }
+}
+
+/**
+ * Gives the layers that have the window. They are listed one by one, or are all but every so many-th; where neither is
+ * said, as in the family.
+ */
+function slidingLayersOf(fields: Fields, key: Key, { fullEvery = 0 }: Family, layers: readonly number[]): number[] {
+  const name = key('attention.sliding_window_pattern');
+  const pattern = fields.get(name) ?? fullEvery;
+  const signs = isList(pattern) ? Array.from(pattern) : [];
+  if (signs.length === layers.length && signs.every((sign) => sign === 0 || sign === 1)) {
+    return layers.filter((layer) => signs[layer] === 1);
+  }
+  if (typeof pattern !== 'number' || !Number.isInteger(pattern) || pattern < 0) {
+    throw fields.fault(name, `a whole number, or a 0 or 1 for each of ${layers.length} layers`);
+  }
+  const full = new Set(everyNth(pattern, layers));
+  return layers.filter((layer) => !full.has(layer));
 }
 
 /** Reads a number that may also be listed layer by layer, if all layers agree. */
@@ -153,7 +179,7 @@ function namedScalingOf(
  * Reads keys as llama.cpp's converter writes them; `attn_factor` multiplies YaRN's own length, the other replaces it.
  */
 function yarnOptions(fields: Fields, key: Key, factor: number) {
-  const option = (name: string) => (fields.get(key(name)) === undefined ? undefined : fields.positive(key(name)));
+  const option = (name: string) => fields.optional(key(name));
   const multiplier = option('rope.scaling.attn_factor');
   return {
     attentionFactor:
@@ -199,20 +225,22 @@ const LAYER_NAMES = new Map([
 /**
  * Turns `blk.3.attn_q.weight` into `model.layers.3.self_attn.q_proj.weight`; a name that no part knows stays as it is.
  */
-export function huggingFaceName(name: string): string {
+export function huggingFaceName(name: string, { norms }: Family): string {
   const [, layer, part, kind] = /^(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)$/.exec(name) ?? [];
-  const known = layer === undefined ? MODEL_NAMES.get(part) : LAYER_NAMES.get(part);
+  const names = layer === undefined ? MODEL_NAMES : LAYER_NAMES;
+  const known = part === 'ffn_norm' && norms === 'both' ? 'pre_feedforward_layernorm' : names.get(part);
   if (known === undefined) return name;
   return layer === undefined ? `${known}.${kind}` : `model.layers.${layer}.${known}.${kind}`;
 }
 
 /** Gives the file's tensors by their Hugging Face names. */
 export function ggufTensors({ tensors }: Gguf, { modelType, headDim }: ModelConfig, source: Source) {
+  const family = familyOf(modelType);
   const entries = new Map<string, TensorEntry>();
   for (const tensor of tensors) {
-    const name = huggingFaceName(tensor.name);
+    const name = huggingFaceName(tensor.name, family);
     if (entries.has(name)) throw new FormatError(`${source.name}: tensors ${tensor.name} and ${name} are the same one`);
-    const isInterleaved = familyOf(modelType).interleaves === true && /\.self_attn\.[qk]_proj\./.test(name);
+    const isInterleaved = family.interleaves === true && /\.self_attn\.[qk]_proj\./.test(name);
     entries.set(name, { ...tensor, name, source, ...(isInterleaved && { interleavedHeadDim: headDim }) });
   }
   return entries;

@@ -1,5 +1,6 @@
 /** From files to a checkpoint: a GGUF file, or a folder in Hugging Face's layout. Nothing but headers is read yet. */
 import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
+import { familyOf } from '../families.ts';
 import type { Folder, ModelSource, Platform } from '../platform/platform.ts';
 import { ggufTokenizer } from '../tokenizer/ggufTokenizer.ts';
 import type { Checkpoint, TensorEntry } from './checkpoint.ts';
@@ -73,7 +74,7 @@ async function readFolder(folder: Folder, keep: Keep) {
   const configJson = await readJson(configFile);
   const config = hfConfig(configJson, configFile.name);
   const tokenizerJson = await readJson(await needed('tokenizer.json'), MAX_TOKENIZER_BYTES);
-  const tensors = await readShards(shards);
+  const tensors = await readShards(shards, familyOf(config.modelType).normsAboveOne);
   const generationFile = await folder.open('generation_config.json');
   const generationConfig = generationFile ? await readJson(generationFile) : {};
   const template = await optional('chat_template.jinja', readText);
@@ -143,12 +144,12 @@ function shardsOfIndex({ weight_map: weightMap }: JsonRecord, origin: string): M
   return shards;
 }
 
-async function readShards(shards: readonly Shard[]) {
+async function readShards(shards: readonly Shard[], normsAboveOne = false) {
   const entries = new Map<string, TensorEntry>();
   for (const { source, expected } of shards) {
     for (const tensor of await readSafetensors(source)) {
       if (entries.has(tensor.name)) throw new FormatError(`${source.name}: tensor ${tensor.name} is in two files`);
-      entries.set(tensor.name, { ...tensor, source });
+      entries.set(tensor.name, { ...tensor, source, isAboveOne: normsAboveOne && tensor.name.endsWith('norm.weight') });
     }
     const missing = expected.find((name) => entries.get(name)?.source !== source);
     if (missing) throw new FormatError(`${source.name}: tensor ${missing} is missing, though the index lists it here`);

@@ -85,6 +85,10 @@ export function fieldsOf(record: JsonRecord, origin: string) {
       if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) throw fault(key, 'a number above 0');
       return value;
     },
+    /** Absent where the record has none; else as `positive`. */
+    optional(key: string): number | undefined {
+      return get(key) === undefined ? undefined : this.positive(key);
+    },
     string(key: string, fallback?: string): string {
       const value = get(key) ?? fallback;
       if (typeof value !== 'string') throw fault(key, 'a text');

@@ -130,6 +130,15 @@ describe('loadWeights', () => {
     expect(numbersOf(layers[0].qProj.weight).at(-1)).toBe(48);
   });
 
+  it('adds 1 to what is stored as above it', async () => {
+    const checkpoint = await tiny();
+    const name = 'model.norm.weight';
+    const entry = { ...(checkpoint.tensors.get(name) as TensorEntry), isAboveOne: true };
+    const tensors = new Map([...checkpoint.tensors, [name, entry]]);
+    const { norm } = await loadWeights({ ...checkpoint, tensors }, memoryBackend().backend, [0]);
+    expect(numbersOf(norm)).toEqual(indices(8).map((value) => value + 1));
+  });
+
   it('stops when it is told to', async () => {
     const abort = new AbortController();
     const reason = new Error('enough');
@@ -200,10 +209,17 @@ describe('loadWeights', () => {
 });
 
 describe('expectedTensors', () => {
-  const namesOf = async (modelType: 'qwen2' | 'qwen3') => {
+  const namesOf = async (modelType: 'qwen2' | 'qwen3' | 'gemma3_text') => {
     const { config, tensors } = await tiny();
     return expectedTensors({ config: { ...config, modelType }, tensors }).map(({ name }) => name);
   };
+
+  it('wants four norms of a layer of gemma3_text', async () => {
+    const norms = (await namesOf('gemma3_text')).filter((name) => name.endsWith('layernorm.weight'));
+    expect(norms.map((name) => name.split('.')[3]).sort()).toEqual([
+      ...['input_layernorm', 'post_attention_layernorm', 'post_feedforward_layernorm', 'pre_feedforward_layernorm'],
+    ]);
+  });
 
   it('wants biases of a qwen2 and norms of a qwen3', async () => {
     expect(await namesOf('qwen2')).toContain('model.layers.0.self_attn.v_proj.bias');

@@ -53,16 +53,15 @@ function layerParts(config: ModelConfig): Partial<Record<keyof Layer, LayerPart>
   const qSize = config.numAttentionHeads * headDim;
   const kvSize = config.numKeyValueHeads * headDim;
   return {
-    // Where norms come before, the name of the second tells where it stands, and not what it is of.
+    ...(norms !== 'after' && { inputLayernorm: norm('input_layernorm', hiddenSize) }),
+    // Where all norms come before, the name of the second tells where it stands, and not what it is of.
     ...(norms === 'before'
-      ? {
-          inputLayernorm: norm('input_layernorm', hiddenSize),
-          preFeedforwardLayernorm: norm('post_attention_layernorm', hiddenSize),
-        }
+      ? { preFeedforwardLayernorm: norm('post_attention_layernorm', hiddenSize) }
       : {
           postAttentionLayernorm: norm('post_attention_layernorm', hiddenSize),
           postFeedforwardLayernorm: norm('post_feedforward_layernorm', hiddenSize),
         }),
+    ...(norms === 'both' && { preFeedforwardLayernorm: norm('pre_feedforward_layernorm', hiddenSize) }),
     qProj: linear('self_attn.q_proj', qSize, hiddenSize, qkvBias),
     kProj: linear('self_attn.k_proj', kvSize, hiddenSize, qkvBias),
     vProj: linear('self_attn.v_proj', kvSize, hiddenSize, qkvBias),
@@ -173,10 +172,11 @@ export async function loadWeights(
 type Load = (entry: TensorEntry, b: Backend, stage: number, advance: (nBytes: number) => void) => Promise<Tensor>;
 
 const loadVector: Load = async (entry, backend, stage, advance) => {
-  const { type, cols, source, byteOffset, nBytes, interleavedHeadDim } = entry;
+  const { type, cols, source, byteOffset, nBytes, interleavedHeadDim, isAboveOne } = entry;
   const stored = await source.read(byteOffset, nBytes);
   const values = new Float64Array(cols);
   dequantizeRow(type, new DataView(stored.buffer, stored.byteOffset), 0, values);
+  if (isAboveOne) for (let c = 0; c < cols; c++) values[c] += 1;
   const tensor = backend.alloc('F32', 1, cols, stage);
   backend.write(tensor, interleavedHeadDim ? values.map((_, i) => values[fileRow(i, interleavedHeadDim)]) : values);
   advance(nBytes);

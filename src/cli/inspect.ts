@@ -1,5 +1,6 @@
 /** `dualchunk inspect` says what a checkpoint is, how it would be read, and what it would take. It loads no weights. */
 import { Command } from 'commander';
+import { layersInWords } from '../method.ts';
 import { backendName, type MemoryPlan, openModel, resolveMethod, trainedWindow } from '../node.ts';
 import { addModelFlags, loadOptionsOf, type ModelFlags, OPTIONAL_MODEL_ARGUMENT } from './options.ts';
 import { count, size, visible } from './terminal.ts';
@@ -82,6 +83,7 @@ async function inspect(path: string, flags: InspectFlags): Promise<void> {
           ['chunk', `${count(dca.chunkLen)} tokens, ${count(chunksIn(context, dca.chunkLen))} chunks`],
           ['distances', `at most ${count(dca.maxDistance)}`],
           ['exact across a border', `up to ${count(dca.maxDistance - dca.chunkLen)}`],
+          ['in', layersInWords(config) ?? 'all layers'],
         ];
   section(`reading ${count(context)} tokens (trained window ${count(window)})`, [
     ['backend', backend],

@@ -4,7 +4,7 @@
  */
 export { attend } from './attend.wasm';
 export { gatherRows } from './dequantize.wasm';
-export { add, swiglu } from './elementwise.wasm';
+export { add, glu } from './elementwise.wasm';
 export { append } from './kv.wasm';
 export { matmul } from './matmul.wasm';
 export { mergeSplits } from './mergeSplits.wasm';

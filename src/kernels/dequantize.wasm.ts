@@ -208,7 +208,7 @@ export function dequantizeRow(type: i32, row: usize, out: usize, cols: i32): voi
   }
 }
 
-/** Items are ids. `out[r] = table[ids[r]]`, `ids` `[n]` f32, `table` rows of `rowBytes` stored bytes. */
+/** Items are ids. `out[r] = factor * table[ids[r]]`, `ids` `[n]` f32, `table` rows of `rowBytes` stored bytes. */
 export function gatherRows(
   scratch: usize,
   begin: i32,
@@ -219,9 +219,13 @@ export function gatherRows(
   rowBytes: usize,
   ids: usize,
   cols: i32,
+  factor: f32,
 ): void {
+  const outBytes = (cols as usize) << 2;
   for (let r = begin; r < end; r++) {
     const id = load<f32>(ids + ((r as usize) << 2)) as usize;
-    dequantizeRow(type, table + id * rowBytes, out + (r as usize) * ((cols as usize) << 2), cols);
+    const to = out + (r as usize) * outBytes;
+    dequantizeRow(type, table + id * rowBytes, to, cols);
+    if (factor != 1) for (let i: usize = 0; i < outBytes; i += 4) store<f32>(to + i, load<f32>(to + i) * factor);
   }
 }

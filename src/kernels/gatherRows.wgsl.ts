@@ -13,7 +13,7 @@ export function gatherRows(type: TensorType): WgslKernel {
     name: `gatherRows ${type}`,
     buffers: { out: 'f32', table: decoder.element, ids: 'f32' },
     nWritten: 1,
-    params: ['length', 'nUnits', 'K', 'firstRow', 'nRows', 'outAt', 'weightAt', 'idsAt'],
+    params: ['length', 'nUnits', 'K', 'firstRow', 'nRows', 'outAt', 'weightAt', 'idsAt', 'factor: f32'],
     text: ({ table, ids }) => `${decoder.text(table)}
 ${main(
   GATHERED,
@@ -28,7 +28,9 @@ ${main(
   let to = p.outAt + r * p.K;
   for (var k = 0u; k < ${decoder.unit}; k++) {
     let column = u * ${decoder.unit} + k;
-    if (column < p.K) { out[to + column] = numbers[k / 4][k % 4]; }
+    if (column >= p.K) { continue; }
+    let number = numbers[k / 4][k % 4];
+    out[to + column] = select(p.factor * number, number, p.factor == 1); // a product has no subnormal numbers
   }`,
 )}`,
   };

@@ -6,6 +6,7 @@ import type { Backend, Tensor } from '../backends/backend.ts';
 import { deferred, openEager, openReference } from '../backends/reference.ts';
 import { openWasm } from '../backends/wasm.ts';
 import { reRope, selfExtend, shifted, streaming, windowed } from '../byDistance.ts';
+import type { ModelConfig } from '../config.ts';
 import { type DualChunk, dualChunk, PLAIN } from '../dualChunk.ts';
 import { UnsupportedError } from '../errors.ts';
 import { seededRandom } from '../eval/random.ts';
@@ -30,7 +31,7 @@ const unscaled = (positions: Omit<Placement, 'attentionScale'>): Placement => ({
   attentionScale: () => 1,
 });
 /** All read their first 12 tokens as plain attention does, and no token behind. */
-const METHODS: { name: string; placement: Placement; slidingWindow?: number }[] = [
+const METHODS: { name: string; placement: Placement; windows?: Partial<ModelConfig> }[] = [
   { name: 'dca', placement: DCA },
   { name: 'intra+inter', placement: dualChunk({ ...SETTINGS, parts: 'intra+inter' }) },
   { name: 'intra', placement: dualChunk({ ...SETTINGS, parts: 'intra' }) },
@@ -44,7 +45,12 @@ const METHODS: { name: string; placement: Placement; slidingWindow?: number }[] 
 ];
 const PLAIN_METHODS: typeof METHODS = [
   { name: 'plain', placement: PLAIN },
-  { name: 'plain with a window', placement: PLAIN, slidingWindow: 7 },
+  { name: 'plain with a window', placement: PLAIN, windows: { slidingWindow: 7 } },
+  {
+    name: 'dca in one layer, a window in the other',
+    placement: DCA,
+    windows: { slidingWindow: 7, slidingLayers: [0], ropeLocalTheta: 10 },
+  },
 ];
 
 const TOKENS = randomTokens(50); // four chunks of 12 and two tokens
@@ -100,23 +106,23 @@ describe.each(BACKENDS)('blocks, $backend', ({ open: openBackend, bound }) => {
     ...[1, 2, 3].map((seed) => [`at random, seed ${seed}`, starts(`split ${seed}`)]),
   ] as [string, number[]][];
 
-  it.each([...PLAIN_METHODS, ...METHODS])(
-    'any split gives the same logits: $name',
-    async ({ placement, slidingWindow }) => {
-      const config = tinyConfig({ slidingWindow });
-      const opened = () => open({ backend: openBackend(), config, placement });
-      const whole = await logitsByBlocks(opened(), [0]);
-      for (const [, split] of SPLITS) expectNear(await logitsByBlocks(opened(), split), whole, bound);
-    },
-  );
+  it.each([...PLAIN_METHODS, ...METHODS])('any split gives the same logits: $name', async ({ placement, windows }) => {
+    const config = tinyConfig(windows);
+    const opened = () => open({ backend: openBackend(), config, placement });
+    const whole = await logitsByBlocks(opened(), [0]);
+    for (const [, split] of SPLITS) expectNear(await logitsByBlocks(opened(), split), whole, bound);
+  });
 });
 
 describe('models', () => {
   it.each(MODEL_TYPES)('%s: wasm computes what reference computes', async (modelType) => {
+    const { activation, noRopeEvery, fullEvery, ropeLocalTheta } = familyOf(modelType);
     const config = tinyConfig({
       modelType,
       tieWordEmbeddings: modelType === 'llama',
-      layersWithoutRope: familyOf(modelType).noRopeEvery ? [1] : undefined,
+      layersWithoutRope: noRopeEvery ? [1] : undefined,
+      hiddenAct: activation,
+      ...(fullEvery && { slidingWindow: 7, slidingLayers: [0], ropeLocalTheta, embeddingFactor: 5.6875 }),
     });
     const [wasm, reference] = await Promise.all(
       BACKENDS.map(({ open: openBackend }) =>
@@ -124,6 +130,17 @@ describe('models', () => {
       ),
     );
     expectNear(wasm, reference, 1e-4);
+  });
+
+  it('scale queries by what the config says', async () => {
+    const halved = { ...PLAIN, attentionScale: () => 0.5 };
+    const [byConfig, byPlacement, plain] = await Promise.all([
+      logitsByBlocks(open({ config: tinyConfig({ queryPreAttnScalar: 4 * tinyConfig().headDim }) }), [0]),
+      logitsByBlocks(open({ placement: halved }), [0]),
+      logitsByBlocks(open(), [0]),
+    ]);
+    expect(byConfig).toEqual(byPlacement);
+    expect(byConfig).not.toEqual(plain);
   });
 
   it('methods differ beyond the first chunk, and only there', async () => {
@@ -307,9 +324,9 @@ function watched(backend: Backend) {
   const log: string[] = [];
   const watching: Backend = {
     ...backend,
-    gatherRows(out, table, ids) {
+    gatherRows(out, table, ids, factor) {
       log.push(`forward ${'length' in ids ? ids.length : 'drawn'}`);
-      backend.gatherRows(out, table, ids);
+      backend.gatherRows(out, table, ids, factor);
     },
     draw(...operands) {
       log.push('draw');

@@ -3,6 +3,7 @@ Dual Chunk Attention from its per-pair definition (arXiv 2402.17463), in float64
 with the distance looked up for that pair alone. Slow on purpose: it shares no idea with a fast implementation.
 """
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -91,34 +92,48 @@ def has_rope(config, layer):
     return config.model_type != "smollm3" or config.no_rope_layers[layer] == 1
 
 
-def forward(weights, config, tokens, rope, table, factors):
-    """Logits `[n, vocab]` of any of the models; `weights` are float64 by Hugging Face name."""
-    norms_after = config.model_type == "olmo2"
+def forward(weights, config, tokens, rope, table, factors, local=None):
+    """
+    Logits `[n, vocab]` of any of the models; `weights` are float64 by Hugging Face name. `local` is the same as
+    `(rope, table, factors)` for layers with a window of their own.
+    """
+    is_gemma = config.model_type == "gemma3_text"
+    norms_before = config.model_type != "olmo2"
+    norms_after = config.model_type in ("olmo2", "gemma3_text")
+    activation = partial(F.gelu, approximate="tanh") if is_gemma else F.silu
 
     def linear(x, name):
         return F.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
 
     def norm(x, name):
-        return rms_norm(x, weights[f"{name}.weight"], config.rms_norm_eps)
+        return rms_norm(x, weights[f"{name}.weight"] + (1 if is_gemma else 0), config.rms_norm_eps)
 
     n = len(tokens)
     x = weights["model.embed_tokens.weight"][tokens]  # [n, hidden]
+    if is_gemma:  # as in bfloat16, which it was trained in
+        x = x * torch.tensor(config.hidden_size**0.5, dtype=torch.bfloat16)
     for layer in range(config.num_hidden_layers):
         block = f"model.layers.{layer}"
-        h = x if norms_after else norm(x, f"{block}.input_layernorm")
+        h = norm(x, f"{block}.input_layernorm") if norms_before else x
         q, k, v = (linear(h, f"{block}.self_attn.{name}_proj") for name in "qkv")
         if config.model_type == "olmo2":  # over all heads at once
             q, k = norm(q, f"{block}.self_attn.q_norm"), norm(k, f"{block}.self_attn.k_norm")
         kv_heads = config.num_key_value_heads
         q, k, v = q.view(n, config.num_attention_heads, -1), k.view(n, kv_heads, -1), v.view(n, kv_heads, -1)
-        if config.model_type == "qwen3":
+        if config.model_type in ("qwen3", "gemma3_text"):
             q, k = norm(q, f"{block}.self_attn.q_norm"), norm(k, f"{block}.self_attn.k_norm")
-        turn = rope if has_rope(config, layer) else (torch.zeros_like(rope[0]), 1.0)
-        h = linear(attention(q, k, v, turn, table, factors), f"{block}.self_attn.o_proj")
+        is_local = local is not None and config.layer_types[layer] == "sliding_attention"
+        turn, seen, scales = local if is_local else (rope, table, factors)
+        if not has_rope(config, layer):
+            turn = (torch.zeros_like(rope[0]), 1.0)
+        if is_gemma:
+            q = q * math.sqrt(q.shape[-1] / config.query_pre_attn_scalar)
+        h = linear(attention(q, k, v, turn, seen, scales), f"{block}.self_attn.o_proj")
         x = x + (norm(h, f"{block}.post_attention_layernorm") if norms_after else h)
-        h = x if norms_after else norm(x, f"{block}.post_attention_layernorm")
+        second = "pre_feedforward" if is_gemma else "post_attention"
+        h = norm(x, f"{block}.{second}_layernorm") if norms_before else x
         gate, up = linear(h, f"{block}.mlp.gate_proj"), linear(h, f"{block}.mlp.up_proj")
-        h = linear(F.silu(gate) * up, f"{block}.mlp.down_proj")
+        h = linear(activation(gate) * up, f"{block}.mlp.down_proj")
         x = x + (norm(h, f"{block}.post_feedforward_layernorm") if norms_after else h)
     head = "model.embed_tokens" if config.tie_word_embeddings else "lm_head"
     return linear(norm(x, "model.norm"), head)

@@ -4,6 +4,7 @@ Writes every fixture in this folder: `python make.py` (see README.md). Determini
 Logits of plain attention are transformers' own, those of Dual Chunk Attention come from `dca.py`, whose forward pass is
 held against transformers here before it is believed.
 """
+import copy
 import json
 import logging
 import math
@@ -57,7 +58,7 @@ DCA_CASES = {
     "rope llama3": (PAPER, "llama3"),
     "rope yarn, scale logn": ({**FIGURE_2, "scale": "logn"}, "yarn"),
 }
-PLAIN_RULES = {"llama": list(SCALING), "mistral": ["dynamic"], "qwen2": ["yarn"], "qwen3": ["yarn", "llama3"], "olmo2": ["linear"], "smollm3": ["yarn"]}
+PLAIN_RULES = {"llama": list(SCALING), "mistral": ["dynamic"], "qwen2": ["yarn"], "qwen3": ["yarn", "llama3"], "olmo2": ["linear"], "smollm3": ["yarn"], "gemma3_text": ["linear"]}
 DCA_NAMES = {
     "llama": list(DCA_CASES),
     "mistral": ["paper", "intra+inter", "scale logn"],
@@ -65,6 +66,7 @@ DCA_NAMES = {
     "qwen3": ["paper", "chunks of 6", "intra", "rope yarn, scale logn"],
     "olmo2": ["paper", "scale logn"],
     "smollm3": ["paper", "chunks of 6", "scale logn", "rope yarn"],
+    "gemma3_text": ["paper", "chunkllama", "chunks of 6", "intra", "scale logn", "rope yarn"],
 }
 QUANTISED = {  # of llama
     "model.q8_0.gguf": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
@@ -104,6 +106,8 @@ class Golden:
         with float32_is_float64():
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float64, attn_implementation="eager")
             model.load_state_dict(self.weights, strict=False)  # strict would ask for a tied head
+            if (scale := getattr(model.model.embed_tokens, "embed_scale", None)) is not None:
+                scale.copy_(scale.to(models.SPECS[self.name].dtype))  # as in the type of the folder
         return model.eval()
 
     def plain_logits(self, tokens, scaling=None, sliding_window=None):
@@ -126,7 +130,17 @@ class Golden:
         with float32_is_float64():
             rope = tables.rope(tables.scaled(self.config, scaling), longest)
         weights = {name: tensor.double() for name, tensor in self.weights.items()}
-        return dca.forward(weights, self.config, tokens, rope, table, factors)
+        return dca.forward(weights, self.config, tokens, rope, table, factors, self.local(len(tokens)))
+
+    def local(self, n):
+        """RoPE, distances and factors of layers with a window, where the model has some."""
+        if self.name != "gemma3_text":
+            return None
+        config = copy.deepcopy(self.config)
+        config.rope_theta = config.rope_local_base_freq
+        with float32_is_float64():
+            rope = tables.rope(config, n)
+        return rope, dca.distances(n, sliding_window=config.sliding_window), dca.logit_factors(n)
 
     def plain_case(self, name, tokens, rule=None, sliding_window=None):
         """A case under plain attention."""
@@ -169,6 +183,39 @@ class Golden:
         assert evenness < 0.7 and moved > 0.3
         in_one_chunk = {**PAPER, "chunkLen": LONG, "maxDistance": LONG}
         assert (plain - self.dca_logits(self.tokens, in_one_chunk)).abs().max() < 1e-9
+        if self.name == "gemma3_text":
+            self.check_mistakes(plain)
+
+    def check_mistakes(self, plain):
+        """Each thing that only this model has must move logits, or its lack would pass unseen."""
+        config, weights = self.config, self.weights
+        changes = dict(
+            local_base=dict(rope_local_base_freq=config.rope_theta),
+            global_base=dict(rope_theta=config.rope_local_base_freq),
+            window=dict(sliding_window=config.sliding_window + 1),
+            layers=dict(layer_types=config.layer_types[::-1][:-1] + ["full_attention"]),
+            scale=dict(query_pre_attn_scalar=config.query_pre_attn_scalar + 1),
+            activation=dict(hidden_activation="silu"),
+        )
+        found = {}
+
+        def moved():
+            with float32_is_float64():
+                logits = self.transformer()(torch.tensor([self.tokens])).logits[0]
+            return ((logits - plain).std() / plain.std()).item()
+
+        for name, change in changes.items():
+            self.config = copy.deepcopy(config)
+            for key, value in change.items():
+                setattr(self.config, key, value)
+            found[name] = moved()
+        self.config = config
+        for norm in sorted({name.split(".")[-2] for name in weights if "norm" in name}):
+            self.weights = {name: 0 * w if name.split(".")[-2] == norm else w for name, w in weights.items()}
+            found[norm] = moved()
+        self.weights = weights
+        print({name: round(value, 3) for name, value in found.items()})
+        assert min(found.values()) > 0.01
 
     def tokenizer_cases(self):
         """Tricky texts and their ids, without and with the special tokens the tokenizer adds."""

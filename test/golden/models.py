@@ -14,6 +14,7 @@ from gguf import LlamaFileType, TokenType
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
@@ -43,6 +44,8 @@ STD = {
 BIAS_STD = 0.5
 NORM_MEAN = {"q_norm": 1.6, "k_norm": 1.6}  # all other norms 1
 NORM_STD = 0.25
+# Where embeddings are multiplied by a root and are the head too, a model would else say its last token again.
+SCALED_EMBEDDING_STD, SCALED_EMBEDDING_NORM = 0.12, 3.0
 
 
 @dataclass
@@ -103,6 +106,15 @@ SPECS = {
         ),
         torch.bfloat16, QuantType.BF16, LlamaFileType.MOSTLY_BF16, "smollm3", seed=6,
     ),
+    # a window in all layers but the third; a GGUF file does not say of another scale of queries than the head's
+    "gemma3_text": Spec(
+        Gemma3TextConfig(
+            **{**COMMON, "hidden_size": 48}, vocab_size=448, num_hidden_layers=5, intermediate_size=96,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=24, query_pre_attn_scalar=24, rope_theta=50000.0,
+            rope_local_base_freq=100.0, sliding_window=16, sliding_window_pattern=3,
+        ),
+        torch.bfloat16, QuantType.BF16, LlamaFileType.MOSTLY_BF16, "gemma3", seed=7,
+    ),
 }  # fmt: skip
 
 
@@ -121,6 +133,9 @@ def random_weights(model, seed):
             mean, std = NORM_MEAN.get(module, 1.0), NORM_STD
         else:
             mean, std = 0.0, BIAS_STD if kind == "bias" else STD[module]
+        if model.config.model_type == "gemma3_text":
+            mean = {"norm": SCALED_EMBEDDING_NORM}.get(module, mean) - ("norm" in module)  # kept is what is above 1
+            std = {"embed_tokens": SCALED_EMBEDDING_STD}.get(module, std)
         weights[name] = mean + std * torch.randn(parameter.shape, generator=generator)
     return weights
 
@@ -131,6 +146,8 @@ def make_tokenizer(name, vocab_size):
         return vocab.llama(vocab_size), None
     if name == "mistral":
         return vocab.mistral(vocab_size)
+    if name == "gemma3_text":
+        return vocab.gemma(vocab_size)
     if name == "qwen2":
         return vocab.qwen(vocab_size, vocab.QWEN2_TEMPLATE), None
     if name in ("olmo2", "smollm3"):
@@ -141,7 +158,12 @@ def make_tokenizer(name, vocab_size):
 
 def end_tokens(name, tokenizer):
     """Ids that end a text: one, or a list where the family's chat turns end otherwise than its documents."""
-    extra = {"llama": "<|eot_id|>", "qwen2": "<|endoftext|>", "qwen3": "<|endoftext|>"}.get(name)
+    extra = {
+        "llama": "<|eot_id|>",
+        "qwen2": "<|endoftext|>",
+        "qwen3": "<|endoftext|>",
+        "gemma3_text": "<end_of_turn>",
+    }.get(name)
     eos = tokenizer.eos_token_id
     return [eos, tokenizer.convert_tokens_to_ids(extra)] if extra else eos
 
@@ -190,6 +212,11 @@ def interleaved_heads(name, tensor):
     return spec.config.num_key_value_heads if "k_proj" in tensor else None
 
 
+def added_in_gguf(name, tensor):
+    """What the twin has added to a tensor."""
+    return 1 if name == "gemma3_text" and tensor.endswith("norm.weight") else 0
+
+
 def gguf_name(name, tensor):
     """GGUF's name of a Hugging Face tensor, e.g. `blk.0.attn_q.weight`."""
     spec = SPECS[name]
@@ -207,7 +234,7 @@ def write_gguf(name, folder, file, matrix_type, file_type, scores=None):
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     add_vocabulary(writer, folder, spec.config.vocab_size, scores)
     for tensor, value in sorted(read_folder(folder).items()):
-        rows = value.numpy()
+        rows = value.numpy() + np.float32(added_in_gguf(name, tensor))
         if heads := interleaved_heads(name, tensor):
             rows = interleave(rows, heads)
         kind = QuantType.F32 if rows.ndim == 1 else matrix_type
@@ -234,6 +261,10 @@ def add_config(writer, name, config):
     if head_dim(config) * config.num_attention_heads != config.hidden_size:
         writer.add_key_length(head_dim(config))
         writer.add_value_length(head_dim(config))
+    if "sliding_attention" in (getattr(config, "layer_types", None) or []):
+        writer.add_sliding_window(config.sliding_window)
+        writer.add_sliding_window_pattern([kind == "sliding_attention" for kind in config.layer_types])
+        writer.add_rope_freq_base_swa(config.rope_local_base_freq)
 
 
 def add_vocabulary(writer, folder, vocab_size, scores):
@@ -258,7 +289,7 @@ def add_vocabulary(writer, folder, vocab_size, scores):
     writer.add_token_list(tokens)
     if scores:
         writer.add_token_scores(scores)
-        writer.add_add_space_prefix(True)
+        writer.add_add_space_prefix(writer.arch != "gemma3")
     writer.add_token_types([token_type(i) for i in range(vocab_size)])
     # Merges, special ids, whether to add BOS, and the chat template.
     gguf.SpecialVocab(folder, load_merges=not scores, n_vocab=vocab_size).add_to_gguf(writer)
@@ -273,6 +304,6 @@ def read_gguf(name, path):
         rows = gguf.dequantize(entry.data, entry.tensor_type)
         if heads := interleaved_heads(name, tensor):
             rows = deinterleave(rows, heads)
-        weights[tensor] = torch.from_numpy(rows.copy())
+        weights[tensor] = torch.from_numpy(rows.copy()) - added_in_gguf(name, tensor)
     assert weights.keys() == set(hugging_face_name.values())
     return weights

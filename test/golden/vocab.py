@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import LlamaTokenizerFast, PreTrainedTokenizerFast, Qwen2TokenizerFast
+from transformers import GemmaTokenizerFast, LlamaTokenizerFast, PreTrainedTokenizerFast, Qwen2TokenizerFast
 
 TEXT = (Path(__file__).parent / "text.txt").read_text(encoding="utf-8")
 
@@ -39,6 +39,17 @@ QWEN3_TEMPLATE = (
     "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\n' }}\n"
     "    {%- if enable_thinking is defined and enable_thinking is false %}\n"
     "        {{- '<think>\n\n</think>\n\n' }}\n    {%- endif %}\n{%- endif %}"
+)
+
+
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{% set first = messages[0]['content'] + '\n\n' %}{% set turns = messages[1:] %}"
+    "{% else %}{% set first = '' %}{% set turns = messages %}{% endif %}"
+    "{% for message in turns %}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
+    "{{ (first if loop.first else '') + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
 
 
@@ -114,8 +125,8 @@ def gpt4(vocab_size):
     return fast
 
 
-def mistral(vocab_size):
-    """Mistral's SentencePiece BPE with byte fallback, and the score of every piece `[vocab_size]` for GGUF."""
+def sentence_pieces(vocab_size, **options):
+    """A SentencePiece BPE with byte fallback, serialised, and the score of every piece `[vocab_size]` for GGUF."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXT.splitlines()),
@@ -127,19 +138,41 @@ def mistral(vocab_size):
         allow_whitespace_only_pieces=True,
         remove_extra_whitespaces=False,
         normalization_rule_name="identity",
-        control_symbols=["[INST]", "[/INST]"],
         num_threads=1,
         minloglevel=2,
+        **options,
     )
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    return model.getvalue(), [pieces.GetScore(i) for i in range(vocab_size)]
+
+
+def mistral(vocab_size):
+    """Mistral's tokenizer, and the scores of its pieces."""
+    model, scores = sentence_pieces(vocab_size, control_symbols=["[INST]", "[/INST]"])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tokenizer.model"
-        path.write_bytes(model.getvalue())
+        path.write_bytes(model)
         fast = LlamaTokenizerFast(vocab_file=str(path), add_bos_token=True, add_prefix_space=True, legacy=True)
     # Kept in the saved config it would ask for the SentencePiece file again; tokenizer.json has it by now.
     fast.init_kwargs.pop("add_prefix_space", None)
     fast.chat_template = MISTRAL_TEMPLATE
-    return fast, [pieces.GetScore(i) for i in range(vocab_size)]
+    return fast, scores
+
+
+def gemma(vocab_size):
+    """Gemma's tokenizer, which adds no space in front and has tokens of white space, and the scores of its pieces."""
+    model, scores = sentence_pieces(
+        vocab_size,
+        **dict(pad_id=0, eos_id=1, bos_id=2, unk_id=3, pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>"),
+        user_defined_symbols=["<start_of_turn>", "<end_of_turn>", "\n", "\n\n", "\t"],
+        add_dummy_prefix=False,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tokenizer.model"
+        path.write_bytes(model)
+        fast = GemmaTokenizerFast(vocab_file=str(path))
+    fast.chat_template = GEMMA_TEMPLATE
+    return fast, scores
 
 
 def tricky_texts(tokenizer):
