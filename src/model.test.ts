@@ -278,7 +278,9 @@ describe('a model on disk', () => {
     ]) {
       expect(await refusal({}, source)).toMatch(`the model is ${told}; wanted`);
     }
-    await expect(backendName('cuda' as 'wasm')).rejects.toThrow('backend is "cuda"; wanted wasm, webgpu or reference');
+    await expect(backendName('cuda' as 'wasm')).rejects.toThrow(
+      'backend is "cuda"; wanted auto, wasm, webgpu or reference',
+    );
     expect(await backendName('reference')).toBe('reference');
     expect(await backendName(undefined, { threads: 1 })).toMatch(/^wasm .*1 thread\)$/);
   });

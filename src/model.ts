@@ -4,11 +4,9 @@
  */
 import { type Attention, attentionOf } from './attention.ts';
 import type { Backend } from './backends/backend.ts';
-import { openReference } from './backends/reference.ts';
-import { defaultThreads, openWasm } from './backends/wasm.ts';
-import { kernelBytes } from './backends/wasmScratch.ts';
+import { type BackendKind, openBackend, settledBackend } from './backends/open.ts';
+import { defaultThreads, kernelBytes } from './backends/wasmScratch.ts';
 import type { Precision } from './backends/wasmStage.ts';
-import { openWebGpu } from './backends/webgpu.ts';
 import type { Checkpoint } from './checkpoint/checkpoint.ts';
 import { openCheckpoint } from './checkpoint/open.ts';
 import { loadWeights, weightBytes } from './checkpoint/weights.ts';
@@ -29,8 +27,6 @@ import { drawSeed, type Sampling, samplingOf } from './sampler.ts';
 import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
 import { callSizes, makeTransformer } from './transformer.ts';
 
-export type BackendKind = 'wasm' | 'webgpu' | 'reference';
-
 export interface LoadOptions {
   /** Tokens that prompt and answer may have together; the KV cache is allocated for them. Default: the trained window, at most 8192. */
   context?: number;
@@ -43,8 +39,11 @@ export interface LoadOptions {
   method?: string;
   /** Attention scale of DCA. Default `logn`, or what the model's own dual chunk config says. */
   scale?: Scale;
-  /** `wasm` runs everywhere, `webgpu` is for those with a GPU; `reference` is float64 and slow. Default `wasm`. */
-  backend?: BackendKind;
+  /**
+   * `wasm` runs everywhere, `webgpu` is for those with a GPU; `reference` is float64 and slow. `auto`, the default, takes a GPU
+   * where there is one and no option is given that only `wasm` knows.
+   */
+  backend?: BackendKind | 'auto';
   /** Threads of the wasm backend, 1 to 256. Default: as many as the machine has cores. */
   threads?: number;
   /**
@@ -76,7 +75,7 @@ export interface ModelFile {
   /** Stored tensors by type, bytes and count. */
   readonly tensorTypes: ReadonlyMap<string, { count: number; bytes: number }>;
   /**
-   * Bytes the model takes with a context of so many tokens.
+   * Bytes the model takes with a context of so many tokens; `auto` counts as `wasm`.
    * @throws UnsupportedError when the context or an option is out of its range.
    */
   memoryPlan(context: number, options?: PlanningOptions): MemoryPlan;
@@ -128,10 +127,10 @@ export interface Models {
   /** Opens a model without loading its weights. Close it when done. @throws as `loadModel`. */
   openModel(source: ModelSource): Promise<ModelFile>;
   /**
-   * What a backend would compute on, such as `webgpu (nvidia, tensor cores, f16 cache)`. Default `wasm`.
+   * What a backend would compute on, such as `webgpu (nvidia, tensor cores, f16 cache)`. Default `auto`.
    * @throws UnsupportedError where it cannot be opened.
    */
-  backendName(kind?: BackendKind, options?: LoadOptions): Promise<string>;
+  backendName(kind?: BackendKind | 'auto', options?: LoadOptions): Promise<string>;
 }
 
 export function modelsOn(platform: Platform): Models {
@@ -148,17 +147,18 @@ export function modelsOn(platform: Platform): Models {
   return {
     openModel,
     async loadModel(source, options = {}) {
-      checkLoadOptions(options);
+      checkOptions('load', options);
+      const kind = await settledBackend(options.backend ?? 'auto', machine, options);
       const file = await openModel(source);
       try {
-        return await file.load(options);
+        return await file.load({ ...options, backend: kind });
       } finally {
         await file.close();
       }
     },
-    async backendName(kind = 'wasm', options = {}) {
-      checkLoadOptions({ ...options, backend: kind });
-      const backend = await openBackend(kind, machine, options, 1);
+    async backendName(choice = 'auto', options = {}) {
+      checkOptions('load', { ...options, backend: choice });
+      const backend = await openBackend(await settledBackend(choice, machine, options), machine, options, 1);
       await backend.dispose();
       return backend.name;
     },
@@ -181,7 +181,8 @@ function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
     attentionOf({ ...config, ropeScaling }, placement, longest);
   function plan(context: number, options: PlanningOptions): MemoryPlan {
     const { method = resolveMethod('none', 'none', config, context), kvType = DEFAULT_KV_TYPE } = options;
-    const { backend: kind = 'wasm', sequences = 1, threads = defaultThreads(machine) } = options;
+    const { backend = 'auto', sequences = 1, threads = defaultThreads(machine) } = options;
+    const kind = backend === 'auto' ? 'wasm' : backend;
     const { stageLimit, blockLen } = MEMORY[kind];
     const kept = { wasm: kvType, webgpu: 'bf16', reference: 'f32' } as const; // a GPU's halves take what bf16 takes
     const sizes = callSizes(config, {
@@ -201,10 +202,10 @@ function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
   let closing: Promise<void> | undefined;
 
   async function load(options: LoadOptions = {}): Promise<Model> {
-    checkLoadOptions(options);
+    checkOptions('load', options);
     const {
       context = Math.min(trainedWindow(config), 8192),
-      backend: kind = 'wasm',
+      backend: choice = 'auto',
       scale = 'none',
       sequences = 1,
     } = options;
@@ -214,7 +215,8 @@ function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
         `scale ${scale} has no effect on plain attention, which a context of ${context} tokens gets; give method dca too, or no scale`,
       );
     }
-    const planOf = (tokens: number) => plan(tokens, { ...options, method });
+    const kind = await settledBackend(choice, machine, options);
+    const planOf = (tokens: number) => plan(tokens, { ...options, backend: kind, method });
     checkFits(planOf, context, kind, machine.availableMemory());
     const { stageOf, stageBytes } = planOf(context);
     const backend = await openBackend(kind, machine, options, stageBytes.length);
@@ -249,26 +251,6 @@ function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
       return closing;
     },
   };
-}
-
-/** @throws UnsupportedError for options that are none, do not fit, or do nothing with the backend. */
-function checkLoadOptions(options: LoadOptions): void {
-  checkOptions('load', options);
-  const { backend = 'wasm' } = options;
-  const idle = (['threads', 'precision', 'kvType'] as const).find((name) => options[name] !== undefined);
-  if (backend !== 'wasm' && idle) {
-    throw new UnsupportedError(`${idle} has no effect with backend ${backend}; leave it out, or take backend wasm`);
-  }
-}
-
-async function openBackend(
-  kind: BackendKind,
-  machine: Machine,
-  { threads, precision, kvType }: LoadOptions,
-  stages: number,
-): Promise<Backend> {
-  if (kind === 'wasm') return openWasm(machine, { threads, precision, kvType, stages });
-  return kind === 'webgpu' ? openWebGpu() : openReference();
 }
 
 interface ModelParts {

@@ -35,7 +35,7 @@ describe('values', () => {
     ['load', { context: 0 }, 'context is 0; wanted a whole number of at least 1'],
     ['load', { method: 5 }, 'method is 5; wanted a text such as "dca"'],
     ['load', { scale: 'x' }, 'scale is "x"; wanted none, yarn or logn'],
-    ['load', { backend: 'cuda' }, 'backend is "cuda"; wanted wasm, webgpu or reference'],
+    ['load', { backend: 'cuda' }, 'backend is "cuda"; wanted auto, wasm, webgpu or reference'],
     ['load', { threads: 257 }, 'threads is 257; wanted a whole number from 1 to 256'],
     ['load', { precision: 'int4' }, 'precision is "int4"; wanted int8, int16 or f32'],
     ['load', { kvType: 'toString' }, 'kvType is "toString"; wanted f32, bf16 or q8_0'],

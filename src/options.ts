@@ -42,7 +42,7 @@ const OPTIONS = {
     sequences: wholeFrom(1, 256),
     method: text('dca'),
     scale: oneOf('none', 'yarn', 'logn'),
-    backend: oneOf('wasm', 'webgpu', 'reference'),
+    backend: oneOf('auto', 'wasm', 'webgpu', 'reference'),
     threads: wholeFrom(1, MAX_THREADS),
     precision: oneOf('int8', 'int16', 'f32'),
     kvType: oneOf(...Object.keys(KV_TYPES)),

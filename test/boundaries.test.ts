@@ -38,6 +38,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
     ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors'],
     ['placement', 'platform/machine'],
   ],
+  ['backends/open', ['backends/*', 'errors'], ['platform/machine']],
   ['backends/webgpuDevice', ['errors', 'webgpu']],
   ['backends/*', ['backends/*', 'kernels/*', 'tensorTypes', 'kvTypes', 'errors'], ['placement']],
 

@@ -10,7 +10,7 @@ import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
 import type { Machine } from '../platform/machine.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
 import { type Command, runHere } from './wasmProgram.ts';
-import { MAX_THREADS } from './wasmScratch.ts';
+import { defaultThreads, MAX_THREADS } from './wasmScratch.ts';
 import { openStage, type Precision, type WasmStage, type WasmTensor } from './wasmStage.ts';
 import { startThreads } from './wasmThreads.ts';
 
@@ -29,10 +29,6 @@ export interface WasmOptions {
   /** Memories, which all are made at once. Default 1. */
   stages?: number;
 }
-
-/** A machine gets a thread for each of its cores, where it has threads. */
-export const defaultThreads = ({ cores, startThread }: Machine): number =>
-  startThread ? Math.min(cores, MAX_THREADS) : 1;
 
 /** The format that attention computes in. */
 const FORMATS: Record<Precision, number> = { f32: FLOAT32, int16: INT16, int8: INT8 };

@@ -14,10 +14,15 @@ import {
   tileRowBytes,
   tileSegments,
 } from '../kernels/abi.ts';
+import type { Machine } from '../platform/machine.ts';
 import type { CallSizes } from './backend.ts';
 
 /** Threads that the backend may have. */
 export const MAX_THREADS = 256;
+
+/** A machine gets a thread for each of its cores, where it has threads. */
+export const defaultThreads = ({ cores, startThread }: Machine): number =>
+  startThread ? Math.min(cores, MAX_THREADS) : 1;
 
 export const LINE = 64; // every allocation begins at a cache line
 export const MANY_TOKENS = 32; // so many are worth decoding blocks of weights for

@@ -67,6 +67,16 @@ export async function openGpu({ f16 = true, tensorCores = true, robust = false }
   return { device, adapter: name, hasF16, hasTensorCores, subgroupSize, isChecked, entry };
 }
 
+/** Whether there is a GPU. One that is played by software is slower than the wasm backend. */
+export async function hasGpu(): Promise<boolean> {
+  const entry = globalThis.navigator?.gpu ?? (await openDawn(false).catch(() => undefined));
+  const adapter = await entry?.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+  if (!adapter) return false;
+  const { isFallbackAdapter, vendor, architecture, device, description } = adapter.info;
+  const names = [vendor, architecture, device, description].join(' ');
+  return !isFallbackAdapter && !/swiftshader|llvmpipe|lavapipe|software|basic render/i.test(names);
+}
+
 /** Whether subgroups of 32 multiply 16 x 16 x 16 numbers of half precision into float32, as NVIDIA's do. */
 function has16x16({ info }: GPUAdapter): boolean {
   const { subgroupMatrixConfigs = [], subgroupMinSize, subgroupMaxSize } = info as unknown as AdapterInfo;
@@ -90,12 +100,13 @@ interface AdapterInfo {
   }>;
 }
 
-async function openDawn(robust: boolean): Promise<GPU> {
-  const dawn = await import('webgpu').catch(() => {
+/** @param dawn Names the package where no bundler for browsers sees it, and looks for it. */
+async function openDawn(robust: boolean, dawn = 'webgpu'): Promise<GPU> {
+  const { create }: typeof import('webgpu') = await import(/* @vite-ignore */ dawn).catch(() => {
     throw new UnsupportedError(
       'no WebGPU here: Node needs the optional package "webgpu", which was not installed or has no build for this system; run npm install webgpu, or use backend wasm',
     );
   });
   const toggles = robust ? DAWN_TOGGLES : [...DAWN_TOGGLES, 'disable_robustness'];
-  return dawn.create([`enable-dawn-features=${toggles.join(',')}`]) as GPU;
+  return create([`enable-dawn-features=${toggles.join(',')}`]) as GPU;
 }

@@ -118,8 +118,10 @@ async function readBooks(paths: readonly string[]): Promise<NamedText[]> {
 }
 
 /** Names what rounds a model's figures. */
-const computing = async ({ backend = 'wasm', precision = 'int8', kvType = 'bf16' }: SpeedFlags): Promise<string> =>
-  backend === 'wasm' ? `wasm, ${precision}, ${kvType} cache` : backendName(backend);
+async function computing({ backend, precision, kvType }: SpeedFlags): Promise<string> {
+  const name = await backendName(backend, { precision, kvType });
+  return name.startsWith('wasm') ? `wasm, ${precision ?? 'int8'}, ${kvType ?? 'bf16'} cache` : name;
+}
 
 function machine(): Pick<RunFacts, 'dualchunk' | 'date' | 'hardware' | 'runtime'> {
   const [{ model }, ...others] = cpus();

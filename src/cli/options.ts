@@ -94,7 +94,12 @@ export interface ModelFlags extends SpeedFlags {
 }
 
 export const backendOption = (): Option =>
-  new Option('--backend <backend>', 'where to compute (default: wasm)').choices(['wasm', 'webgpu', 'reference']);
+  new Option('--backend <backend>', 'where to compute (default: auto, a GPU where there is one)').choices([
+    'auto',
+    'wasm',
+    'webgpu',
+    'reference',
+  ]);
 
 export const threadsOption = (): Option =>
   new Option('-t, --threads <n>', 'threads of wasm (default: one for each core)').argParser(wholeFrom(1, MAX_THREADS));

@@ -20,6 +20,8 @@ export interface Machine {
   availableMemory(): number;
   /** Major version of the engine where it is V8, as far as it is known to be an old one. */
   readonly v8Version?: number;
+  /** Whether the system shows a graphics device; absent where nobody tells. Asking a driver in vain is slow, and some complain. */
+  mayHaveGpu?(): boolean;
   /** Turns on relaxed SIMD where the engine has it behind a flag. */
   allowRelaxedSimd?(): void;
   /**

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
@@ -7,6 +8,7 @@ export const nodeMachine: Machine = {
   cores: availableParallelism(),
   availableMemory: () => process.availableMemory?.() ?? Infinity,
   v8Version: Number.parseInt(process.versions.v8 ?? '99', 10), // Bun has another engine
+  mayHaveGpu: () => process.platform !== 'linux' || ['/dev/dri', '/dev/nvidiactl', '/dev/dxg'].some(existsSync),
   // V8 of Node 20 has it behind a flag; later ones have it without, and complain of the flag.
   allowRelaxedSimd: () => setFlagsFromString('--experimental-wasm-relaxed-simd'),
   startThread(source, data, { onError, onExit }) {

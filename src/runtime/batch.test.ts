@@ -80,7 +80,7 @@ function expectSame(actual: readonly GeneratedToken[], expected: readonly Genera
 
 const PROMPTS = [1, 7, 64, 65, 130, 300].map((length, n) => randomTokens(length, `prompt ${n}`));
 
-describe.each(BACKENDS)('texts at once, $name', { timeout: 60_000 }, ({ name, open: openBackend, bound }) => {
+describe.each(BACKENDS)('texts at once, $name', { timeout: 240_000 }, ({ name, open: openBackend, bound }) => {
   it.each<GenerateOptions>([{}, { logprobs: 2 }, { temperature: 1.5, topK: 20, seed: 3 }, { temperature: 1, seed: 4 }])(
     'each is what it is alone: %o',
     async (options) => {
