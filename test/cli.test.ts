@@ -238,7 +238,7 @@ describe('what is wrong is said in one line, with exit code 1 and nothing on std
     [
       'a choice that is none',
       () => ['run', MODEL, '--backend', 'abacus'],
-      /Allowed choices are wasm, webgpu, reference/,
+      /Allowed choices are auto, wasm, webgpu, reference/,
     ],
   ];
   it.each(cases)('%s', (_what, args, message) => {
