@@ -151,3 +151,13 @@ describe('standard output', { timeout: 60_000 }, () => {
     expect(status).toBe(0);
   });
 });
+
+it('threads start whatever options the process has', () => {
+  const script = `
+    import { loadModel } from './dist/node.js';
+    const model = await loadModel('${MODEL}', { threads: 2, backend: 'wasm', context: 64 });
+    for await (const { tokens } of model.generate([1, 2, 3], { maxTokens: 2, stopTokens: [] })) process.stdout.write('.'.repeat(tokens.length));
+    await model.dispose();`;
+  const { stdout, stderr, status } = spawnSync('node', ['--input-type=module', '-e', script], { encoding: 'utf8' });
+  expect({ stdout, stderr, status }).toEqual({ stdout: '..', stderr: '', status: 0 });
+});

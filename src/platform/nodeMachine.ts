@@ -13,6 +13,7 @@ export const nodeMachine: Machine = {
   allowRelaxedSimd: () => setFlagsFromString('--experimental-wasm-relaxed-simd'),
   startThread(source, data, { onError, onExit }) {
     const start = `(${source})(require('node:worker_threads').workerData)`;
-    return new Worker(start, { eval: true, workerData: data }).on('error', onError).on('exit', onExit);
+    // The process's own options might say that the text of a thread is a module.
+    return new Worker(start, { eval: true, execArgv: [], workerData: data }).on('error', onError).on('exit', onExit);
   },
 };
