@@ -2,9 +2,10 @@
 import { readFileSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { Backend, Tensor } from '../src/backends/backend.ts';
+import type { Backend, KvLayer, Tensor } from '../src/backends/backend.ts';
 import { openReference } from '../src/backends/reference.ts';
 import { seededRandom } from '../src/eval/random.ts';
+import { PAGE_LEN } from '../src/kvTypes.ts';
 import { rowBytes, type TensorType } from '../src/tensorTypes.ts';
 import { differences, judge, maxAbs, type Rounding } from './judge.ts';
 import { CASES, type KernelCase, oneOfEach } from './kernelCases.ts';
@@ -118,6 +119,44 @@ export function runContract({ name, open, threads = 0, rounding, cachedBytes = 4
       b.write(view, [50]);
       b.add(b.view(tensor, 1, 2, 6), b.view(tensor, 1, 2, 1));
       expect(await read(tensor)).toEqual([0, 1, 2, 3, 4, 50, 7, 9, 8, 9, 10, 11]);
+    });
+
+    check('a page is the same in any place of any cache, of both forms of keys', async () => {
+      const [nTokens, nKvHeads, headDim, page] = [2 * PAGE_LEN + 60, 3, 40, 40];
+      const random = seededRandom('pages');
+      const noise = (rows: number, cols: number) =>
+        filled(
+          rows,
+          cols,
+          Float32Array.from({ length: rows * cols }, () => random.uniform() - 0.5),
+        );
+      const width = nKvHeads * headDim;
+      const attendIn = async (kv: KvLayer, pages: readonly number[]) => {
+        const { stretches, nRotations } = seen({ n: 1, start: nTokens - 1, keyForms: 2, chunkLen: 100, pages });
+        const q = filled(
+          nRotations,
+          2 * width,
+          Float32Array.from({ length: 2 * nRotations * width }, (_, i) => Math.sin(i)),
+        );
+        const out = b.alloc('F32', 1, 2 * width);
+        b.attend(out, q, kv, stretches);
+        return read(out);
+      };
+      const layers = [0, 1].map(() => b.allocKv(4, nKvHeads, headDim, 0, 2));
+      const from = [3, 0, 2];
+      for (const kv of layers) {
+        const keys = [noise(nTokens, width), noise(nTokens, width)];
+        b.append(kv, keys, noise(nTokens, width), [slice(nTokens, 0, from)]);
+      }
+      const others = layers.map(() => b.allocKv(page + 1, nKvHeads, headDim, 0, 2));
+      const to = [page, 1, 7]; // one that a cache which grows has no room for yet
+      for (const nth of [0, 1, 2]) {
+        const bytes = await b.readPage(layers, from[nth]);
+        await b.writePage(others, to[nth], bytes);
+        expect(await b.readPage(others, to[nth])).toEqual(bytes);
+      }
+      for (const layer of [0, 1])
+        expect(await attendIn(others[layer], to)).toEqual(await attendIn(layers[layer], from));
     });
 
     check('load takes a tensor in pieces, from bytes at any address', async () => {

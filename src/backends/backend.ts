@@ -45,6 +45,8 @@ export interface CallSizes {
 
 export interface Backend {
   readonly name: string;
+  /** Names how pages of a cache lie in memory: they can be read in one backend and written in another of the same layout. */
+  readonly pageLayout: string;
   /** Bytes allocated so far. */
   readonly nBytes: number;
 
@@ -62,6 +64,10 @@ export interface Backend {
   reserve?(sizes: CallSizes, stage?: number): void;
   /** The same numbers seen as `[rows, cols]`, beginning at number `offset` of an F32 tensor. */
   view(tensor: Tensor, rows: number, cols: number, offset?: number): Tensor;
+  /** Runs what was recorded and returns a copy of a page, keys and values of some layers as they lie, one layer behind the other. */
+  readPage(layers: readonly KvLayer[], page: number): Promise<Uint8Array>;
+  /** Runs what was recorded and puts a page in its place, as `readPage` gave it. */
+  writePage(layers: readonly KvLayer[], page: number, bytes: Uint8Array): Promise<void>;
   /** Writes numbers into an F32 tensor from its beginning, at once. */
   write(tensor: Tensor, values: ArrayLike<number>): void;
   /** Writes bytes as they are stored in a file into a tensor of any type, at once. */
@@ -120,6 +126,17 @@ export const notFinite = (where: string) =>
   new UnsupportedError(
     `a number in ${where} is not finite or too large to compute with; the model's weights are damaged, or the text takes it beyond what floats hold`,
   );
+
+/** Bytes one behind the other. */
+export function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
 
 /** The message of all that is asked of a backend after `dispose`. */
 export const DISPOSED = 'the backend was disposed; open the model again';

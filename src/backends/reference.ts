@@ -11,7 +11,7 @@ import { rmsNorm } from '../kernels/rmsNorm.ts';
 import { rotate } from '../kernels/rotate.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import { rowBytes } from '../tensorTypes.ts';
-import { type Backend, DISPOSED, type KvLayer, notFinite, type Tensor } from './backend.ts';
+import { type Backend, DISPOSED, joined, type KvLayer, notFinite, type Tensor } from './backend.ts';
 
 interface ReferenceTensor extends Tensor {
   /** F32: the numbers, in float64. */
@@ -23,6 +23,15 @@ interface ReferenceTensor extends Tensor {
 interface ReferenceKv extends KvLayer {
   readonly keys: readonly Float64Array[]; // a form each, [nPages * PAGE_LEN, nKvHeads, headDim]
   readonly values: Float64Array;
+}
+
+/** The bytes of a page of one layer: tokens lie one behind the other, so that all of its heads do too. */
+function pageOf({ keys, values, nKvHeads, headDim }: ReferenceKv, page: number): Uint8Array[] {
+  const length = PAGE_LEN * nKvHeads * headDim;
+  return [...keys, values].map((numbers) => {
+    const { buffer, byteOffset, byteLength } = numbers.subarray(page * length, (page + 1) * length);
+    return new Uint8Array(buffer, byteOffset, byteLength);
+  });
 }
 
 const numbersOf = (tensor: Tensor) => (tensor as ReferenceTensor).numbers;
@@ -88,6 +97,14 @@ export function deferred(backend: Backend): Backend {
       run();
       return backend.read(tensor);
     },
+    async readPage(layers, page) {
+      run();
+      return backend.readPage(layers, page);
+    },
+    async writePage(layers, page, bytes) {
+      run();
+      return backend.writePage(layers, page, bytes);
+    },
     async dispose() {
       isDisposed = true;
     },
@@ -103,6 +120,7 @@ export function openEager(): Backend {
   };
   return {
     name: 'reference',
+    pageLayout: 'reference f64',
     get nBytes() {
       return nBytes;
     },
@@ -164,6 +182,14 @@ export function openEager(): Backend {
 
     submit: async () => {},
     read: async (tensor) => numbersOf(tensor).slice(),
+    readPage: async (layers, page) => joined(layers.flatMap((kv) => pageOf(kv as ReferenceKv, page))),
+    async writePage(layers, page, bytes) {
+      let from = 0;
+      for (const part of layers.flatMap((kv) => pageOf(kv as ReferenceKv, page))) {
+        part.set(bytes.subarray(from, from + part.length));
+        from += part.length;
+      }
+    },
     dispose: async () => {},
   };
 }

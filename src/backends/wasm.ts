@@ -8,10 +8,10 @@ import { unshared } from '../kernels/unshared.ts';
 import { PLAIN_SIMD, RELAXED_SIMD } from '../kernels/wasmBinary.ts';
 import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
 import type { Machine } from '../platform/machine.ts';
-import type { Backend, KvLayer, Tensor } from './backend.ts';
+import { type Backend, joined, type KvLayer, type Tensor } from './backend.ts';
 import { type Command, runHere } from './wasmProgram.ts';
 import { defaultThreads, MAX_THREADS } from './wasmScratch.ts';
-import { openStage, type Precision, type WasmStage, type WasmTensor } from './wasmStage.ts';
+import { openStage, type Precision, type WasmKv, type WasmStage, type WasmTensor } from './wasmStage.ts';
 import { startThreads } from './wasmThreads.ts';
 
 export interface WasmOptions {
@@ -112,6 +112,7 @@ export function openWasm(
 
   return {
     name: `wasm (${[isRelaxed ? 'relaxed SIMD' : 'SIMD', precision, `${kvType} cache`, runsOn].join(', ')})`,
+    pageLayout: `wasm ${kvType}`,
     get nBytes() {
       return stages.reduce((sum, stage) => sum + stage.nBytes, 0);
     },
@@ -136,6 +137,18 @@ export function openWasm(
     copy: (out, x) => stageOf(out).copy(out, x),
 
     submit,
+    async readPage(layers, page) {
+      await submit();
+      return joined(layers.flatMap((kv) => stageOf(kv).page(kv as WasmKv, page)));
+    },
+    async writePage(layers, page, bytes) {
+      await submit();
+      let from = 0;
+      for (const part of layers.flatMap((kv) => stageOf(kv).page(kv as WasmKv, page))) {
+        part.set(bytes.subarray(from, from + part.length));
+        from += part.length;
+      }
+    },
     async read(tensor) {
       await submit();
       return stageOf(tensor).numbers(tensor).slice();

@@ -35,7 +35,8 @@ interface Quantized {
 }
 
 /** Addresses; layouts in kernels/kv.wasm.ts. */
-interface WasmKv extends KvLayer {
+export interface WasmKv extends KvLayer {
+  readonly keyForms: number;
   readonly keys: number; // of all forms
   readonly keyScales: number;
   readonly values: number;
@@ -72,7 +73,12 @@ function reserveMemory(shared: boolean): WebAssembly.Memory {
  * One memory, and the kernels whose operands lie in it.
  * @internal `WebAssembly` is a type only where a consumer has those of browsers.
  */
-export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'reserve' | 'submit' | 'read' | 'dispose'> {
+/** What a backend has once for all of its stages. */
+type OfBackend =
+  | ('name' | 'pageLayout' | 'view' | 'reserve')
+  | ('submit' | 'read' | 'readPage' | 'writePage' | 'dispose');
+
+export interface WasmStage extends Omit<Backend, OfBackend> {
   readonly memory: WebAssembly.Memory;
   reserve(sizes: CallSizes): void;
   /** Makes ready to run what was recorded, and to record the next program. */
@@ -80,6 +86,8 @@ export interface WasmStage extends Omit<Backend, 'name' | 'view' | 'reserve' | '
   /** @throws UnsupportedError once when kernels met numbers that nothing can be computed from since it was asked last. */
   checkNumbers(): void;
   numbers(tensor: Tensor): Float32Array;
+  /** The bytes of a page of a layer, in place. */
+  page(kv: WasmKv, page: number): Uint8Array[];
 }
 
 interface StageOptions {
@@ -260,7 +268,23 @@ export function openStage(
       const half = (forms: number) => allocBytes(forms * numbers * headDim * numberBytes);
       const scales = (forms: number) => allocBytes(scaleDims && 4 * forms * numbers * Math.ceil(headDim / scaleDims));
       const [keys, keyScales, values, valueScales] = [half(keyForms), scales(keyForms), half(1), scales(1)];
-      return { nPages, nKvHeads, headDim, stage, keys, keyScales, values, valueScales } as WasmKv;
+      return { nPages, nKvHeads, headDim, stage, keys, keyScales, values, valueScales, keyForms } as WasmKv;
+    },
+    page({ nPages, nKvHeads, headDim, keys, keyScales, values, valueScales, keyForms }, page) {
+      const { numberBytes, scaleDims } = KV_TYPES[kvType];
+      // Heads, and of scales their runs too, each have the tokens of all pages one behind the other.
+      const parts = (from: number, count: number, tokenBytes: number) =>
+        Array.from({ length: count }, (_, nth) => {
+          const pageBytes = PAGE_LEN * tokenBytes;
+          return new Uint8Array(memory.buffer, from + (nth * nPages + page) * pageBytes, pageBytes);
+        });
+      const nRuns = scaleDims && Math.ceil(headDim / scaleDims);
+      return [
+        ...parts(keys, keyForms * nKvHeads, headDim * numberBytes),
+        ...parts(keyScales, keyForms * nKvHeads * nRuns, 4),
+        ...parts(values, nKvHeads, headDim * numberBytes),
+        ...parts(valueScales, nKvHeads * nRuns, 4),
+      ];
     },
     reserve(sizes) {
       const { thread, quantized, parts } = largestScratch(sizes, threads);

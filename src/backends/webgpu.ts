@@ -68,7 +68,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     device.queue.writeBuffer(buffer, byteOffset, bytes as Uint8Array<ArrayBuffer>, 0, bytes.length);
   }
 
-  const { growTo, ...memory } = openMemory(recorder, number, put);
+  const { growTo, pageRanges, ...memory } = openMemory(recorder, number, put);
 
   /** Records a kernel that takes the numbers of its operands one by one. */
   function each(made: WgslKernel, out: Tensor, inputs: Readonly<Record<string, Tensor>>): void {
@@ -132,6 +132,7 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
 
   return {
     name: `webgpu (${gpu.adapter}, ${path}, ${number} cache${isChecked ? ', checked' : ''})`,
+    pageLayout: `webgpu ${number}`,
     get nBytes() {
       return recorder.nBytes;
     },
@@ -273,7 +274,18 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     submit: () => recorder.submit(),
     async read(tensor) {
       const { rows, cols } = tensor;
-      return new Float32Array(await recorder.read(bufferOf(tensor), 4 * at(tensor), 4 * rows * cols));
+      const range = { buffer: bufferOf(tensor), byteOffset: 4 * at(tensor), nBytes: 4 * rows * cols };
+      return new Float32Array(await recorder.read([range]));
+    },
+    readPage: async (layers, page) => new Uint8Array(await recorder.read(pageRanges(layers, page))),
+    async writePage(layers, page, bytes) {
+      for (const kv of layers) growTo(kv as WebGpuKv, PAGE_LEN * (page + 1));
+      await recorder.submit(); // a cache that has grown is moved by then
+      let from = 0;
+      for (const { buffer, byteOffset, nBytes } of pageRanges(layers, page)) {
+        put(buffer, byteOffset, bytes.subarray(from, from + nBytes));
+        from += nBytes;
+      }
     },
     async dispose() {
       await recorder.destroy();

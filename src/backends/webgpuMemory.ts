@@ -6,7 +6,7 @@ import { UnsupportedError } from '../errors.ts';
 import { layoutOf } from '../kernels/dequantize.wgsl.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import type { Backend, KvLayer, Tensor } from './backend.ts';
-import type { Recorder } from './webgpuRecorder.ts';
+import type { BufferRange, Recorder } from './webgpuRecorder.ts';
 
 /** Rows of a tensor that lie in one buffer; a device binds no more than so many bytes. */
 interface Part {
@@ -57,6 +57,8 @@ export const at = (tensor: Tensor) => (tensor as WebGpuTensor).at;
 type Memory = Pick<Backend, 'alloc' | 'allocKv' | 'view' | 'write' | 'load'> & {
   /** Sees to room for `tokens` in a cache: what it holds moves within the GPU. @throws UnsupportedError as `alloc`. */
   growTo(kv: WebGpuKv, tokens: number): void;
+  /** Where a page of some layers lies, which must have room for it: of each head the keys, form by form, and the values. */
+  pageRanges(layers: readonly KvLayer[], page: number): BufferRange[];
 };
 
 /**
@@ -124,6 +126,23 @@ export function openMemory(
           planeAt += nRows * unitsPerRow * stride;
         }
       }
+    },
+    pageRanges(layers, page) {
+      // Devices that bind less have heads in more parts; the order is that of heads on all of them.
+      const ofLayer = ({ parts, keyForms, room, headDim }: WebGpuKv) => {
+        const tokenBytes = headDim * bytesOfNumber;
+        const ofHeads = (half: 'keys' | 'values', form: number) =>
+          parts.flatMap((part) =>
+            Array.from({ length: part.nHeads }, (_, head) => {
+              const first = (form * part.nHeads + head) * room;
+              const byteOffset = (first + PAGE_LEN * page) * tokenBytes;
+              return { buffer: part[half], byteOffset, nBytes: PAGE_LEN * tokenBytes };
+            }),
+          );
+        const keys = Array.from({ length: keyForms }, (_, form) => ofHeads('keys', form));
+        return [...keys.flat(), ...ofHeads('values', 0)];
+      };
+      return layers.flatMap((kv) => ofLayer(kv as WebGpuKv));
     },
     growTo(kv, tokens) {
       if (tokens <= kv.room) return;

@@ -35,6 +35,13 @@ export interface Call {
   work?: number;
 }
 
+/** Bytes of a buffer; offset and length are multiples of 4. */
+export interface BufferRange {
+  readonly buffer: GPUBuffer;
+  readonly byteOffset: number;
+  readonly nBytes: number;
+}
+
 /** A buffer, and the place in it, in numbers of 32 bits. */
 export type Kept = readonly [buffer: GPUBuffer, at: number];
 
@@ -63,8 +70,8 @@ export interface Recorder {
   keepOnce(key: object, variant: string, values: () => Uint32Array): Kept;
   /** Runs what was recorded. Resolves when what was submitted before is done, so that the GPU never waits. */
   submit(): Promise<void>;
-  /** Runs what was recorded, and reads bytes of a buffer. */
-  read(buffer: GPUBuffer, byteOffset: number, nBytes: number): Promise<ArrayBuffer>;
+  /** Runs what was recorded, and reads ranges of buffers, one behind the other. */
+  read(ranges: readonly BufferRange[]): Promise<ArrayBuffer>;
   destroy(): Promise<void>;
 }
 
@@ -311,13 +318,18 @@ export function openRecorder(device: GPUDevice): Recorder {
       await before.catch(() => {});
       await check();
     },
-    async read(buffer, byteOffset, nBytes) {
+    async read(ranges) {
       if (end) throw end;
+      const nBytes = ranges.reduce((sum, range) => sum + range.nBytes, 0);
       const size = nBytes + FAULT_BYTES;
       const index = readBacks.findIndex((free) => free.size >= size);
       const readBack =
         index < 0 ? makeBuffer(Math.max(SLOT, size), MAP_READ | COPY_DST) : readBacks.splice(index, 1)[0];
-      copy(buffer, byteOffset, readBack, 0, nBytes);
+      let to = 0;
+      for (const range of ranges) {
+        copy(range.buffer, range.byteOffset, readBack, to, range.nBytes);
+        to += range.nBytes;
+      }
       copy(fault, 0, readBack, nBytes, FAULT_BYTES);
       flush();
       const failure = await readBack.mapAsync(1, 0, size).catch((error: Error) => error); // GPUMapMode.READ
