@@ -49,7 +49,13 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['runtime/scheduler', []],
   ['runtime/sequence', [], ['runtime/pages']],
   ['runtime/texts', ['runtime/sequence', 'sampler'], ['kernels/draw']],
-  ['runtime/engine', ['runtime/*', 'errors', 'kvCache', 'sampler'], ['backends/backend', 'placement', 'transformer']],
+  ['runtime/moving', ['runtime/sequence']],
+  [
+    'runtime/step',
+    ['runtime/texts', 'sampler'],
+    ['backends/backend', 'kvCache', 'placement', 'runtime/*', 'transformer'],
+  ],
+  ['runtime/engine', ['runtime/*', 'errors', 'kvCache', 'kvTypes'], ['backends/backend']],
 
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers']],
   ['checkpoint/source', ['errors']],

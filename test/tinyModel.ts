@@ -7,7 +7,8 @@ import { seededRandom } from '../src/eval/random.ts';
 import { familyOf } from '../src/families.ts';
 import { allocKvCache, pagesFor } from '../src/kvCache.ts';
 import type { Placement } from '../src/placement.ts';
-import { Engine, type EngineParts } from '../src/runtime/engine.ts';
+import { Engine } from '../src/runtime/engine.ts';
+import type { EngineParts } from '../src/runtime/step.ts';
 import { type Layer, type Linear, makeTransformer, type Weights } from '../src/transformer.ts';
 
 export const tinyConfig = (more: Partial<ModelConfig> = {}): ModelConfig => ({

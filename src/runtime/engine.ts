@@ -3,50 +3,18 @@
  * and blocks of prompts (`scheduler.ts`), and hands out what comes of that. What texts have in common at their beginnings is
  * read once (`pages.ts`). The engine knows nothing of words.
  */
-import type { Backend, Tensor } from '../backends/backend.ts';
+import type { Tensor } from '../backends/backend.ts';
 import { shown, UnsupportedError } from '../errors.ts';
-import { type KvCache, pagesFor } from '../kvCache.ts';
-import type { Slice } from '../placement.ts';
-import { checkedToken } from '../sampler.ts';
-import type { Transformer } from '../transformer.ts';
+import { pagesFor } from '../kvCache.ts';
+import { PAGE_LEN } from '../kvTypes.ts';
+import { Arriving, Leaving } from './moving.ts';
 import { PageTree, type Path } from './pages.ts';
 import { schedule } from './scheduler.ts';
-import { type GeneratedToken, type GenerateOptions, lossOf, type PrefillOptions, Scoring, Writing } from './texts.ts';
-
-export interface EngineParts {
-  backend: Backend;
-  transformer: Transformer;
-  cache: KvCache;
-  /** Tokens that a text may have. */
-  context: number;
-  /** Texts that may have a place in the cache at once, each with room for a whole context. */
-  sequences: number;
-  /** Rows read at a time. */
-  blockLen: number;
-  /** Rows of logits the transformer can give at once. */
-  maxLogitRows: number;
-  /** Token ids are below it. */
-  vocabSize: number;
-}
+import { type EngineParts, type Entry, isDrawn, type Result, runStep, type Text } from './step.ts';
+import { type GeneratedToken, type GenerateOptions, type PrefillOptions, Scoring, Writing } from './texts.ts';
 
 /** Milliseconds that a text may keep its place while its reader asks for nothing and others wait. */
 const PATIENCE = 1000;
-
-type Text = Writing | Scoring;
-
-/** What a step reads of one text. */
-interface Entry {
-  readonly text: Text;
-  /** The text's pages as the step began; it may have lost them since. */
-  readonly path: Path;
-  readonly slice: Slice;
-  /** Where the slice ends in the text. */
-  readonly end: number;
-  /** What its last row, or every row, is for; nothing where more of the text must be read first. */
-  readonly gives: 'token' | 'losses' | 'nothing';
-}
-
-type Result = GeneratedToken | Float64Array | undefined;
 
 /** A forward that was recorded, and what its entries get from it, in their order. */
 interface Step {
@@ -104,6 +72,37 @@ export class Engine {
     this.#check(tokens);
     const text = new Scoring(tokens, options.onProgress, () => this.#run());
     yield* this.#read(text, () => text.next(), options.signal);
+  }
+
+  /**
+   * Reads a text as far as the cache has not got it, then gives its pages from `firstPage` on, as the backend has them; the last
+   * one may be full in part.
+   *
+   * @throws UnsupportedError as `generate`.
+   */
+  async *pages(tokens: readonly number[], firstPage: number, options: PrefillOptions = {}): AsyncGenerator<Uint8Array> {
+    this.#check(tokens);
+    const text = new Leaving(tokens, firstPage, options.onProgress, () => this.#run());
+    yield* this.#read(text, () => text.next(), options.signal);
+  }
+
+  /**
+   * Puts a text into the cache whose pages `pages` gave, in this engine or in one whose model, method and layout of pages are the
+   * same.
+   *
+   * @param pageAt Gives the bytes of a page; asked only for those that the cache has not got.
+   * @throws UnsupportedError as `generate`; what `pageAt` throws.
+   */
+  async adopt(
+    tokens: readonly number[],
+    pageAt: (nth: number) => Promise<Uint8Array>,
+    { signal }: Pick<PrefillOptions, 'signal'> = {},
+  ): Promise<void> {
+    this.#check(tokens);
+    const text = new Arriving(tokens, () => this.#run());
+    for await (const nth of this.#read(text, () => text.next(), signal)) {
+      text.brought = { nth, bytes: await pageAt(nth) };
+    }
   }
 
   /** Ends all calls, which reject, and frees the backend and with it everything. */
@@ -164,15 +163,19 @@ export class Engine {
       // Readers that were given something ask for more before the next step is chosen.
       await undefined;
       while (await this.#step());
-      this.#isRunning = false;
     })();
   }
 
-  /** One step; false where there is nothing to do. It never throws: texts do. */
+  /** One step; false where there is nothing to do, which is said at once, lest a reader asks in between. It never throws: texts do. */
   async #step(): Promise<boolean> {
     this.#seat();
-    const asked = this.#seated.filter((text) => this.#isWanted(text));
-    if (asked.length === 0) return false;
+    const wanted = this.#seated.filter((text) => this.#isWanted(text));
+    if (wanted.length === 0) {
+      this.#isRunning = false;
+      return false;
+    }
+    const asked: Text[] = [];
+    for (const text of wanted) if (!(await this.#movePage(text))) asked.push(text);
     const step = this.#ahead ?? this.#begin(asked);
     this.#ahead = undefined;
     if (!step) return true;
@@ -223,14 +226,47 @@ export class Engine {
     text.path = undefined;
   }
 
+  /** Gives a page of a text that is read, or takes one that was brought; false where the text is to be read on. */
+  async #movePage(text: Text): Promise<boolean> {
+    if (!(text instanceof Leaving || text instanceof Arriving)) return false;
+    const { backend, cache } = this.#parts;
+    const path = this.#adopt(text);
+    const { length } = text.tokens;
+    try {
+      if (text instanceof Arriving) {
+        const nth = Math.floor(path.length / PAGE_LEN);
+        if (text.brought?.nth === nth && path.length < length) {
+          const end = Math.min(length, PAGE_LEN * (nth + 1));
+          this.#tree.reserve(path, end);
+          await backend.writePage(cache.layers, path.nodes[nth].page, text.brought.bytes);
+          this.#tree.commit(path, text.tokens, end);
+        }
+        text.brought = undefined;
+        if (path.length < length) text.give(Math.floor(path.length / PAGE_LEN));
+        else text.finish();
+        return true;
+      }
+      if (path.length < length) return false;
+      if (text.nGiven === path.nodes.length) text.finish();
+      else text.give(await backend.readPage(cache.layers, path.nodes[text.nGiven++].page));
+    } catch (error) {
+      text.fail(error);
+    }
+    return true;
+  }
+
+  /** The text's path, as far as the cache has what it can use of it. */
+  #adopt(text: Text): Path {
+    const path = text.path as Path;
+    this.#tree.adopt(path, text.tokens, text.reusable);
+    text.found ??= path.length;
+    text.report(path.length);
+    return path;
+  }
+
   /** Records what the scheduler chooses for those who ask. */
   #begin(asked: readonly Text[]): Step | undefined {
-    for (const text of asked) {
-      const path = text.path as Path;
-      this.#tree.adopt(path, text.tokens, text.reusable);
-      text.found ??= path.length;
-      text.report(path.length);
-    }
+    for (const text of asked) this.#adopt(text);
     const waiting = asked.filter(({ isEnded }) => !isEnded);
     const unread = ({ target, path }: Text) => target - (path as Path).length;
     const shares = schedule(
@@ -253,90 +289,24 @@ export class Engine {
     const end = start + nRows;
     this.#tree.reserve(path, end);
     const pages = path.nodes.slice(0, pagesFor(end)).map(({ page }) => page);
-    const whole = text instanceof Writing ? end >= text.target : text.targets(start, nRows) !== undefined;
-    const gives = !whole ? 'nothing' : text instanceof Writing ? 'token' : 'losses';
-    return { text, path, slice: { row, nRows, start, pages }, end, gives };
+    return { text, path, slice: { row, nRows, start, pages }, end, gives: text.gives(start, end) };
   }
 
   /** The step behind one that is not known yet: where all its tokens are drawn by the backend, and none may be the last. */
   #goOn({ entries }: Step, asked: readonly Text[]): Step | undefined {
     const goesOn = ({ text, gives, end }: Entry) =>
-      gives === 'token' && this.#isDrawn(text) && !text.isAlone && !text.isLast(end) && asked.includes(text);
+      gives === 'token' && isDrawn(text) && !text.isAlone && !text.isLast(end) && asked.includes(text);
     const isAll = entries.length === asked.length && this.#waiting.length === 0;
     if (!this.#drawn || !isAll || !entries.every(goesOn)) return undefined;
     const next = entries.map(({ text, end }, row) => this.#entry(text, row, end, 1));
     return this.#record(next, this.#parts.backend.view(this.#drawn, entries.length, 1));
   }
 
-  #isDrawn = (text: Text): text is Writing => this.#drawn !== undefined && text instanceof Writing && text.isDrawn;
-
   /** Records a forward of the entries' rows, and what they are for. */
   #record(entries: readonly Entry[], tokens: readonly number[] | Tensor): Step {
-    const results = this.#results(entries, tokens);
+    const results = runStep(this.#parts, this.#drawn, entries, tokens);
     results.catch(() => {}); // of no interest unless the step counts
     return { entries, results };
-  }
-
-  /** Tokens and losses of the entries. All that the backend draws is recorded before it returns. */
-  async #results(entries: readonly Entry[], read: readonly number[] | Tensor): Promise<Result[]> {
-    const { backend, transformer, cache, maxLogitRows, vocabSize } = this.#parts;
-    transformer.forward(
-      read,
-      entries.map(({ slice }) => slice),
-      cache,
-    );
-    const results: Result[] = entries.map(() => undefined);
-    const lastRow = ({ slice }: Entry) => slice.row + slice.nRows - 1;
-    const numbered = entries.map((entry, nth) => ({ ...entry, nth }));
-    const tokens = numbered.filter(({ gives }) => gives === 'token');
-    const [drawn, sampled] = [true, false].map((isDrawn) =>
-      tokens.filter(({ text }) => this.#isDrawn(text) === isDrawn),
-    );
-    const scored = numbered.filter(({ gives }) => gives === 'losses');
-    if (drawn.length > 0) {
-      const ids = this.#drawn as Tensor;
-      for (const run of runsOf(drawn, lastRow, maxLogitRows)) {
-        const logits = transformer.logits(lastRow(run[0]), run.length);
-        run.forEach(({ text, end }, row) => {
-          const to = backend.view(ids, 1, 1, drawn.indexOf(run[row]));
-          const from = backend.view(logits, 1, vocabSize, row * vocabSize);
-          if (text instanceof Writing) backend.draw?.(to, from, text.choiceAt(end));
-        });
-      }
-      const found = await backend.read(backend.view(ids, drawn.length, 1));
-      drawn.forEach(({ nth }, row) => {
-        results[nth] = { token: checkedToken(found[row]) };
-      });
-    }
-    for (const run of runsOf(sampled, lastRow, maxLogitRows)) {
-      const logits = await backend.read(transformer.logits(lastRow(run[0]), run.length));
-      run.forEach(({ text, nth }, row) => {
-        const ofRow = logits.subarray(row * vocabSize, (row + 1) * vocabSize);
-        if (text instanceof Writing && !text.isEnded) results[nth] = text.sample(ofRow);
-      });
-    }
-    let isRead = tokens.length > 0;
-    for (const { text, slice, nth } of scored) {
-      const targets = text instanceof Scoring ? (text.targets(slice.start, slice.nRows) ?? []) : [];
-      results[nth] = await this.#losses(targets, slice.row);
-      isRead ||= targets.length > 0;
-    }
-    if (!isRead) await backend.submit();
-    return results;
-  }
-
-  /** `-ln p(target)` of each row from `firstRow` on. */
-  async #losses(targets: readonly number[], firstRow: number): Promise<Float64Array> {
-    const { backend, transformer, maxLogitRows, vocabSize } = this.#parts;
-    const losses = new Float64Array(targets.length);
-    for (let row = 0; row < targets.length; row += maxLogitRows) {
-      const nRows = Math.min(maxLogitRows, targets.length - row);
-      const logits = await backend.read(transformer.logits(firstRow + row, nRows));
-      for (let r = 0; r < nRows; r++) {
-        losses[row + r] = lossOf(logits.subarray(r * vocabSize, (r + 1) * vocabSize), targets[row + r]);
-      }
-    }
-    return losses;
   }
 
   /** A submission is done: only now what it wrote counts as cached. */
@@ -365,15 +335,4 @@ export class Engine {
       else text.isAlone = true;
     }
   }
-}
-
-/** Cuts entries into runs whose rows follow each other, of at most `most`. */
-function runsOf<T>(entries: readonly T[], rowOf: (entry: T) => number, most: number): T[][] {
-  const runs: T[][] = [];
-  for (const entry of entries) {
-    const run = runs.at(-1);
-    if (run && run.length < most && rowOf(run[run.length - 1]) + 1 === rowOf(entry)) run.push(entry);
-    else runs.push([entry]);
-  }
-  return runs;
 }

@@ -59,6 +59,11 @@ export class Writing extends Sequence<GeneratedToken> {
     return this.tokens.length - 1;
   }
 
+  /** What comes of reading tokens `start..end`. */
+  gives(_start: number, end: number): 'token' | 'nothing' {
+    return end >= this.target ? 'token' : 'nothing';
+  }
+
   /** Whether the backend may draw its tokens. */
   get isDrawn(): boolean {
     return this.#sampler.isForBackends && this.#options.logprobs === undefined;
@@ -110,6 +115,11 @@ export class Scoring extends Sequence<Float64Array> {
   /** All are read but those that were scored: each gives logits. */
   get reusable(): number {
     return this.#scored;
+  }
+
+  /** As of a text that is written. */
+  gives(start: number): 'losses' | 'nothing' {
+    return start < this.#scored ? 'nothing' : 'losses';
   }
 
   /** The tokens that rows of a block from `start` on foresee; none where they only are read again. */
