@@ -9,11 +9,23 @@ export { FormatError, UnsupportedError } from './errors.ts';
 export type { MemoryPlan } from './memoryPlan.ts';
 export type { Method } from './method.ts';
 export { METHOD_HELP, resolveMethod } from './method.ts';
-export type { LoadOptions, Model, ModelFile, Piece, PlanningOptions, Prompt, TextOptions } from './model.ts';
+export type {
+  LoadOptions,
+  Model,
+  ModelFile,
+  Piece,
+  PlanningOptions,
+  Prompt,
+  ReadOptions,
+  SessionSource,
+  TextOptions,
+} from './model.ts';
 export type { Scale } from './placement.ts';
 export type { FileHandle, FileSource, ModelSource } from './platform/platform.ts';
 export type { GeneratedToken } from './runtime/texts.ts';
 export { DEFAULT_MAX_TOKENS } from './runtime/texts.ts';
 export type { LogProb, Sampling, SamplingOptions } from './sampler.ts';
 export { SAMPLING_RANGES } from './sampler.ts';
+export type { SessionFile, SessionHead } from './session/file.ts';
+export type { SaveOptions, Session } from './session/session.ts';
 export type { Message, Tokenizer } from './tokenizer/tokenizer.ts';

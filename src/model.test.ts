@@ -56,10 +56,17 @@ function scripted(ids: readonly number[], { context = 64, sampling = samplingOf(
   const parts = { backend, transformer, cache, context, sequences: 1, blockLen: 16, maxLogitRows: 16, vocabSize };
   const engine = new Engine(parts);
   const method = resolveMethod('none', undefined, config, context);
-  return { model: new Model({ config, tokenizer, sampling, method, engine, backend }), read };
+  return { model: new Model({ config, tokenizer, sampling, method, engine, backend, ...UNSAVED }), read };
 }
 
 const answer = (text: string, ...more: number[]) => scripted([...idsOf(text), ...more]).model;
+
+/** Nothing is saved here. */
+const UNSAVED = {
+  name: 'a script',
+  identity: () => Promise.reject(new Error('nobody saves this model')),
+  platform: node,
+};
 
 async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
   const collected: T[] = [];
@@ -201,7 +208,8 @@ describe('sampling', () => {
     const { engine, backend } = tinyEngine({ backend: openReference(), config: tinyConfig() });
     const method = resolveMethod('none', undefined, tinyConfig(), 64);
     onTestFinished(() => engine.dispose());
-    return new Model({ config: tinyConfig(), tokenizer, sampling: samplingOf(said), method, engine, backend });
+    const parts = { config: tinyConfig(), tokenizer, sampling: samplingOf(said), method, engine, backend };
+    return new Model({ ...parts, ...UNSAVED });
   }
   const tokensOf = async (model: Model, options?: TextOptions) => {
     const pieces = await piecesOf(model, { maxTokens: 12, stopTokens: [], ...options }, prompt);

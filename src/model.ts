@@ -12,18 +12,20 @@ import { openCheckpoint } from './checkpoint/open.ts';
 import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
 import { PLAIN } from './dualChunk.ts';
-import { shown, UnsupportedError } from './errors.ts';
+import { FormatError, shown, UnsupportedError } from './errors.ts';
 import { allocKvCache, pagesFor } from './kvCache.ts';
-import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
+import { DEFAULT_KV_TYPE, type KvType, PAGE_LEN } from './kvTypes.ts';
 import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
 import { type Method, resolveMethod } from './method.ts';
 import { checkOptions, idSet } from './options.ts';
 import type { Scale } from './placement.ts';
-import type { Machine } from './platform/machine.ts';
-import type { ModelSource, Platform } from './platform/platform.ts';
+import type { FileSource, ModelSource, Platform } from './platform/platform.ts';
 import { Engine } from './runtime/engine.ts';
 import { DEFAULT_MAX_TOKENS, type GeneratedToken, type GenerateOptions, type PrefillOptions } from './runtime/texts.ts';
 import { drawSeed, type Sampling, samplingOf } from './sampler.ts';
+import { openSessionFile, type SessionFile } from './session/file.ts';
+import { checkIdentity, type Identity, modelIdentity } from './session/identity.ts';
+import { Session } from './session/session.ts';
 import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
 import { callSizes, makeTransformer } from './transformer.ts';
 
@@ -100,6 +102,11 @@ export interface TextOptions extends Omit<GenerateOptions, 'stopTokens'> {
   templateVariables?: Record<string, unknown>;
 }
 
+export interface ReadOptions extends PrefillOptions, Pick<TextOptions, 'templateVariables'> {
+  /** What is to be known of the session when it is opened again; anything that JSON holds. */
+  about?: unknown;
+}
+
 /** A piece of the answer. Pieces join to the whole; the last one may be empty and carries the reason. */
 export interface Piece {
   text: string;
@@ -114,6 +121,9 @@ export interface Piece {
 /** Plain text (BOS is added if the model wants it), a conversation (rendered by the model's template), or token ids. */
 export type Prompt = string | readonly Message[] | readonly number[];
 
+/** Where a session is: a path, where there is a file system, an address, or the file itself. */
+export type SessionSource = string | URL | FileSource;
+
 /** What the package offers first; its entries bind it to a platform with `modelsOn`. */
 export interface Models {
   /**
@@ -127,6 +137,11 @@ export interface Models {
   /** Opens a model without loading its weights. Close it when done. @throws as `loadModel`. */
   openModel(source: ModelSource): Promise<ModelFile>;
   /**
+   * Opens a session that was saved, for what its head says: which model, method, cache and context it wants. Close it when done.
+   * @throws FormatError when the file is no session, damaged or cut off; UnsupportedError when a later version wrote it.
+   */
+  openSession(source: SessionSource): Promise<SessionFile>;
+  /**
    * What a backend would compute on, such as `webgpu (nvidia, tensor cores, f16 cache)`. Default `auto`.
    * @throws UnsupportedError where it cannot be opened.
    */
@@ -135,10 +150,11 @@ export interface Models {
 
 export function modelsOn(platform: Platform): Models {
   const { machine } = platform;
+  const openSession = sessionOpener(platform);
   async function openModel(source: ModelSource): Promise<ModelFile> {
     const checkpoint = await openCheckpoint(source, platform);
     try {
-      return modelFile(checkpoint, machine);
+      return modelFile(checkpoint, platform);
     } catch (error) {
       await checkpoint.close();
       throw error;
@@ -146,6 +162,7 @@ export function modelsOn(platform: Platform): Models {
   }
   return {
     openModel,
+    openSession,
     async loadModel(source, options = {}) {
       checkOptions('load', options);
       const kind = await settledBackend(options.backend ?? 'auto', machine, options);
@@ -167,7 +184,21 @@ export function modelsOn(platform: Platform): Models {
 
 // --- internal ---
 
-function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
+const sessionOpener =
+  (platform: Platform) =>
+  async (source: SessionSource): Promise<SessionFile> => {
+    const opened = await platform.openFiles(source);
+    if (!('read' in opened)) throw new FormatError(`${opened.name}: a folder; wanted the file of a session`);
+    try {
+      return await openSessionFile(opened);
+    } catch (error) {
+      await opened.close();
+      throw error;
+    }
+  };
+
+function modelFile(checkpoint: Checkpoint, platform: Platform): ModelFile {
+  const { machine } = platform;
   const { name, format, config } = checkpoint;
   const { tokenizerJson, tokenizerConfig } = checkpoint;
   const tokenizer = makeTokenizer(tokenizerJson, tokenizerConfig, name, config.vocabSize);
@@ -224,14 +255,23 @@ function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
       const nPages = sequences * pagesFor(context);
       const blockLen = Math.min(MEMORY[kind].blockLen, sequences * context);
       const sizes = { blockLen, maxLogitRows: MAX_LOGIT_ROWS, nPages };
-      const weights = await loadWeights(checkpoint, backend, stageOf, options);
+      const samples: Uint8Array<ArrayBuffer>[] = [];
+      const onSample = (bytes: Uint8Array<ArrayBuffer>) => samples.push(bytes);
+      const weights = await loadWeights(checkpoint, backend, stageOf, { ...options, onSample });
       const layersAttend = attention(method);
       const cache = allocKvCache(backend, config, layersAttend, nPages, stageOf);
       const transformer = makeTransformer(backend, config, weights, layersAttend, sizes);
       await backend.submit(); // tells of memory that did not suffice
       const { vocabSize } = config;
       const engine = new Engine({ backend, transformer, cache, context, sequences, ...sizes, vocabSize });
-      return new Model({ config, tokenizer, sampling, method, engine, backend });
+      const ofModel = modelIdentity({ config, tensors: checkpoint.tensors.values(), samples, tokenizerJson });
+      ofModel.catch(() => {}); // of no interest unless there is a session
+      const identity = async (): Promise<Identity> => ({
+        ...(await ofModel),
+        method: config.ropeScaling?.ropeType === 'dynamic' ? `${method.name} to ${method.longest}` : method.name,
+        cache: backend.pageLayout,
+      });
+      return new Model({ name, config, tokenizer, sampling, method, engine, backend, identity, platform });
     } catch (error) {
       await backend.dispose();
       throw closing ? new UnsupportedError(`${name}: the file was closed; open the model again`) : error;
@@ -254,12 +294,16 @@ function modelFile(checkpoint: Checkpoint, machine: Machine): ModelFile {
 }
 
 interface ModelParts {
+  name: string;
   config: ModelConfig;
   tokenizer: Tokenizer;
   sampling: Sampling;
   method: Method;
   engine: Engine;
   backend: Pick<Backend, 'name'>;
+  /** What sessions are compared by. */
+  identity: () => Promise<Identity>;
+  platform: Platform;
 }
 
 /**
@@ -276,8 +320,11 @@ export class Model {
   /** E.g. `wasm (relaxed SIMD, 2 threads)`. */
   readonly backendName: string;
   readonly #engine: Engine;
+  readonly #parts: Pick<ModelParts, 'name' | 'identity' | 'platform'>;
 
-  constructor({ config, tokenizer, sampling, method, engine, backend }: ModelParts) {
+  constructor(parts: ModelParts) {
+    const { config, tokenizer, sampling, method, engine, backend } = parts;
+    this.#parts = parts;
     this.config = config;
     this.tokenizer = tokenizer;
     this.sampling = sampling;
@@ -357,6 +404,47 @@ export class Model {
   async *score(text: string | readonly number[], options: PrefillOptions = {}): AsyncGenerator<Float64Array> {
     checkOptions('score', options);
     yield* this.#engine.score(this.encode(text), options);
+  }
+
+  /**
+   * Reads a prompt as far as the cache has not got it, so that prompts that begin with it are answered at once, and it can be
+   * saved. Of messages the whole rendering is read; `tokens` of two that differ in their question tell what they share.
+   *
+   * @throws UnsupportedError as `generate`.
+   */
+  async read(prompt: Prompt, options: ReadOptions = {}): Promise<Session> {
+    checkOptions('read', options);
+    const { about, templateVariables, ...reading } = options;
+    const tokens = this.encode(prompt, { templateVariables });
+    for await (const _ of this.#engine.pages(tokens, pagesFor(tokens.length), reading));
+    return this.#session(tokens, about);
+  }
+
+  /**
+   * Puts a saved session into the cache, page by page, and returns it.
+   *
+   * @param source What `session.save` or `session.stream` gave, or what `openSession` has opened.
+   * @throws FormatError when it is no session, damaged or cut off; UnsupportedError when it was made with another model,
+   *   tokenizer, RoPE, method or type of cache, or is longer than the context.
+   */
+  async loadSession(source: SessionSource | SessionFile, options: PrefillOptions = {}): Promise<Session> {
+    checkOptions('loadSession', options);
+    const isOpen = typeof source === 'object' && 'pageAt' in source;
+    const file = isOpen ? source : await sessionOpener(this.#parts.platform)(source);
+    try {
+      const { name, head, tokens, pageAt } = file;
+      checkIdentity(name, head, await this.#parts.identity());
+      await this.#engine.adopt(tokens, pageAt, options);
+      return this.#session(tokens, head.about);
+    } finally {
+      if (!isOpen) await file.close();
+    }
+  }
+
+  async #session(tokens: readonly number[], about: unknown): Promise<Session> {
+    const { name, identity, platform } = this.#parts;
+    const head = { ...(await identity()), modelName: name, context: this.context, pageLen: PAGE_LEN, about };
+    return new Session({ engine: this.#engine, tokens, head, replaceFile: platform.replaceFile });
   }
 
   /** Ends all calls, which reject, and frees memory and threads. The model cannot be used afterwards. */

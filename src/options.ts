@@ -28,6 +28,14 @@ const text = (example: string): Kind => ({
 });
 const isText = (value: unknown) => typeof value === 'string' && value !== '';
 
+function isJson(value: unknown): boolean {
+  try {
+    return JSON.stringify(value) !== undefined;
+  } catch {
+    return false; // a circle, or a bigint
+  }
+}
+
 const READING: Record<string, Kind> = {
   signal: { wanted: 'an AbortSignal', fits: (value) => value instanceof AbortSignal },
   onProgress: { wanted: 'a function', fits: (value) => typeof value === 'function' },
@@ -69,6 +77,8 @@ const OPTIONS = {
     ...READING,
   },
   score: READING,
+  read: { about: { wanted: 'what JSON holds', fits: isJson }, ...TEMPLATE, ...READING },
+  loadSession: READING,
   encode: TEMPLATE,
 } satisfies Record<string, Record<string, Kind>>;
 

@@ -8,3 +8,4 @@ const models = modelsOn(web);
 export const backendName: Models['backendName'] = models.backendName;
 export const loadModel: Models['loadModel'] = models.loadModel;
 export const openModel: Models['openModel'] = models.openModel;
+export const openSession: Models['openSession'] = models.openSession;

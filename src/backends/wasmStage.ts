@@ -69,15 +69,15 @@ function reserveMemory(shared: boolean): WebAssembly.Memory {
   }
 }
 
-/**
- * One memory, and the kernels whose operands lie in it.
- * @internal `WebAssembly` is a type only where a consumer has those of browsers.
- */
 /** What a backend has once for all of its stages. */
 type OfBackend =
   | ('name' | 'pageLayout' | 'view' | 'reserve')
   | ('submit' | 'read' | 'readPage' | 'writePage' | 'dispose');
 
+/**
+ * One memory, and the kernels whose operands lie in it.
+ * @internal `WebAssembly` is a type only where a consumer has those of browsers.
+ */
 export interface WasmStage extends Omit<Backend, OfBackend> {
   readonly memory: WebAssembly.Memory;
   reserve(sizes: CallSizes): void;

@@ -25,7 +25,12 @@ export interface WeightOptions {
   /** Is called with the bytes read so far, and the bytes to read. */
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
+  /** Is called with the first bytes of each tensor as they are stored, which tell models of one shape apart. */
+  onSample?: (bytes: Uint8Array<ArrayBuffer>) => void;
 }
+
+/** Bytes of a sample, at most. */
+const SAMPLE_BYTES = 64;
 
 /** So many bytes are read at once: enough for the disk, little beside the weights. */
 const PIECE_BYTES = 4 * 2 ** 20;
@@ -149,27 +154,30 @@ export async function loadWeights(
   checkpoint: Checkpoint,
   backend: Backend,
   stageOf: readonly number[],
-  { onProgress, signal }: WeightOptions = {},
+  { onProgress, signal, onSample }: WeightOptions = {},
 ): Promise<Weights> {
   const entries = checkedEntries(checkpoint);
   const total = entries.reduce((sum, { nBytes }) => sum + nBytes, 0);
   const loaded = new Map<string, Tensor>();
   let done = 0;
-  const advance = (nBytes: number) => {
-    done += nBytes;
-    onProgress?.(done, total);
-    signal?.throwIfAborted();
-  };
   signal?.throwIfAborted();
   for (const entry of entries) {
     const load = entry.rows === 1 ? loadVector : loadMatrix;
     const stage = entry.layer === undefined ? 0 : stageOf[entry.layer];
+    let isFirst = true;
+    const advance = (bytes: Uint8Array) => {
+      if (isFirst) onSample?.(Uint8Array.from(bytes.subarray(0, SAMPLE_BYTES)));
+      isFirst = false;
+      done += bytes.length;
+      onProgress?.(done, total);
+      signal?.throwIfAborted();
+    };
     loaded.set(entry.name, await load(entry, backend, stage, advance));
   }
   return assemble(checkpoint.config, loaded);
 }
 
-type Load = (entry: TensorEntry, b: Backend, stage: number, advance: (nBytes: number) => void) => Promise<Tensor>;
+type Load = (entry: TensorEntry, b: Backend, stage: number, advance: (bytes: Uint8Array) => void) => Promise<Tensor>;
 
 const loadVector: Load = async (entry, backend, stage, advance) => {
   const { type, cols, source, byteOffset, nBytes, interleavedHeadDim, isAboveOne } = entry;
@@ -179,7 +187,7 @@ const loadVector: Load = async (entry, backend, stage, advance) => {
   if (isAboveOne) for (let c = 0; c < cols; c++) values[c] += 1;
   const tensor = backend.alloc('F32', 1, cols, stage);
   backend.write(tensor, interleavedHeadDim ? values.map((_, i) => values[fileRow(i, interleavedHeadDim)]) : values);
-  advance(nBytes);
+  advance(stored);
   return tensor;
 };
 
@@ -195,7 +203,7 @@ const loadMatrix: Load = async (entry, backend, stage, advance) => {
     const stored = await source.read(byteOffset + start, Math.min(pieceRows, rows - row) * bytesOfRow);
     const bytes = interleavedHeadDim ? deinterleaved(stored, bytesOfRow, interleavedHeadDim) : stored;
     backend.load(tensor, bytes, start);
-    advance(bytes.length);
+    advance(bytes);
   }
   return tensor;
 };

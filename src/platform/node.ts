@@ -1,6 +1,6 @@
 /** Models from the file system, by path or `file:` URL; all else is opened as on the web. */
-import { open, readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { checkRange, type Source } from '../checkpoint/source.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
@@ -12,6 +12,7 @@ const WANTED = 'give the path of a .gguf file or of a Hugging Face folder';
 
 export const node: Platform = {
   machine: nodeMachine,
+  replaceFile,
   async openFiles(source) {
     if (source === '') throw new UnsupportedError(`the path of the model is empty; ${WANTED}`);
     if (typeof source === 'string' && !/^(https?|file):\/\//i.test(source)) return openPath(source);
@@ -69,6 +70,56 @@ export async function openFile(path: string): Promise<Source> {
     },
     close: () => file.close(),
   };
+}
+
+async function replaceFile(path: string, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+  await removeLeftovers(path);
+  // Its name tells who writes it, so that what a killed process has left is known as such.
+  const partial = `${path}.${process.pid}.${Date.now().toString(36)}.partial`;
+  const fail = (error: NodeJS.ErrnoException): never => {
+    if (error.code === undefined || error.syscall === undefined) throw error; // the pieces themselves could not be had
+    const why = error.code === 'ENOSPC' || error.code === 'EDQUOT' ? 'the disk is full' : error.code;
+    throw new UnsupportedError(`${path}: cannot be written (${why}); what was there before is unchanged`, {
+      cause: error,
+    });
+  };
+  const file = await open(partial, 'wx').catch(fail);
+  try {
+    for await (const piece of pieces) await file.writeFile(piece);
+    await file.sync();
+    await file.close();
+    await rename(partial, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await file.close().catch(() => {});
+    await rm(partial, { force: true });
+    fail(error as NodeJS.ErrnoException);
+  }
+}
+
+/** Removes what processes that are gone have left of this file. */
+async function removeLeftovers(path: string): Promise<void> {
+  const names = await readdir(dirname(path)).catch(() => []);
+  for (const name of names) {
+    const [, of, pid] = /^(.*)\.(\d+)\.[0-9a-z]+\.partial$/.exec(name) ?? [];
+    if (of === basename(path) && !isRunning(Number(pid))) await rm(join(dirname(path), name), { force: true });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Makes a new name last through a loss of power; not every system lets folders be opened. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r').catch(() => undefined);
+  await folder?.sync().catch(() => {});
+  await folder?.close();
 }
 
 /** The system's error as one of ours. */

@@ -34,4 +34,9 @@ export interface Platform {
    * @throws FormatError when it is not there or cannot be read; UnsupportedError when it is nothing that can be opened.
    */
   openFiles(source: ModelSource): Promise<Source | Folder>;
+  /**
+   * Puts bytes in the place of a file, which holds all of them or is as it was before. Absent where there is no file system.
+   * @throws UnsupportedError when they cannot be written.
+   */
+  replaceFile?(path: string, pieces: AsyncIterable<Uint8Array>): Promise<void>;
 }
