@@ -27,14 +27,12 @@ import {
   type TemplateFlags,
   type TextFlags,
 } from './options.ts';
-import { checkLength, checkPromptFits, isStdin, readTexts } from './prompt.ts';
+import { checkLength, checkPromptFits, isStdin, ROOM_TO_TALK, readTexts } from './prompt.ts';
+import { openingBar, openTextSession, type SessionFlags, sessionOption } from './read.ts';
 import { guardTerminal, loadingBar, note, readingBar, writeAnswer } from './terminal.ts';
 import { utf16Of } from './text.ts';
 
-interface ChatFlags extends ModelFlags, TextFlags, SamplingFlags, TemplateFlags {}
-
-/** So many tokens are kept free for the conversation about a document. */
-const ROOM_TO_TALK = 4096;
+interface ChatFlags extends ModelFlags, TextFlags, SamplingFlags, TemplateFlags, SessionFlags {}
 
 const HELP = `/clear forgets the conversation, /exit, /quit or end of input leaves, /help says this.
 Ctrl-C stops an answer; at the prompt, or a second time, it leaves.`;
@@ -44,6 +42,7 @@ const command = () => addTextFlags(new Command('chat').addArgument(MODEL_ARGUMEN
 export const chatCommand = (): Command =>
   addSamplingFlags(addModelFlags(addTemplateFlags(command())))
     .description('Talks with an instruct model.')
+    .addOption(sessionOption())
     .addHelpText(
       'after',
       `
@@ -53,18 +52,22 @@ Beyond the context the oldest turns are left out; the system message and the tex
 Examples:
   $ dualchunk chat model.gguf
   $ dualchunk chat model.gguf -f book.txt --take 16k --context 24k
+  $ dualchunk chat model.gguf --session book.kv     # what dualchunk read has read
   $ dualchunk chat ./Qwen3-0.6B --system "Answer in one sentence." --template-var enable_thinking=false`,
     )
     .action(chat);
 
-async function chat(path: string, flags: ChatFlags): Promise<void> {
+async function chat(path: string, typed: ChatFlags): Promise<void> {
+  const { session } = typed;
+  const opened = session === undefined ? undefined : await openTextSession({ ...typed, session });
+  const flags = opened?.flags ?? typed;
   const questions = flags.file?.some(isStdin) ? openTerminal() : process.stdin;
   const file = await openModel(path);
   const { tokenizer } = file;
   if (tokenizer.chatTemplate === undefined) {
     throw new UnsupportedError(`${path}: no chat template, so not an instruct model; use dualchunk run`);
   }
-  const text = await readTexts(flags, tokenizer);
+  const text = opened?.text ?? (await readTexts(flags, tokenizer));
   checkLength(text, file, flags);
   const parts = {
     system: flags.system,
@@ -77,6 +80,8 @@ async function chat(path: string, flags: ChatFlags): Promise<void> {
   checkPromptFits(frameTokens, context, () => new Conversation({ ...parts, text: '' }).frameTokens);
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
+  if (opened) await model.loadSession(opened.file, { onProgress: openingBar() });
+  await opened?.file.close();
   note(`${model.backendName}, method ${model.method.name}, context ${context}; /help, /exit`);
   await talk(model, conversation, questions, flags);
   await model.dispose();

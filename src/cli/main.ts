@@ -10,6 +10,7 @@ import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
 import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
+import { readCommand } from './read.ts';
 import { runCommand } from './run.ts';
 import { note, visible } from './terminal.ts';
 
@@ -20,6 +21,7 @@ const program = new Command('dualchunk')
   .version(version)
   .addCommand(runCommand())
   .addCommand(chatCommand())
+  .addCommand(readCommand())
   .addCommand(inspectCommand())
   .addCommand(demoCommand())
   .addCommand(evalCommand())
@@ -29,7 +31,8 @@ const program = new Command('dualchunk')
 Examples:
   $ dualchunk demo
   $ dualchunk run model.gguf -f book.txt --take 12k -p "Who keeps a journal in this text?"
-  $ dualchunk chat model.gguf
+  $ dualchunk read model.gguf -f book.txt -o book.kv
+  $ dualchunk chat model.gguf --session book.kv
   $ dualchunk inspect model.gguf --context 64k
   $ dualchunk eval perplexity --model model.gguf --text book.txt --lengths 1k,4k,16k --methods none,ntk,dca
   $ dualchunk help run`,

@@ -241,6 +241,9 @@ export function checkLength(text: string, file: ModelFile, flags: ModelFlags): v
     note(`tokenising about ${count(Number(about.toPrecision(3)))} tokens takes about ${count(seconds * parts)} s`);
 }
 
+/** So many tokens are kept free for the conversation about a document. */
+export const ROOM_TO_TALK = 4096;
+
 /** `run` has read token ids, and where they come from a conversation, that too, as an answer begins behind it. */
 export interface MadePrompt {
   ids: number[];

@@ -15,9 +15,10 @@ import {
   type TextFlags,
 } from './options.ts';
 import { checkLength, checkPromptFits, makePrompt, type PromptFlags, readTexts } from './prompt.ts';
+import { openingBar, openTextSession, type SessionFlags, sessionOption } from './read.ts';
 import { count, loadingBar, note, readingBar, size, visible, writeAnswer } from './terminal.ts';
 
-interface RunFlags extends ModelFlags, TextFlags, SamplingFlags, PromptFlags {
+interface RunFlags extends ModelFlags, TextFlags, SamplingFlags, PromptFlags, SessionFlags {
   stop?: string[];
   json?: boolean;
 }
@@ -28,6 +29,7 @@ export const runCommand = (): Command =>
   addSamplingFlags(addModelFlags(addTemplateFlags(command())))
     .description('Reads texts and a prompt, and streams the answer.')
     .option('-p, --prompt <text>', 'what to ask, or the text to continue')
+    .addOption(sessionOption())
     .option(
       '--stop <text>',
       'end the answer before this text, \\n is a line break; may be given several times',
@@ -44,6 +46,7 @@ Examples:
   $ dualchunk run model.gguf -p "Why is the sky blue?"
   $ dualchunk run model.gguf -f book.txt --take 12k -p "Who keeps a journal, and where does he travel?"
   $ dualchunk run model.gguf -f book.txt --take 12k -p "..." --method none     # the same without DCA
+  $ dualchunk run model.gguf --session book.kv -p "Who is Lucy?"     # what dualchunk read has read
   $ dualchunk run model.gguf -f <(pdftotext paper.pdf -) -p "What was measured?"
   $ dualchunk run ./Qwen3-0.6B -p "Count to ten." --template-var enable_thinking=false --stop "\\n"
   $ cat notes.txt | dualchunk run ./Qwen3-0.6B -p "Summarise this." --method dca:chunkllama:logn
@@ -51,9 +54,12 @@ Examples:
     )
     .action(run);
 
-async function run(path: string, flags: RunFlags): Promise<void> {
+async function run(path: string, typed: RunFlags): Promise<void> {
+  const { session } = typed;
+  const opened = session === undefined ? undefined : await openTextSession({ ...typed, session });
+  const flags = opened?.flags ?? typed;
   const file = await openModel(path);
-  const text = await readTexts(flags, file.tokenizer, { question: flags.prompt ?? '' });
+  const text = opened?.text ?? (await readTexts(flags, file.tokenizer, { question: flags.prompt ?? '' }));
   checkLength(text, file, flags);
   const { ids, messages } = makePrompt(file, text, flags);
   const context = flags.context ?? ids.length + (flags.maxTokens ?? DEFAULT_MAX_TOKENS);
@@ -62,6 +68,8 @@ async function run(path: string, flags: RunFlags): Promise<void> {
   checkPromptFits(ids.length, context, frameTokens);
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
+  if (opened) await model.loadSession(opened.file, { onProgress: openingBar() });
+  await opened?.file.close();
 
   const startedAt = performance.now();
   let readAt = startedAt;

@@ -96,13 +96,15 @@ export class Engine {
   async adopt(
     tokens: readonly number[],
     pageAt: (nth: number) => Promise<Uint8Array>,
-    { signal }: Pick<PrefillOptions, 'signal'> = {},
+    { signal, onProgress }: PrefillOptions = {},
   ): Promise<void> {
     this.#check(tokens);
     const text = new Arriving(tokens, () => this.#run());
     for await (const nth of this.#read(text, () => text.next(), signal)) {
+      onProgress?.(PAGE_LEN * nth, tokens.length);
       text.brought = { nth, bytes: await pageAt(nth) };
     }
+    onProgress?.(tokens.length, tokens.length);
   }
 
   /** Ends all calls, which reject, and frees the backend and with it everything. */
