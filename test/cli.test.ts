@@ -264,18 +264,21 @@ describe('inspect and help', { timeout: 60_000 }, () => {
     expect(rows).toMatch(/^ {2}KV cache +[\d.]+ KiB \([\d.]+ KiB a token\)$/m);
   });
 
-  it.each([[[]], [['run']], [['chat']], [['inspect']]])('--help of %j shows what is possible', (command: string[]) => {
-    const { stdout, status } = dualchunk([...command, '--help']);
-    expect(status).toBe(0);
-    const [name] = command;
-    // Every example of a command is one of it, and every option that an example uses is told above.
-    const examples = [...stdout.matchAll(/^ {2}\$ .*dualchunk (\w+)(.*)$/gm)];
-    expect(examples.length).toBeGreaterThan(1);
-    for (const [, of, args] of examples) {
-      if (name) expect(of).toBe(name);
-      else expect(stdout).toMatch(new RegExp(`^ {2}${of} .*\\w`, 'm'));
-      const usage = stdout.split('Examples:')[0];
-      if (name) for (const [option] of args.matchAll(/--[a-z-]+/g)) expect(usage).toContain(`${option} `);
-    }
-  });
+  it.each([[[]], [['run']], [['chat']], [['read']], [['inspect']]])(
+    '--help of %j shows what is possible',
+    (command: string[]) => {
+      const { stdout, status } = dualchunk([...command, '--help']);
+      expect(status).toBe(0);
+      const [name] = command;
+      // Every example of a command is one of it, and every option that an example uses is told above.
+      const examples = [...stdout.matchAll(/^ {2}\$ .*dualchunk (\w+)(.*)$/gm)];
+      expect(examples.length).toBeGreaterThan(1);
+      for (const [, of, args] of examples) {
+        if (name) expect(of).toBe(name);
+        else expect(stdout).toMatch(new RegExp(`^ {2}${of} .*\\w`, 'm'));
+        const usage = stdout.split('Examples:')[0];
+        if (name) for (const [option] of args.matchAll(/--[a-z-]+/g)) expect(usage).toContain(`${option} `);
+      }
+    },
+  );
 });

@@ -52,7 +52,7 @@ Beyond the context the oldest turns are left out; the system message and the tex
 Examples:
   $ dualchunk chat model.gguf
   $ dualchunk chat model.gguf -f book.txt --take 16k --context 24k
-  $ dualchunk chat model.gguf --session book.kv     # what dualchunk read has read
+  $ dualchunk chat model.gguf --session book.kv     # a text that was read before
   $ dualchunk chat ./Qwen3-0.6B --system "Answer in one sentence." --template-var enable_thinking=false`,
     )
     .action(chat);

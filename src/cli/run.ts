@@ -46,7 +46,7 @@ Examples:
   $ dualchunk run model.gguf -p "Why is the sky blue?"
   $ dualchunk run model.gguf -f book.txt --take 12k -p "Who keeps a journal, and where does he travel?"
   $ dualchunk run model.gguf -f book.txt --take 12k -p "..." --method none     # the same without DCA
-  $ dualchunk run model.gguf --session book.kv -p "Who is Lucy?"     # what dualchunk read has read
+  $ dualchunk run model.gguf --session book.kv -p "Who is Lucy?"     # a text that was read before
   $ dualchunk run model.gguf -f <(pdftotext paper.pdf -) -p "What was measured?"
   $ dualchunk run ./Qwen3-0.6B -p "Count to ten." --template-var enable_thinking=false --stop "\\n"
   $ cat notes.txt | dualchunk run ./Qwen3-0.6B -p "Summarise this." --method dca:chunkllama:logn
