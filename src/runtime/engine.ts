@@ -9,7 +9,7 @@ import { pagesFor } from '../kvCache.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import { Arriving, Leaving } from './moving.ts';
 import { PageTree, type Path } from './pages.ts';
-import { schedule } from './scheduler.ts';
+import { owedAfter, schedule } from './scheduler.ts';
 import { type EngineParts, type Entry, isDrawn, type Result, runStep, type Text } from './step.ts';
 import { type GeneratedToken, type GenerateOptions, type PrefillOptions, Scoring, Writing } from './texts.ts';
 
@@ -34,6 +34,8 @@ export class Engine {
   /** A step that was recorded before the tokens it reads were known here. */
   #ahead?: Step;
   #isRunning = false;
+  /** Milliseconds for which texts that are being written go on alone, as prompts were read beside them. */
+  #owed = 0;
   #timer?: ReturnType<typeof setTimeout>;
   #closed?: Error;
   #disposal?: Promise<void>;
@@ -176,6 +178,7 @@ export class Engine {
       this.#isRunning = false;
       return false;
     }
+    const startedAt = performance.now();
     const asked: Text[] = [];
     for (const text of wanted) if (!(await this.#movePage(text))) asked.push(text);
     const step = this.#ahead ?? this.#begin(asked);
@@ -190,6 +193,10 @@ export class Engine {
     } catch (error) {
       this.#failed(step, error);
     }
+    const isBlock = step.entries.some(({ slice }) => slice.nRows > 1);
+    const isBoth = isBlock && step.entries.some(({ slice }) => slice.nRows === 1);
+    const milliseconds = performance.now() - startedAt;
+    this.#owed = isBoth ? owedAfter(milliseconds) : isBlock ? 0 : this.#owed - milliseconds;
     return true;
   }
 
@@ -274,6 +281,7 @@ export class Engine {
     const shares = schedule(
       waiting.map((text) => ({ unread: unread(text), isAlone: text.isAlone })),
       this.#parts.blockLen,
+      this.#owed > 0,
     );
     let row = 0;
     const entries = shares.map(({ nth, nRows }): Entry => {

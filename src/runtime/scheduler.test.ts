@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { seededRandom } from '../eval/random.ts';
-import { schedule, type Waiting } from './scheduler.ts';
+import { owedAfter, schedule, type Waiting } from './scheduler.ts';
 
 const BLOCK = 512;
 const waits = (...unread: number[]): Waiting[] => unread.map((n) => ({ unread: n, isAlone: false }));
@@ -26,7 +26,7 @@ describe('schedule', () => {
       [
         [1, 1],
         [2, 1],
-        [0, 128],
+        [0, 256],
       ],
     ],
     [
@@ -35,11 +35,21 @@ describe('schedule', () => {
       [
         [1, 1],
         [0, 100],
-        [2, 28],
+        [2, 100],
       ],
     ],
   ])('%s', (_, unread, expected) => {
     expect(rows(waits(...unread))).toEqual(expected);
+  });
+
+  it('lets prompts wait while it is the turn of those that are written, if there are any', () => {
+    const turn = (...unread: number[]) => schedule(waits(...unread), BLOCK, true).map(({ nth, nRows }) => [nth, nRows]);
+    expect(turn(2000, 1, 1)).toEqual([
+      [1, 1],
+      [2, 1],
+    ]);
+    expect(turn(2000)).toEqual([[0, 512]]);
+    expect(owedAfter(690)).toBeCloseTo(310);
   });
 
   it('reads one alone where it must be, whoever else waits', () => {

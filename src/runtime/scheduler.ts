@@ -15,13 +15,23 @@ export interface Share {
 }
 
 /** While texts wait for their next token, prompts get only so many rows of a block, so that these do not wait long. */
-const PROMPT_SHARE = 1 / 4;
+const PROMPT_SHARE = 1 / 2;
+
+/** Of the time that texts and prompts share, texts that are being written have so much to themselves. */
+const TOKENS_SHARE = 0.31;
+
+/**
+ * After a step of so many milliseconds that read prompts beside texts that are being written, these go on alone for as many: so a
+ * short answer is written at a third of its pace or more while a book is read, and the book at two thirds.
+ */
+export const owedAfter = (milliseconds: number): number => (milliseconds * TOKENS_SHARE) / (1 - TOKENS_SHARE);
 
 /**
  * First a row for each text that has but one token to read, as those have that generate; then prompts in the order in which
  * they wait, up to `blockLen` rows together.
+ * @param isTurnOfTokens Prompts wait, as long as there are such texts.
  */
-export function schedule(waiting: readonly Waiting[], blockLen: number): Share[] {
+export function schedule(waiting: readonly Waiting[], blockLen: number, isTurnOfTokens = false): Share[] {
   const alone = waiting.findIndex(({ isAlone }) => isAlone);
   if (alone >= 0) return [{ nth: alone, nRows: Math.min(waiting[alone].unread, blockLen) }];
   const all = waiting.map(({ unread }, nth) => ({ nth, unread }));
@@ -29,6 +39,7 @@ export function schedule(waiting: readonly Waiting[], blockLen: number): Share[]
     .filter(({ unread }) => unread === 1)
     .slice(0, blockLen)
     .map(({ nth }) => ({ nth, nRows: 1 }));
+  if (isTurnOfTokens && shares.length > 0) return shares;
   let left = shares.length === 0 ? blockLen : Math.min(Math.ceil(PROMPT_SHARE * blockLen), blockLen - shares.length);
   for (const { nth, unread } of all.filter(({ unread }) => unread > 1)) {
     const nRows = Math.min(unread, left);
