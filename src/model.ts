@@ -25,6 +25,7 @@ import { DEFAULT_MAX_TOKENS, type GeneratedToken, type GenerateOptions, type Pre
 import { drawSeed, type Sampling, samplingOf } from './sampler.ts';
 import { openSessionFile, type SessionFile } from './session/file.ts';
 import { checkIdentity, type Identity, modelIdentity } from './session/identity.ts';
+import { KeptPages, type PageStore } from './session/kept.ts';
 import { Session } from './session/session.ts';
 import { type Message, makeTokenizer, type Tokenizer } from './tokenizer/tokenizer.ts';
 import { callSizes, makeTransformer } from './transformer.ts';
@@ -55,6 +56,13 @@ export interface LoadOptions {
   precision?: Precision;
   /** How the wasm backend stores keys and values: `f32`, `bf16` or `q8_0`. Default `bf16`. */
   kvType?: KvType;
+  /**
+   * A folder in which pages of texts are kept when the cache has no room for them any more, or the process has ended: a text that
+   * begins as one before is read on from there. Default: none. Node, Deno and Bun only.
+   */
+  cacheDir?: string;
+  /** Bytes that this folder may have; what was used longest ago goes. Default 8 GiB. */
+  cacheBytes?: number;
   /** Called as weights arrive, with bytes. */
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
@@ -120,6 +128,8 @@ export interface Piece {
 
 /** Plain text (BOS is added if the model wants it), a conversation (rendered by the model's template), or token ids. */
 export type Prompt = string | readonly Message[] | readonly number[];
+
+const DEFAULT_CACHE_BYTES = 8 * 2 ** 30;
 
 /** Where a session is: a path, where there is a file system, an address, or the file itself. */
 export type SessionSource = string | URL | FileSource;
@@ -246,6 +256,11 @@ function modelFile(checkpoint: Checkpoint, platform: Platform): ModelFile {
         `scale ${scale} has no effect on plain attention, which a context of ${context} tokens gets; give method dca too, or no scale`,
       );
     }
+    const { cacheDir, cacheBytes = DEFAULT_CACHE_BYTES } = options;
+    if (cacheDir !== undefined && !platform.openStore) {
+      throw new UnsupportedError('cacheDir needs a file system, which is not here; leave it out');
+    }
+    const store = cacheDir === undefined ? undefined : platform.openStore?.(cacheDir, cacheBytes);
     const kind = await settledBackend(choice, machine, options);
     const planOf = (tokens: number) => plan(tokens, { ...options, backend: kind, method });
     checkFits(planOf, context, kind, machine.availableMemory());
@@ -271,7 +286,7 @@ function modelFile(checkpoint: Checkpoint, platform: Platform): ModelFile {
         method: config.ropeScaling?.ropeType === 'dynamic' ? `${method.name} to ${method.longest}` : method.name,
         cache: backend.pageLayout,
       });
-      return new Model({ name, config, tokenizer, sampling, method, engine, backend, identity, platform });
+      return new Model({ name, config, tokenizer, sampling, method, engine, backend, identity, platform, store });
     } catch (error) {
       await backend.dispose();
       throw closing ? new UnsupportedError(`${name}: the file was closed; open the model again`) : error;
@@ -304,6 +319,8 @@ interface ModelParts {
   /** What sessions are compared by. */
   identity: () => Promise<Identity>;
   platform: Platform;
+  /** Where pages are kept beyond the cache. */
+  store?: PageStore;
 }
 
 /**
@@ -321,6 +338,9 @@ export class Model {
   readonly backendName: string;
   readonly #engine: Engine;
   readonly #parts: Pick<ModelParts, 'name' | 'identity' | 'platform'>;
+  readonly #kept?: KeptPages;
+  /** Texts that are being generated. */
+  #nWriting = 0;
 
   constructor(parts: ModelParts) {
     const { config, tokenizer, sampling, method, engine, backend } = parts;
@@ -331,6 +351,7 @@ export class Model {
     this.method = method;
     this.backendName = backend.name;
     this.#engine = engine;
+    this.#kept = parts.store && new KeptPages(engine, parts.store, parts.identity);
   }
 
   /** Tokens that prompt and answer may have together. */
@@ -380,7 +401,7 @@ export class Model {
     let held = ''; // text that may turn out to begin a stop string
     let tokens: GeneratedToken[] = [];
     let count = 0;
-    for await (const token of this.#engine.generate(ids, { ...this.sampling, ...given, seed, stopTokens })) {
+    for await (const token of this.#write(ids, { ...this.sampling, ...given, seed, stopTokens })) {
       count++;
       tokens.push(token);
       held += decoder.push(token.token);
@@ -395,6 +416,22 @@ export class Model {
     const { safe, isStopped } = splitAtStop(held, stop);
     const isFull = count >= maxTokens || ids.length + count > this.context;
     yield { text: isStopped ? safe : held, tokens, finishReason: isFull && !isStopped ? 'length' : 'stop', seed };
+  }
+
+  /** Tokens behind `ids`. What the folder of pages has of a text is brought before, and what it has not is kept behind it. */
+  async *#write(ids: readonly number[], options: GenerateOptions): AsyncGenerator<GeneratedToken> {
+    const text = [...ids];
+    this.#nWriting++;
+    try {
+      await this.#kept?.bring(ids, options.signal);
+      for await (const token of this.#engine.generate(ids, options)) {
+        text.push(token.token);
+        yield token;
+      }
+    } finally {
+      this.#nWriting--;
+      this.#kept?.keep(text);
+    }
   }
 
   /**
@@ -416,7 +453,9 @@ export class Model {
     checkOptions('read', options);
     const { about, templateVariables, ...reading } = options;
     const tokens = this.encode(prompt, { templateVariables });
+    await this.#kept?.bring(tokens, reading.signal);
     for await (const _ of this.#engine.pages(tokens, pagesFor(tokens.length), reading));
+    this.#kept?.keep(tokens);
     return this.#session(tokens, about);
   }
 
@@ -447,9 +486,13 @@ export class Model {
     return new Session({ engine: this.#engine, tokens, head, replaceFile: platform.replaceFile });
   }
 
-  /** Ends all calls, which reject, and frees memory and threads. The model cannot be used afterwards. */
-  dispose(): Promise<void> {
-    return this.#engine.dispose();
+  /**
+   * Ends all calls, which reject, and frees memory and threads. The model cannot be used afterwards. Pages that are still to go to
+   * the folder of `cacheDir` are written before, unless a text is being generated.
+   */
+  async dispose(): Promise<void> {
+    if (this.#nWriting === 0) await this.#kept?.settled();
+    await this.#engine.dispose();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -54,6 +54,8 @@ const OPTIONS = {
     threads: wholeFrom(1, MAX_THREADS),
     precision: oneOf('int8', 'int16', 'f32'),
     kvType: oneOf(...Object.keys(KV_TYPES)),
+    cacheDir: text('pages'),
+    cacheBytes: wholeFrom(1),
     ...READING,
   },
   generate: {

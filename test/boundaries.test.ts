@@ -68,7 +68,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ],
 
   ['platform/machine', []],
-  ['platform/platform', [], ['checkpoint/source', 'platform/machine']],
+  ['platform/platform', [], ['checkpoint/source', 'platform/machine', 'session/kept']],
   ['platform/node*', ['platform/*', 'checkpoint/source', 'errors', NODE]],
   ['platform/*', ['platform/*', 'checkpoint/source', 'errors']],
 
@@ -78,6 +78,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['eval/*', ['eval/*', 'errors', 'stemmer'], ['model', 'openai', 'tokenizer/tokenizer']],
   ['session/identity', ['errors'], ['config']],
   ['session/file', ['session/identity', 'errors', 'kvTypes'], ['checkpoint/source']],
+  ['session/kept', ['session/identity', 'kvTypes'], ['runtime/engine']],
   ['session/session', ['session/file', 'errors', 'kvCache'], ['runtime/engine', 'runtime/texts']],
   ['model', LIBRARY.filter((module) => !/^platform|^(node|web)$/.test(module)), ['platform/*']],
   ['index', LIBRARY, ['platform/platform']],

@@ -88,6 +88,7 @@ export interface SpeedFlags {
 }
 
 export interface ModelFlags extends SpeedFlags {
+  cacheDir?: string;
   context?: number;
   method?: string;
   scale?: Scale;
@@ -107,6 +108,10 @@ export const threadsOption = (): Option =>
 /** Adds the flags that say how a model is loaded. */
 export const addModelFlags = (command: Command): Command =>
   addSpeedFlags(command)
+    .option(
+      '--cache-dir <folder>',
+      'keep what was read there; texts that begin alike are read on from it, also tomorrow',
+    )
     .option('-c, --context <tokens>', 'tokens that prompt and answer may have together', parseSize)
     .option('-m, --method <method>', `${METHOD_HELP} (default: none within the trained window, dca beyond)`)
     .addOption(
@@ -204,8 +209,8 @@ export function samplingOf(flags: SamplingFlags): SamplingFlags {
 
 /** Keeps only what was given, as the library refuses what a backend does not know. */
 export function loadOptionsOf(flags: ModelFlags, context: number): LoadOptions {
-  const { method, scale, threads, backend, precision, kvType } = flags;
-  return { context, ...given({ method, scale, threads, backend, precision, kvType }) };
+  const { method, scale, threads, backend, precision, kvType, cacheDir } = flags;
+  return { context, ...given({ method, scale, threads, backend, precision, kvType, cacheDir }) };
 }
 
 const given = <T extends object>(options: T): T =>

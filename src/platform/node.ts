@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { checkRange, type Source } from '../checkpoint/source.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { nodeMachine } from './nodeMachine.ts';
+import { openFolderStore } from './nodeStore.ts';
 import type { Folder, Platform } from './platform.ts';
 import { web } from './web.ts';
 
@@ -13,6 +14,7 @@ const WANTED = 'give the path of a .gguf file or of a Hugging Face folder';
 export const node: Platform = {
   machine: nodeMachine,
   replaceFile,
+  openStore: openFolderStore,
   async openFiles(source) {
     if (source === '') throw new UnsupportedError(`the path of the model is empty; ${WANTED}`);
     if (typeof source === 'string' && !/^(https?|file):\/\//i.test(source)) return openPath(source);

@@ -1,5 +1,6 @@
 /** What differs between the places this library runs in. Entries of the package bind it to one of them. */
 import type { Source } from '../checkpoint/source.ts';
+import type { PageStore } from '../session/kept.ts';
 import type { Machine } from './machine.ts';
 
 /** What gives a file when asked for it, such as a `FileSystemFileHandle` of the origin private file system. */
@@ -34,6 +35,8 @@ export interface Platform {
    * @throws FormatError when it is not there or cannot be read; UnsupportedError when it is nothing that can be opened.
    */
   openFiles(source: ModelSource): Promise<Source | Folder>;
+  /** Opens a folder in which pages are kept. @throws UnsupportedError where it cannot be used. */
+  openStore?(folder: string, maxBytes: number): PageStore;
   /**
    * Puts bytes in the place of a file, which holds all of them or is as it was before. Absent where there is no file system.
    * @throws UnsupportedError when they cannot be written.

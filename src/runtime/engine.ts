@@ -7,7 +7,7 @@ import type { Tensor } from '../backends/backend.ts';
 import { shown, UnsupportedError } from '../errors.ts';
 import { pagesFor } from '../kvCache.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
-import { Arriving, Leaving } from './moving.ts';
+import { Arriving, Leaving, type LeavingOptions } from './moving.ts';
 import { PageTree, type Path } from './pages.ts';
 import { owedAfter, schedule } from './scheduler.ts';
 import { type EngineParts, type Entry, isDrawn, type Result, runStep, type Text } from './step.ts';
@@ -78,13 +78,17 @@ export class Engine {
 
   /**
    * Reads a text as far as the cache has not got it, then gives its pages from `firstPage` on, as the backend has them; the last
-   * one may be full in part.
+   * one may be full in part. With `isCachedOnly` nothing is read, and only full pages are given that the cache has.
    *
    * @throws UnsupportedError as `generate`.
    */
-  async *pages(tokens: readonly number[], firstPage: number, options: PrefillOptions = {}): AsyncGenerator<Uint8Array> {
+  async *pages(
+    tokens: readonly number[],
+    firstPage: number,
+    options: PrefillOptions & LeavingOptions = {},
+  ): AsyncGenerator<Uint8Array> {
     this.#check(tokens);
-    const text = new Leaving(tokens, firstPage, options.onProgress, () => this.#run());
+    const text = new Leaving(tokens, firstPage, options, () => this.#run());
     yield* this.#read(text, () => text.next(), options.signal);
   }
 
@@ -255,8 +259,9 @@ export class Engine {
         else text.finish();
         return true;
       }
-      if (path.length < length) return false;
-      if (text.nGiven === path.nodes.length) text.finish();
+      if (path.length < length && !text.isCachedOnly) return false;
+      const nPages = text.isCachedOnly ? Math.floor(path.length / PAGE_LEN) : path.nodes.length;
+      if (text.nGiven >= nPages) text.finish();
       else text.give(await backend.readPage(cache.layers, path.nodes[text.nGiven++].page));
     } catch (error) {
       text.fail(error);

@@ -4,21 +4,24 @@
  */
 import { Sequence } from './sequence.ts';
 
+export interface LeavingOptions {
+  isCachedOnly?: boolean;
+  onProgress?: (done: number, total: number) => void;
+}
+
 /** A text that is read, and whose pages are then given as they lie in the cache. */
 export class Leaving extends Sequence<Uint8Array> {
   readonly ahead = 0;
   /** Pages that were given, or that nobody wants. */
   nGiven: number;
+  /** Nothing is read: where the cache has no more of it, it ends, before a page that is not full. */
+  readonly isCachedOnly: boolean;
 
   /** @param firstPage The first one that is wanted. */
-  constructor(
-    tokens: readonly number[],
-    firstPage: number,
-    onProgress: ((done: number, total: number) => void) | undefined,
-    onAsk: () => void,
-  ) {
-    super(tokens, onProgress, onAsk);
+  constructor(tokens: readonly number[], firstPage: number, options: LeavingOptions, onAsk: () => void) {
+    super(tokens, options.onProgress, onAsk);
     this.nGiven = firstPage;
+    this.isCachedOnly = options.isCachedOnly ?? false;
   }
 
   get target(): number {
