@@ -11,6 +11,7 @@ import { demoCommand } from './demo.ts';
 import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
 import { runCommand } from './run.ts';
+import { serveCommand } from './serve.ts';
 import { note, visible } from './terminal.ts';
 
 const { version, description } = PACKAGE;
@@ -20,6 +21,7 @@ const program = new Command('dualchunk')
   .version(version)
   .addCommand(runCommand())
   .addCommand(chatCommand())
+  .addCommand(serveCommand())
   .addCommand(inspectCommand())
   .addCommand(demoCommand())
   .addCommand(evalCommand())
@@ -30,6 +32,7 @@ Examples:
   $ dualchunk demo
   $ dualchunk run model.gguf -f book.txt --take 12k -p "Who keeps a journal in this text?"
   $ dualchunk chat model.gguf
+  $ dualchunk serve model.gguf
   $ dualchunk inspect model.gguf --context 64k
   $ dualchunk eval perplexity --model model.gguf --text book.txt --lengths 1k,4k,16k --methods none,ntk,dca
   $ dualchunk help run`,

@@ -1,0 +1,214 @@
+/**
+ * An HTTP server of a model, as a function of a request: routes, limits and errors. It opens no port. Protocols are in files
+ * of their own; what they share, a stream of events, is made in `generation.ts`.
+ */
+import { type Context, Hono } from 'hono';
+import { trainedWindow } from '../config.ts';
+import { isRecord } from '../errors.ts';
+import { type Access, guard, HEALTH } from './access.ts';
+import { chat } from './chat.ts';
+import { RequestError } from './errors.ts';
+import type { Exchange, Protocol } from './exchange.ts';
+import { answers, collect, type Numbered, type ServedModel, type Usage } from './generation.ts';
+import { makeMetrics, sumOf } from './metrics.ts';
+import { eventStream } from './sse.ts';
+
+export type { ServedModel };
+
+export interface ServerOptions extends Access {
+  /** The model's name, as clients see it. */
+  name: string;
+  /** Texts that the model reads and writes at once. */
+  sequences: number;
+  /** Answers that may wait beyond that; further requests get 429. Default 64. */
+  queue?: number;
+  /** Default: 2 MiB and 32 bytes for each token of the context. */
+  maxBodyBytes?: number;
+  /** A stream says something after so much silence. Default 5000. */
+  keepAliveMs?: number;
+  /** Is told of each request when it has been answered. */
+  onRequest?: (request: RequestRecord) => void;
+  /** Is told of errors that should not be. */
+  onFault?: (error: unknown) => void;
+}
+
+/** What is said of a request afterwards: nothing of its text. */
+export interface RequestRecord {
+  method: string;
+  path: string;
+  status: number;
+  milliseconds: number;
+  /** Absent where no answer was complete. */
+  usage?: Usage;
+}
+
+export interface Server {
+  fetch(request: Request): Promise<Response>;
+  /** Takes no further requests, lets those at hand end for so long, then ends them with an error. */
+  close(milliseconds: number): Promise<void>;
+}
+
+/** Usage is of answers that are complete; a stream tells by itself when it has ended. */
+type Env = { Variables: { usage?: Usage; isStream?: boolean; done: () => void } };
+const METRICS = '/metrics';
+
+type Handler = (c: Context<Env>, model: ServedModel) => Response | Promise<Response>;
+
+/** @param loading The server answers 503 until the model is there. */
+export function makeServer(loading: ServedModel | Promise<ServedModel>, options: ServerOptions): Server {
+  const { name, sequences, queue = 64, keepAliveMs = 5000, onRequest, onFault } = options;
+  const startedAt = Math.floor(Date.now() / 1000);
+  const capacity = sequences + queue;
+  let model = loading instanceof Promise ? undefined : loading;
+  void Promise.resolve(loading).then(
+    (loaded) => {
+      model = loaded;
+    },
+    () => {}, // whoever loads it tells of it
+  );
+  let active = 0;
+  const metrics = makeMetrics(() => active);
+  const running = new Set<AbortController>();
+  let isClosing = false;
+  let onIdle = () => {};
+
+  function loaded(): ServedModel {
+    if (isClosing) throw new RequestError(503, 'the server is shutting down');
+    if (model) return model;
+    throw new RequestError(503, 'Loading model', { code: 503 });
+  }
+
+  /** Runs an exchange, which has its places in the queue until its end. */
+  async function run(c: Context<Env>, { tasks, isStream, stream, whole, failed }: Exchange): Promise<Response> {
+    if (active + tasks.length > capacity) {
+      const headers = { 'retry-after': '1' };
+      throw new RequestError(429, `${active} answers are waited for, which is all there is room for`, { headers });
+    }
+    const served = loaded();
+    active += tasks.length;
+    const controller = new AbortController();
+    running.add(controller);
+    const { signal } = c.req.raw;
+    const leave = () => controller.abort();
+    signal.addEventListener('abort', leave);
+    if (signal.aborted) leave();
+    const usages: Usage[] = [];
+    c.set('isStream', isStream);
+    async function* events(): AsyncGenerator<Numbered> {
+      try {
+        for await (const numbered of metrics.counted(answers(served, tasks, controller.signal), tasks.length)) {
+          if (numbered.event.type === 'end') usages.push(numbered.event.usage);
+          yield numbered;
+        }
+      } finally {
+        signal.removeEventListener('abort', leave);
+        running.delete(controller);
+        active -= tasks.length;
+        if (usages.length > 0) c.set('usage', sumOf(usages));
+        if (isStream) c.get('done')();
+        if (running.size === 0) onIdle();
+      }
+    }
+    if (!isStream) return c.json(whole(await collect(events(), tasks.length)));
+    return eventStream(stream(events()), keepAliveMs, (error) => failed(known(error)), controller);
+  }
+
+  /** Errors that are none of ours are faults; what they say may hold text of a prompt, and is told to nobody. */
+  function known(error: unknown): RequestError {
+    if (error instanceof RequestError) return error;
+    if (error instanceof DOMException && error.name === 'AbortError')
+      return new RequestError(499, 'the client has left');
+    onFault?.(error);
+    return new RequestError(500, 'the server met an unexpected fault');
+  }
+
+  const exchange =
+    (protocol: Protocol): Handler =>
+    async (c, model) => {
+      const limit = options.maxBodyBytes ?? 2 ** 21 + 32 * model.context;
+      return run(c, protocol(model, await bodyOf(c.req.raw, limit), name));
+    };
+  const models: Handler = (c, { context, config }) => {
+    const meta = { n_ctx: context, n_ctx_train: trainedWindow(config), n_vocab: config.vocabSize };
+    return c.json({
+      object: 'list',
+      data: [{ id: name, object: 'model', created: startedAt, owned_by: 'dualchunk', meta }],
+    });
+  };
+  const ROUTES: Record<string, ['GET' | 'POST', Handler]> = {
+    '/v1/models': ['GET', models],
+    '/models': ['GET', models],
+    '/v1/chat/completions': ['POST', exchange(chat)],
+  };
+
+  const app = new Hono<Env>();
+  app.use(async (c, next) => {
+    const begun = performance.now();
+    const { method, path } = c.req;
+    c.set('done', () => {
+      const usage = c.get('usage');
+      metrics.request([...Object.keys(ROUTES), HEALTH, METRICS].includes(path) ? path : 'other', c.res.status);
+      const milliseconds = Math.round(performance.now() - begun);
+      onRequest?.({ method, path: path.slice(0, 100), status: c.res.status, milliseconds, ...(usage && { usage }) });
+    });
+    await next();
+    if (!c.get('isStream')) c.get('done')();
+  });
+  for (const handler of guard(options)) app.use(handler);
+  app.get(HEALTH, (c) => {
+    loaded();
+    return c.json({ status: 'ok' });
+  });
+  app.get(METRICS, async (c) => c.body(await metrics.text(), 200, { 'content-type': metrics.contentType }));
+  for (const [path, [method, handler]] of Object.entries(ROUTES)) {
+    app.on(method, path, (c) => handler(c, loaded()));
+    app.all(path, () => {
+      throw new RequestError(405, `this route takes ${method}`, { headers: { allow: method } });
+    });
+  }
+  app.notFound(() => {
+    throw new RequestError(404, 'there is no such route');
+  });
+  app.onError((thrown) => {
+    const error = known(thrown);
+    return new Response(JSON.stringify(error.body()), {
+      status: error.status,
+      headers: { 'content-type': 'application/json', ...error.headers },
+    });
+  });
+
+  return {
+    fetch: async (request) => app.fetch(request),
+    async close(milliseconds) {
+      isClosing = true;
+      if (running.size === 0) return;
+      const idle = new Promise<void>((resolve) => {
+        onIdle = resolve;
+      });
+      const timer = setTimeout(() => {
+        for (const controller of running) controller.abort(new RequestError(503, 'the server is shutting down'));
+      }, milliseconds);
+      await idle;
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** Reads a body of JSON. @throws RequestError when it is none, or is longer than the limit. */
+async function bodyOf(request: Request, limit: number): Promise<unknown> {
+  const tooLong = new RequestError(413, `the body is longer than ${limit} bytes`);
+  if (Number(request.headers.get('content-length') ?? 0) > limit) throw tooLong;
+  const decoder = new TextDecoder();
+  let text = '';
+  let nBytes = 0;
+  for await (const bytes of request.body ?? []) {
+    nBytes += bytes.length;
+    if (nBytes > limit) throw tooLong;
+    text += decoder.decode(bytes, { stream: true });
+  }
+  try {
+    const body: unknown = JSON.parse(text + decoder.decode());
+    if (isRecord(body)) return body;
+  } catch {} // what the parser says quotes the text
+  throw new RequestError(400, 'the body is not a JSON object');
+}

@@ -1,0 +1,78 @@
+/** Frames become server-sent events, with a comment now and then while nothing else is sent, so that no proxy hangs up. */
+import type { Frame } from './exchange.ts';
+
+const utf8 = new TextEncoder();
+
+/**
+ * @param failed The last frame where `frames` fails.
+ * @param abort Ends `frames`: it is aborted where the client leaves, or by whoever wants an end.
+ */
+export function eventStream(
+  frames: AsyncGenerator<Frame>,
+  keepAliveMs: number,
+  failed: (error: unknown) => Frame,
+  abort: AbortController,
+): Response {
+  let isQuiet = true;
+  let isPulling = false;
+  let timer: ReturnType<typeof setInterval> | undefined;
+  const { signal } = abort;
+  const release = () => {
+    clearInterval(timer);
+    signal.removeEventListener('abort', aborted);
+    frames.return(undefined).catch(() => {});
+  };
+  /** A client that reads nothing does not ask for the frame that would tell it of the end. */
+  let aborted = () => {};
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      timer = setInterval(() => {
+        if (isQuiet && (controller.desiredSize ?? 0) > 0) controller.enqueue(utf8.encode(': keep-alive\n\n'));
+        isQuiet = true;
+      }, keepAliveMs);
+      aborted = () => {
+        if (isPulling) return; // the frame that is waited for fails
+        controller.enqueue(utf8.encode(written(failed(signal.reason))));
+        controller.close();
+        release();
+      };
+      signal.addEventListener('abort', aborted);
+    },
+    async pull(controller) {
+      let frame: Frame | undefined;
+      let isEnd = false;
+      isPulling = true;
+      try {
+        const { value, done = false } = await frames.next();
+        frame = value;
+        isEnd = done;
+      } catch (error) {
+        frame = failed(error);
+        isEnd = true;
+      }
+      isPulling = false;
+      isQuiet = false;
+      try {
+        if (frame) controller.enqueue(utf8.encode(written(frame)));
+        if (isEnd) controller.close();
+      } catch {} // the client has left meanwhile
+      if (isEnd) release();
+    },
+    cancel() {
+      release();
+      abort.abort();
+    },
+  });
+  return new Response(body, {
+    headers: {
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache',
+      'x-accel-buffering': 'no',
+    },
+  });
+}
+
+function written({ event, data }: Frame): string {
+  const text = typeof data === 'string' ? data : JSON.stringify(data);
+  return `${event === undefined ? '' : `event: ${event}\n`}data: ${text}\n\n`;
+}
