@@ -130,6 +130,132 @@ describe('a chat', () => {
   });
 });
 
+const CALLS = '<think>Hm.</think>So:\n<tool_call>{"name": "weather", "arguments": {"city": "Bonn"}}</tool_call>';
+
+describe('a completion', () => {
+  const PATH = '/v1/completions';
+  it('continues texts and token ids', async () => {
+    const model = await scripted();
+    const server = serverOf(model);
+    const ids = model.encode('word');
+    const { choices, usage } = await (await post(server, PATH, { prompt: ['word', ids], echo: true, n: 2 })).json();
+    expect(choices.map(({ text, index }: Json) => [index, text])).toEqual(
+      [0, 1, 2, 3].map((index) => [index, 'wordHello there']),
+    );
+    expect(usage).toMatchObject({ prompt_tokens: 2 * ids.length, completion_tokens: 16 });
+    for (const prompt of ['', [], [[]], 5, [-1], [999_999], Array(17).fill('a')]) {
+      expect((await post(server, PATH, { prompt })).status).toBe(400);
+    }
+  });
+
+  it('is streamed, and ends with 16 tokens unless told', async () => {
+    const server = serverOf(await scripted({ says: 'x'.repeat(100), size: 1 }));
+    const body = { prompt: 'a', stream: true, stream_options: { include_usage: true }, logprobs: 1 };
+    const events = await eventsOf(await post(server, PATH, body));
+    expect(events.map((event) => event.choices?.[0]?.text ?? '').join('')).toBe('x'.repeat(16));
+    expect(events.at(-3).choices[0]).toMatchObject({ finish_reason: 'length' });
+    expect(events.at(-2).usage.completion_tokens).toBe(16);
+    expect(events[0].choices[0].logprobs.token_logprobs).toEqual([-1]);
+  });
+});
+
+describe('a message of Anthropic', () => {
+  const PATH = '/v1/messages';
+  const tools = [{ name: 'weather', input_schema: { type: 'object' } }];
+
+  it('reasons, speaks and calls', async () => {
+    const model = await scripted({ says: CALLS });
+    const body = { messages, system: [{ type: 'text', text: 'Be kind.' }], max_tokens: 500, tools };
+    const answer = await (await post(serverOf(model), PATH, body)).json();
+    expect(answer).toMatchObject({ type: 'message', role: 'assistant', stop_reason: 'tool_use' });
+    expect(answer.content).toMatchObject([
+      { type: 'thinking', thinking: 'Hm.' },
+      { type: 'text', text: 'So:' },
+      { type: 'tool_use', name: 'weather', input: { city: 'Bonn' } },
+    ]);
+    const turns = [
+      ...messages,
+      { role: 'assistant', content: answer.content },
+      {
+        role: 'user',
+        content: [
+          { type: 'tool_result', tool_use_id: answer.content[2].id, content: 'rain' },
+          { type: 'text', text: 'So?' },
+        ],
+      },
+    ];
+    await post(serverOf(model), PATH, { ...body, messages: turns });
+    expect(model.prompts.at(-1)).toContain(
+      '<|im_start|>assistant\nSo:{"name": "weather", "arguments": {"city": "Bonn"}}<|im_end|>\n' +
+        '<|im_start|>tool\nrain<|im_end|>\n<|im_start|>user\nSo?<|im_end|>',
+    );
+  });
+
+  it('is counted, and refused in its own shape', async () => {
+    const server = serverOf(await scripted());
+    const { input_tokens } = await (await post(server, `${PATH}/count_tokens`, { messages })).json();
+    const { usage } = await (await post(server, PATH, { messages, max_tokens: 9 })).json();
+    expect(usage.input_tokens + usage.cache_read_input_tokens).toBe(input_tokens);
+    const refused = await post(server, PATH, { messages });
+    expect(refused.status).toBe(400);
+    expect(await refused.json()).toMatchObject({
+      type: 'error',
+      error: { type: 'invalid_request_error', message: expect.stringContaining('max_tokens') },
+    });
+  });
+});
+
+describe('a response', () => {
+  const PATH = '/v1/responses';
+  const tools = [{ type: 'function', name: 'weather', parameters: { type: 'object' } }];
+
+  it('is told in typed events, numbered, each item begun and done', async () => {
+    const server = serverOf(await scripted({ says: CALLS }));
+    const body = { input: 'Hi', instructions: 'Be kind.', tools, stream: true };
+    const events = await eventsOf(await post(server, PATH, body));
+    expect(events.map(({ sequence_number }) => sequence_number)).toEqual(events.map((_, at) => at));
+    const item = (...inner: string[]) => ['output_item.added', ...inner, 'output_item.done'];
+    const part = (name: string) => item('content_part.added', `${name}.delta`, `${name}.done`, 'content_part.done');
+    const types = events.map(({ type }) => type.replace('response.', ''));
+    expect(types.filter((type, at) => type !== types[at - 1])).toEqual([
+      ...['created', 'in_progress', ...part('reasoning_text'), ...part('output_text')],
+      ...[...item('function_call_arguments.delta', 'function_call_arguments.done'), 'completed'],
+    ]);
+    const { response } = events.at(-1);
+    expect(response.output.map(({ type }: Json) => type)).toEqual(['reasoning', 'message', 'function_call']);
+    const whole = await (await post(server, PATH, { ...body, stream: false })).json();
+    expect(whole.output[1].content[0].text).toBe('So:');
+  });
+
+  it('takes a conversation as items', async () => {
+    const model = await scripted();
+    const input = [
+      { role: 'user', content: [{ type: 'input_text', text: 'Hi' }] },
+      { type: 'reasoning', summary: [] },
+      { type: 'function_call', call_id: 'c', name: 'weather', arguments: '{"city": "Bonn"}' },
+      { type: 'function_call_output', call_id: 'c', output: 'rain' },
+    ];
+    expect((await post(serverOf(model), PATH, { input, tools })).status).toBe(200);
+    expect(model.prompts[0]).toContain(
+      '<|im_start|>assistant\n{"name": "weather", "arguments": {"city": "Bonn"}}<|im_end|>\n<|im_start|>tool\nrain',
+    );
+    for (const wrong of [
+      { previous_response_id: 'x' },
+      { tools: [{ type: 'web_search' }] },
+      { input: [{ type: 'x' }] },
+    ]) {
+      expect((await post(serverOf(model), PATH, { input, ...wrong })).status).toBe(400);
+    }
+  });
+});
+
+it('tokens are told and taken', async () => {
+  const server = serverOf(await scripted());
+  const { tokens } = await (await post(server, '/tokenize', { content: 'some words' })).json();
+  expect(await (await post(server, '/detokenize', { tokens })).json()).toEqual({ content: 'some words' });
+  expect((await post(server, '/v1/embeddings', { input: 'x' })).status).toBe(501);
+});
+
 describe('what is refused', async () => {
   const server = serverOf(await scripted({ context: 64 }));
   it.each<[string, object | string, number, string, string?]>([

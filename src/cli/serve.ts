@@ -1,5 +1,7 @@
 /** `dualchunk serve` answers over HTTP, in the protocols of OpenAI and Anthropic. Only this file opens a port. */
+import type { Server as HttpServer } from 'node:http';
 import { basename } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { serve as listen } from '@hono/node-server';
 import { Command } from 'commander';
 import { type Model, openModel, trainedWindow, UnsupportedError } from '../node.ts';
@@ -25,6 +27,8 @@ interface ServeFlags extends ModelFlags {
 
 /** Answers may go on for so long once the server is asked to end. */
 const GRACE_MS = 5000;
+/** And may take so long to arrive. */
+const FLUSH_MS = 1000;
 
 export const serveCommand = (): Command =>
   addModelFlags(new Command('serve').addArgument(OPTIONAL_MODEL_ARGUMENT))
@@ -69,7 +73,7 @@ async function serve(path: string, flags: ServeFlags): Promise<void> {
   const ended = new Promise<void>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.removeAllListeners(signal).on(signal, resolve);
   });
-  const http = listen({ fetch: server.fetch, port, hostname: host });
+  const http = listen({ fetch: server.fetch, port, hostname: host }) as HttpServer;
   const failed = new Promise<never>((_, reject) => {
     http.on('error', ({ message }: Error) =>
       reject(new UnsupportedError(`cannot listen on ${host}:${port}: ${message}`)),
@@ -79,17 +83,23 @@ async function serve(path: string, flags: ServeFlags): Promise<void> {
     await Promise.race([ready(loading, http), ended, failed]);
     await Promise.race([ended, failed]);
     note('shutting down');
-    http.close();
+    const closed = new Promise((resolve) => {
+      http.close(resolve);
+    });
     await server.close(GRACE_MS);
+    // The last of what was answered is still on its way; connections that are kept open are not waited for.
+    const idle = setInterval(() => http.closeIdleConnections(), 20);
+    await Promise.race([closed, sleep(FLUSH_MS)]);
+    clearInterval(idle);
   } finally {
     stop.abort();
     http.close();
-    if ('closeAllConnections' in http) http.closeAllConnections();
+    http.closeAllConnections();
     await loading.then((model) => model.dispose()).catch(() => {});
   }
 
   /** Says where the server listens, once it can answer. */
-  async function ready(loading: Promise<Model>, http: ReturnType<typeof listen>): Promise<void> {
+  async function ready(loading: Promise<Model>, http: HttpServer): Promise<void> {
     const { backendName, method, context } = await loading;
     const address = http.address();
     const at = typeof address === 'object' && address ? address.port : port;

@@ -7,11 +7,15 @@ import { trainedWindow } from '../config.ts';
 import { isRecord } from '../errors.ts';
 import { type Access, guard, HEALTH } from './access.ts';
 import { chat } from './chat.ts';
+import { completions } from './completions.ts';
 import { RequestError } from './errors.ts';
 import type { Exchange, Protocol } from './exchange.ts';
 import { answers, collect, type Numbered, type ServedModel, type Usage } from './generation.ts';
+import { countTokens, errorBody, messages } from './messages.ts';
 import { makeMetrics, sumOf } from './metrics.ts';
+import { responses } from './responses.ts';
 import { eventStream } from './sse.ts';
+import { detokenize, tokenize } from './tokens.ts';
 
 export type { ServedModel };
 
@@ -122,12 +126,16 @@ export function makeServer(loading: ServedModel | Promise<ServedModel>, options:
     return new RequestError(500, 'the server met an unexpected fault');
   }
 
+  const read = (c: Context<Env>, { context }: ServedModel) =>
+    bodyOf(c.req.raw, options.maxBodyBytes ?? 2 ** 21 + 32 * context);
   const exchange =
     (protocol: Protocol): Handler =>
-    async (c, model) => {
-      const limit = options.maxBodyBytes ?? 2 ** 21 + 32 * model.context;
-      return run(c, protocol(model, await bodyOf(c.req.raw, limit), name));
-    };
+    async (c, model) =>
+      run(c, protocol(model, await read(c, model), name));
+  const answered =
+    (answer: (model: ServedModel, body: unknown) => object): Handler =>
+    async (c, model) =>
+      c.json(answer(model, await read(c, model)));
   const models: Handler = (c, { context, config }) => {
     const meta = { n_ctx: context, n_ctx_train: trainedWindow(config), n_vocab: config.vocabSize };
     return c.json({
@@ -139,6 +147,18 @@ export function makeServer(loading: ServedModel | Promise<ServedModel>, options:
     '/v1/models': ['GET', models],
     '/models': ['GET', models],
     '/v1/chat/completions': ['POST', exchange(chat)],
+    '/v1/completions': ['POST', exchange(completions)],
+    '/v1/responses': ['POST', exchange(responses)],
+    '/v1/messages': ['POST', exchange(messages)],
+    '/v1/messages/count_tokens': ['POST', answered(countTokens)],
+    '/tokenize': ['POST', answered(tokenize)],
+    '/detokenize': ['POST', answered(detokenize)],
+    '/v1/embeddings': [
+      'POST',
+      () => {
+        throw new RequestError(501, 'embeddings are not supported: this server runs models that write text');
+      },
+    ],
   };
 
   const app = new Hono<Env>();
@@ -169,9 +189,10 @@ export function makeServer(loading: ServedModel | Promise<ServedModel>, options:
   app.notFound(() => {
     throw new RequestError(404, 'there is no such route');
   });
-  app.onError((thrown) => {
+  app.onError((thrown, c) => {
     const error = known(thrown);
-    return new Response(JSON.stringify(error.body()), {
+    const body = c.req.path.startsWith('/v1/messages') ? errorBody(error) : error.body();
+    return new Response(JSON.stringify(body), {
       status: error.status,
       headers: { 'content-type': 'application/json', ...error.headers },
     });

@@ -139,7 +139,7 @@ export const messagesOf = (given: z.infer<typeof messageList>): ChatMessage[] =>
   }));
 
 /** Templates expect arguments as an object. */
-function parsedOr(json: string): unknown {
+export function parsedOr(json: string): unknown {
   try {
     return JSON.parse(json);
   } catch {
