@@ -353,7 +353,9 @@ describe('who may ask', () => {
   it('pages of allowed origins', async () => {
     const closed = serverOf(await scripted());
     expect((await get(closed, '/v1/models', { origin: 'http://a.example' })).status).toBe(403);
-    expect((await get(closed, '/v1/models', { origin: 'http://127.0.0.1:8080' })).status).toBe(200);
+    const own = { origin: 'http://127.0.0.1:8080' };
+    expect((await get(closed, '/v1/models', own)).status).toBe(403);
+    expect((await get(serverOf(await scripted(), { isLoopback: true }), '/v1/models', own)).status).toBe(200);
     const response = await get(closed, '/v1/models');
     expect(response.headers.get('access-control-allow-origin')).toBeNull();
     const open = serverOf(await scripted(), { cors: ['http://a.example'], apiKeys: ['k'] });
@@ -398,6 +400,18 @@ describe('many at once', () => {
     expect((await left).status).toBe(499);
     expect(model.active()).toBe(0);
     expect((await post(server, CHAT, { messages, max_tokens: 1 })).status).toBe(200);
+  });
+
+  it('a client that reads nothing is not waited for', async () => {
+    const model = await scripted({ says: 'x'.repeat(3000) });
+    const server = serverOf(model, { sequences: 1, queue: 0, keepAliveMs: 10, stallMs: 50 });
+    const response = await post(server, CHAT, { messages, stream: true });
+    await sleep(20);
+    expect((await post(server, CHAT, { messages })).status).toBe(429);
+    await sleep(80);
+    expect(model.active()).toBe(0);
+    expect((await post(server, CHAT, { messages, max_tokens: 1 })).status).toBe(200);
+    expect((await eventsOf(response)).at(-1).error.message).toContain('reads nothing');
   });
 
   it('a stream that is silent says so', async () => {

@@ -28,7 +28,8 @@ export function guard({ apiKeys = [], isLoopback = false, ...access }: Access): 
       throw new RequestError(403, 'the Host header names another machine; wanted localhost or 127.0.0.1');
     }
     const origin = c.req.header('origin');
-    const isOwn = origin === `http://${host}` || origin === `https://${host}`;
+    // Elsewhere a page may have brought its own name to this address.
+    const isOwn = isLoopback && (origin === `http://${host}` || origin === `https://${host}`);
     if (origin !== undefined && !isOwn && !isAllowed(origin)) {
       throw new RequestError(403, 'pages of this origin may not ask; --cors ORIGIN allows it');
     }

@@ -30,6 +30,8 @@ export interface ServerOptions extends Access {
   maxBodyBytes?: number;
   /** A stream says something after so much silence. Default 5000. */
   keepAliveMs?: number;
+  /** A client that reads nothing of its stream for so long loses its place. Default 60,000. */
+  stallMs?: number;
   /** Is told of each request when it has been answered. */
   onRequest?: (request: RequestRecord) => void;
   /** Is told of errors that should not be. */
@@ -60,7 +62,7 @@ type Handler = (c: Context<Env>, model: ServedModel) => Response | Promise<Respo
 
 /** @param loading The server answers 503 until the model is there. */
 export function makeServer(loading: ServedModel | Promise<ServedModel>, options: ServerOptions): Server {
-  const { name, sequences, queue = 64, keepAliveMs = 5000, onRequest, onFault } = options;
+  const { name, sequences, queue = 64, keepAliveMs = 5000, stallMs = 60_000, onRequest, onFault } = options;
   const startedAt = Math.floor(Date.now() / 1000);
   const capacity = sequences + queue;
   let model = loading instanceof Promise ? undefined : loading;
@@ -114,7 +116,8 @@ export function makeServer(loading: ServedModel | Promise<ServedModel>, options:
       }
     }
     if (!isStream) return c.json(whole(await collect(events(), tasks.length)));
-    return eventStream(stream(events()), keepAliveMs, (error) => failed(known(error)), controller);
+    const last = (error: unknown) => failed(known(error));
+    return eventStream(stream(events()), { keepAliveMs, stallMs, failed: last, abort: controller });
   }
 
   /** Errors that are none of ours are faults; what they say may hold text of a prompt, and is told to nobody. */

@@ -138,8 +138,10 @@ async function* answer(model: ServedModel, task: Task, signal: AbortSignal): Asy
   const reader = task.isChat ? makeAnswerReader(task.isThinking ?? false, task.tools) : PLAIN_READER;
   const usage: Usage = { promptTokens, cachedTokens: 0, completionTokens: 0 };
   let progress: Progress | undefined;
+  let isBegun = false;
   let wake = () => {};
   const onProgress = (done: number, total: number) => {
+    isBegun = true;
     const cached = promptTokens - total;
     usage.cachedTokens = cached;
     const milliseconds = Math.round(performance.now() - startedAt);
@@ -186,7 +188,8 @@ async function* answer(model: ServedModel, task: Task, signal: AbortSignal): Asy
     const { finishReason = 'stop', stop } = last ?? {};
     yield { type: 'end', reason: hasCalled ? 'toolCalls' : finishReason, ...(stop !== undefined && { stop }), usage };
   } catch (error) {
-    if (error instanceof UnsupportedError) throw new RequestError(500, error.message);
+    // What is refused before anything is read is the request's fault.
+    if (error instanceof UnsupportedError) throw new RequestError(isBegun ? 500 : 400, error.message);
     throw error;
   } finally {
     await pieces.return(undefined).catch(() => {});

@@ -1,20 +1,27 @@
 /** Frames become server-sent events, with a comment now and then while nothing else is sent, so that no proxy hangs up. */
+import { RequestError } from './errors.ts';
 import type { Frame } from './exchange.ts';
 
 const utf8 = new TextEncoder();
 
-/**
- * @param failed The last frame where `frames` fails.
- * @param abort Ends `frames`: it is aborted where the client leaves, or by whoever wants an end.
- */
+export interface StreamOptions {
+  /** A comment is sent after so much silence. */
+  keepAliveMs: number;
+  /** A client that reads nothing for so long is not waited for. */
+  stallMs: number;
+  /** The last frame where `frames` fails. */
+  failed(error: unknown): Frame;
+  /** Ends `frames`: it is aborted where the client leaves, or by whoever wants an end. */
+  abort: AbortController;
+}
+
 export function eventStream(
   frames: AsyncGenerator<Frame>,
-  keepAliveMs: number,
-  failed: (error: unknown) => Frame,
-  abort: AbortController,
+  { keepAliveMs, stallMs, failed, abort }: StreamOptions,
 ): Response {
   let isQuiet = true;
   let isPulling = false;
+  let restsSince = performance.now();
   let timer: ReturnType<typeof setInterval> | undefined;
   const { signal } = abort;
   const release = () => {
@@ -29,6 +36,9 @@ export function eventStream(
       timer = setInterval(() => {
         if (isQuiet && (controller.desiredSize ?? 0) > 0) controller.enqueue(utf8.encode(': keep-alive\n\n'));
         isQuiet = true;
+        if (!isPulling && performance.now() - restsSince > stallMs) {
+          abort.abort(new RequestError(408, `the client reads nothing for ${stallMs / 1000} seconds`));
+        }
       }, keepAliveMs);
       aborted = () => {
         if (isPulling) return; // the frame that is waited for fails
@@ -51,6 +61,7 @@ export function eventStream(
         isEnd = true;
       }
       isPulling = false;
+      restsSince = performance.now();
       isQuiet = false;
       try {
         if (frame) controller.enqueue(utf8.encode(written(frame)));
