@@ -402,6 +402,16 @@ describe('many at once', () => {
     expect((await post(server, CHAT, { messages, max_tokens: 1 })).status).toBe(200);
   });
 
+  it.each([CHAT, '/v1/responses', '/v1/messages'])('who leaves at once makes place too: %s', async (path) => {
+    const server = serverOf(await scripted({ delay: 20 }), { sequences: 1, queue: 0 });
+    const body = { messages, input: 'Hi', max_tokens: 9, stream: true };
+    for (let n = 0; n < 3; n++) {
+      const response = await post(server, path, body);
+      expect(response.status).toBe(200);
+      await response.body?.cancel();
+    }
+  });
+
   it('a client that reads nothing is not waited for', async () => {
     const model = await scripted({ says: 'x'.repeat(3000) });
     const server = serverOf(model, { sequences: 1, queue: 0, keepAliveMs: 10, stallMs: 50 });

@@ -12,7 +12,8 @@ import { RequestError } from './errors.ts';
 import type { Exchange, Protocol } from './exchange.ts';
 import { answers, collect, type Numbered, type ServedModel, type Usage } from './generation.ts';
 import { countTokens, errorBody, messages } from './messages.ts';
-import { makeMetrics, sumOf } from './metrics.ts';
+import { type Metrics, makeMetrics, sumOf } from './metrics.ts';
+import { makePlaces, type Places } from './places.ts';
 import { responses } from './responses.ts';
 import { eventStream } from './sse.ts';
 import { detokenize, tokenize } from './tokens.ts';
@@ -56,15 +57,26 @@ export interface Server {
 
 /** Usage is of answers that are complete; a stream tells by itself when it has ended. */
 type Env = { Variables: { usage?: Usage; isStream?: boolean; done: () => void } };
+type Handler = (c: Context<Env>, model: ServedModel) => Response | Promise<Response>;
+/** A path with its method and what it does. */
+type Routes = Readonly<Record<string, readonly ['GET' | 'POST', Handler]>>;
+
 const METRICS = '/metrics';
 
-type Handler = (c: Context<Env>, model: ServedModel) => Response | Promise<Response>;
+/** What all requests share. */
+interface Parts {
+  readonly options: ServerOptions;
+  readonly places: Places;
+  readonly metrics: Metrics;
+  /** @throws RequestError until the model is there. */
+  loaded(): ServedModel;
+  /** Errors that are none of ours are faults; what they say may hold text of a prompt, and is told to nobody. */
+  known(error: unknown): RequestError;
+}
 
 /** @param loading The server answers 503 until the model is there. */
 export function makeServer(loading: ServedModel | Promise<ServedModel>, options: ServerOptions): Server {
-  const { name, sequences, queue = 64, keepAliveMs = 5000, stallMs = 60_000, onRequest, onFault } = options;
-  const startedAt = Math.floor(Date.now() / 1000);
-  const capacity = sequences + queue;
+  const { sequences, queue = 64, onFault } = options;
   let model = loading instanceof Promise ? undefined : loading;
   void Promise.resolve(loading).then(
     (loaded) => {
@@ -72,107 +84,43 @@ export function makeServer(loading: ServedModel | Promise<ServedModel>, options:
     },
     () => {}, // whoever loads it tells of it
   );
-  let active = 0;
-  const metrics = makeMetrics(() => active);
-  const running = new Set<AbortController>();
-  let isClosing = false;
-  let onIdle = () => {};
+  const places = makePlaces(sequences + queue);
+  const app = appOf({
+    options,
+    places,
+    metrics: makeMetrics(places.active),
+    loaded() {
+      places.check(0);
+      if (model) return model;
+      throw new RequestError(503, 'Loading model', { code: 503 });
+    },
+    known(error) {
+      if (error instanceof RequestError) return error;
+      const hasLeft = error instanceof DOMException && error.name === 'AbortError';
+      if (hasLeft) return new RequestError(499, 'the client has left');
+      onFault?.(error);
+      return new RequestError(500, 'the server met an unexpected fault');
+    },
+  });
+  return { fetch: async (request) => app.fetch(request), close: places.close };
+}
 
-  function loaded(): ServedModel {
-    if (isClosing) throw new RequestError(503, 'the server is shutting down');
-    if (model) return model;
-    throw new RequestError(503, 'Loading model', { code: 503 });
-  }
+// --- internal ---
 
-  /** Runs an exchange, which has its places in the queue until its end. */
-  async function run(c: Context<Env>, { tasks, isStream, stream, whole, failed }: Exchange): Promise<Response> {
-    if (active + tasks.length > capacity) {
-      const headers = { 'retry-after': '1' };
-      throw new RequestError(429, `${active} answers are waited for, which is all there is room for`, { headers });
-    }
-    const served = loaded();
-    active += tasks.length;
-    const controller = new AbortController();
-    running.add(controller);
-    const { signal } = c.req.raw;
-    const leave = () => controller.abort();
-    signal.addEventListener('abort', leave);
-    if (signal.aborted) leave();
-    const usages: Usage[] = [];
-    c.set('isStream', isStream);
-    async function* events(): AsyncGenerator<Numbered> {
-      try {
-        for await (const numbered of metrics.counted(answers(served, tasks, controller.signal), tasks.length)) {
-          if (numbered.event.type === 'end') usages.push(numbered.event.usage);
-          yield numbered;
-        }
-      } finally {
-        signal.removeEventListener('abort', leave);
-        running.delete(controller);
-        active -= tasks.length;
-        if (usages.length > 0) c.set('usage', sumOf(usages));
-        if (isStream) c.get('done')();
-        if (running.size === 0) onIdle();
-      }
-    }
-    if (!isStream) return c.json(whole(await collect(events(), tasks.length)));
-    const last = (error: unknown) => failed(known(error));
-    return eventStream(stream(events()), { keepAliveMs, stallMs, failed: last, abort: controller });
-  }
-
-  /** Errors that are none of ours are faults; what they say may hold text of a prompt, and is told to nobody. */
-  function known(error: unknown): RequestError {
-    if (error instanceof RequestError) return error;
-    if (error instanceof DOMException && error.name === 'AbortError')
-      return new RequestError(499, 'the client has left');
-    onFault?.(error);
-    return new RequestError(500, 'the server met an unexpected fault');
-  }
-
-  const read = (c: Context<Env>, { context }: ServedModel) =>
-    bodyOf(c.req.raw, options.maxBodyBytes ?? 2 ** 21 + 32 * context);
-  const exchange =
-    (protocol: Protocol): Handler =>
-    async (c, model) =>
-      run(c, protocol(model, await read(c, model), name));
-  const answered =
-    (answer: (model: ServedModel, body: unknown) => object): Handler =>
-    async (c, model) =>
-      c.json(answer(model, await read(c, model)));
-  const models: Handler = (c, { context, config }) => {
-    const meta = { n_ctx: context, n_ctx_train: trainedWindow(config), n_vocab: config.vocabSize };
-    return c.json({
-      object: 'list',
-      data: [{ id: name, object: 'model', created: startedAt, owned_by: 'dualchunk', meta }],
-    });
-  };
-  const ROUTES: Record<string, ['GET' | 'POST', Handler]> = {
-    '/v1/models': ['GET', models],
-    '/models': ['GET', models],
-    '/v1/chat/completions': ['POST', exchange(chat)],
-    '/v1/completions': ['POST', exchange(completions)],
-    '/v1/responses': ['POST', exchange(responses)],
-    '/v1/messages': ['POST', exchange(messages)],
-    '/v1/messages/count_tokens': ['POST', answered(countTokens)],
-    '/tokenize': ['POST', answered(tokenize)],
-    '/detokenize': ['POST', answered(detokenize)],
-    '/v1/embeddings': [
-      'POST',
-      () => {
-        throw new RequestError(501, 'embeddings are not supported: this server runs models that write text');
-      },
-    ],
-  };
-
+function appOf(parts: Parts): Hono<Env> {
+  const { options, metrics, loaded, known } = parts;
+  const routes = routesOf(parts);
+  const paths = [...Object.keys(routes), HEALTH, METRICS];
   const app = new Hono<Env>();
   app.use(async (c, next) => {
     const begun = performance.now();
     const { method, path } = c.req;
     c.set('done', () => {
       const usage = c.get('usage');
-      metrics.request([...Object.keys(ROUTES), HEALTH, METRICS].includes(path) ? path : 'other', c.res.status);
+      const { status } = c.res;
+      metrics.request(paths.includes(path) ? path : 'other', status);
       const milliseconds = Math.round(performance.now() - begun);
-      onRequest?.({ method, path: path.slice(0, 100), status: c.res.status, milliseconds, ...(usage && { usage }) });
+      options.onRequest?.({ method, path: path.slice(0, 100), status, milliseconds, ...(usage && { usage }) });
     });
     await next();
     if (!c.get('isStream')) c.get('done')();
@@ -183,7 +131,7 @@ export function makeServer(loading: ServedModel | Promise<ServedModel>, options:
     return c.json({ status: 'ok' });
   });
   app.get(METRICS, async (c) => c.body(await metrics.text(), 200, { 'content-type': metrics.contentType }));
-  for (const [path, [method, handler]] of Object.entries(ROUTES)) {
+  for (const [path, [method, handler]] of Object.entries(routes)) {
     app.on(method, path, (c) => handler(c, loaded()));
     app.all(path, () => {
       throw new RequestError(405, `this route takes ${method}`, { headers: { allow: method } });
@@ -200,22 +148,81 @@ export function makeServer(loading: ServedModel | Promise<ServedModel>, options:
       headers: { 'content-type': 'application/json', ...error.headers },
     });
   });
+  return app;
+}
 
-  return {
-    fetch: async (request) => app.fetch(request),
-    async close(milliseconds) {
-      isClosing = true;
-      if (running.size === 0) return;
-      const idle = new Promise<void>((resolve) => {
-        onIdle = resolve;
-      });
-      const timer = setTimeout(() => {
-        for (const controller of running) controller.abort(new RequestError(503, 'the server is shutting down'));
-      }, milliseconds);
-      await idle;
-      clearTimeout(timer);
-    },
+function routesOf(parts: Parts): Routes {
+  const { options, places } = parts;
+  const { name, maxBodyBytes } = options;
+  const created = Math.floor(Date.now() / 1000);
+  const read = (c: Context<Env>, { context }: ServedModel) => bodyOf(c.req.raw, maxBodyBytes ?? 2 ** 21 + 32 * context);
+  const exchange =
+    (protocol: Protocol): Handler =>
+    async (c, model) => {
+      places.check(1); // nothing is read for those who would be refused anyway
+      return run(c, protocol(model, await read(c, model), name), model, parts);
+    };
+  const answered =
+    (answer: (model: ServedModel, body: unknown) => object): Handler =>
+    async (c, model) =>
+      c.json(answer(model, await read(c, model)));
+  const models: Handler = (c, { context, config }) => {
+    const meta = { n_ctx: context, n_ctx_train: trainedWindow(config), n_vocab: config.vocabSize };
+    return c.json({ object: 'list', data: [{ id: name, object: 'model', created, owned_by: 'dualchunk', meta }] });
   };
+  const embeddings: Handler = () => {
+    throw new RequestError(501, 'embeddings are not supported: this server runs models that write text');
+  };
+  return {
+    '/v1/models': ['GET', models],
+    '/models': ['GET', models],
+    '/v1/chat/completions': ['POST', exchange(chat)],
+    '/v1/completions': ['POST', exchange(completions)],
+    '/v1/responses': ['POST', exchange(responses)],
+    '/v1/messages': ['POST', exchange(messages)],
+    '/v1/messages/count_tokens': ['POST', answered(countTokens)],
+    '/v1/embeddings': ['POST', embeddings],
+    '/tokenize': ['POST', answered(tokenize)],
+    '/detokenize': ['POST', answered(detokenize)],
+  };
+}
+
+/** Runs an exchange, which holds its places until its end. */
+async function run(
+  c: Context<Env>,
+  { tasks, isStream, stream, whole, failed }: Exchange,
+  model: ServedModel,
+  { options, places, metrics, known }: Parts,
+): Promise<Response> {
+  const { keepAliveMs = 5000, stallMs = 60_000 } = options;
+  const { abort, release } = places.take(tasks.length, c.req.raw.signal);
+  const usages: Usage[] = [];
+  async function* events(): AsyncGenerator<Numbered> {
+    for await (const numbered of metrics.counted(answers(model, tasks, abort.signal), tasks.length)) {
+      if (numbered.event.type === 'end') usages.push(numbered.event.usage);
+      yield numbered;
+    }
+  }
+  const ended = () => {
+    if (usages.length > 0) c.set('usage', sumOf(usages));
+    if (isStream) c.get('done')();
+    release();
+  };
+  c.set('isStream', isStream);
+  if (isStream) {
+    return eventStream(stream(events()), {
+      keepAliveMs,
+      stallMs,
+      failed: (error) => failed(known(error)),
+      abort,
+      ended,
+    });
+  }
+  try {
+    return c.json(whole(await collect(events(), tasks.length)));
+  } finally {
+    ended();
+  }
 }
 
 /** Reads a body of JSON. @throws RequestError when it is none, or is longer than the limit. */

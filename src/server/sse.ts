@@ -13,21 +13,28 @@ export interface StreamOptions {
   failed(error: unknown): Frame;
   /** Ends `frames`: it is aborted where the client leaves, or by whoever wants an end. */
   abort: AbortController;
+  /** Is called once, when nothing more is sent. */
+  ended(): void;
 }
 
 export function eventStream(
   frames: AsyncGenerator<Frame>,
-  { keepAliveMs, stallMs, failed, abort }: StreamOptions,
+  { keepAliveMs, stallMs, failed, abort, ended }: StreamOptions,
 ): Response {
   let isQuiet = true;
   let isPulling = false;
   let restsSince = performance.now();
   let timer: ReturnType<typeof setInterval> | undefined;
   const { signal } = abort;
+  let isEnded = false;
   const release = () => {
+    if (isEnded) return;
+    isEnded = true;
     clearInterval(timer);
     signal.removeEventListener('abort', aborted);
+    // Frames that were never asked for would not notice.
     frames.return(undefined).catch(() => {});
+    ended();
   };
   /** A client that reads nothing does not ask for the frame that would tell it of the end. */
   let aborted = () => {};
@@ -41,7 +48,7 @@ export function eventStream(
         }
       }, keepAliveMs);
       aborted = () => {
-        if (isPulling) return; // the frame that is waited for fails
+        if (isPulling || isEnded) return; // a frame that is waited for fails by itself
         controller.enqueue(utf8.encode(written(failed(signal.reason))));
         controller.close();
         release();
@@ -68,6 +75,7 @@ export function eventStream(
         if (isEnd) controller.close();
       } catch {} // the client has left meanwhile
       if (isEnd) release();
+      else if (signal.aborted) aborted();
     },
     cancel() {
       release();
