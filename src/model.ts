@@ -122,6 +122,8 @@ export interface Piece {
   tokens: GeneratedToken[];
   /** `stop`: a stop token or string; `length`: `maxTokens` or the end of the context. */
   finishReason?: 'stop' | 'length';
+  /** The stop text that ended the answer; of the last piece. */
+  stop?: string;
   /** The seed the answer was drawn with; of the last piece. */
   seed?: number;
 }
@@ -406,7 +408,8 @@ export class Model {
       tokens.push(token);
       held += decoder.push(token.token);
       const { safe, isStopped } = splitAtStop(held, stop);
-      if (isStopped) return yield { text: safe, tokens, finishReason: 'stop', seed };
+      const met = stop.find((text) => held.startsWith(text, safe.length));
+      if (isStopped) return yield { text: safe, tokens, finishReason: 'stop', stop: met, seed };
       if (safe === '') continue;
       held = held.slice(safe.length);
       yield { text: safe, tokens };

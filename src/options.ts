@@ -74,6 +74,16 @@ const OPTIONS = {
     topP: numberFrom(SAMPLING_RANGES.topP),
     minP: numberFrom(SAMPLING_RANGES.minP),
     repetitionPenalty: numberFrom(SAMPLING_RANGES.repetitionPenalty),
+    frequencyPenalty: numberFrom(SAMPLING_RANGES.frequencyPenalty),
+    presencePenalty: numberFrom(SAMPLING_RANGES.presencePenalty),
+    logitBias: {
+      wanted: 'an object of numbers from -100 to 100 by token ids, such as { 42: -100 }',
+      fits: (value) =>
+        isOptions(value) &&
+        Object.entries(value).every(
+          ([id, bias]) => /^\d{1,9}$/.test(id) && numberFrom(SAMPLING_RANGES.logitBias).fits(bias),
+        ),
+    },
     seed: wholeFrom(-Number.MAX_SAFE_INTEGER),
     ...TEMPLATE,
     ...READING,
@@ -102,8 +112,6 @@ const ELSEWHERE: Record<string, string> = {
   temp: 'temperature',
   repeatpenalty: 'repetitionPenalty',
   reppen: 'repetitionPenalty',
-  frequencypenalty: 'repetitionPenalty',
-  presencepenalty: 'repetitionPenalty',
   randomseed: 'seed',
   chattemplatekwargs: 'templateVariables',
   abortsignal: 'signal',

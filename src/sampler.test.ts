@@ -59,6 +59,38 @@ describe('temperature', () => {
   });
 });
 
+describe('penalties on drawn tokens, and biases', () => {
+  it('a frequency counts every time, a presence once, and neither the prompt', () => {
+    const history = [0, 0, 0, 1, 1, 2];
+    const options = { frequencyPenalty: 0.5, presencePenalty: 1 };
+    const logits = Float32Array.of(1, 1, 1, 1);
+    makeSampler(options, 3).sample(logits, history);
+    expect([...logits]).toEqual([1, -1, -0.5, 1]);
+    makeSampler(options, 3).sample(logits, history.slice(0, 3));
+    expect([...logits]).toEqual([1, -1, -0.5, 1]);
+  });
+
+  it('they follow a text that grows', () => {
+    const { sample } = makeSampler({ frequencyPenalty: 2 }, 1);
+    const text = [0];
+    for (let n = 0; n < 4; n++) text.push(sample(Float32Array.of(1.5, 1, 0.2), text));
+    expect(text).toEqual([0, 0, 1, 2, 0]);
+  });
+
+  it('a bias bans a token or forces it', () => {
+    expect(makeSampler({ logitBias: { 1: -100 } }).sample(Float32Array.of(1, 3, 2), [])).toBe(2);
+    expect(makeSampler({ logitBias: { 0: 100 } }).sample(Float32Array.of(1, 3, 2), [])).toBe(0);
+  });
+
+  it.each([{ frequencyPenalty: 1 }, { presencePenalty: -1 }, { logitBias: { 3: 1 } }, { repetitionPenalty: 2 }])(
+    'no backend draws with %o',
+    (options) => {
+      expect(makeSampler({ topK: 40, temperature: 1 }).isForBackends).toBe(true);
+      expect(makeSampler({ topK: 40, temperature: 1, ...options }).isForBackends).toBe(false);
+    },
+  );
+});
+
 describe('seed', () => {
   const draw = (seed?: number) => {
     const { sample } = makeSampler({ temperature: 1, seed });

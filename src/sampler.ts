@@ -1,5 +1,5 @@
 /**
- * The next token comes of logits by a penalty on what the text has, then a draw, whose definition is in
+ * The next token comes of logits by penalties on what the text has and biases, then a draw, whose definition is in
  * `kernels/draw.ts`.
  */
 import { UnsupportedError } from './errors.ts';
@@ -19,6 +19,12 @@ export interface SamplingOptions {
    * Divides positive and multiplies negative logits of tokens already in the text; above 1 avoids repeats. Default 1.
    */
   repetitionPenalty?: number;
+  /** Taken off the logit of a token for every time it was drawn; the prompt does not count. -2 to 2, default 0. */
+  frequencyPenalty?: number;
+  /** Taken off the logit of a token that was drawn before; the prompt does not count. -2 to 2, default 0. */
+  presencePenalty?: number;
+  /** Added to the logits of tokens by their ids, from -100, which all but bans one, to 100. Default: none. */
+  logitBias?: Readonly<Record<number, number>>;
   /**
    * The seed is a whole number, all 53 bits of which count. The same seed, prompt and options give the same text.
    * Default 0.
@@ -46,8 +52,8 @@ export interface Sampler {
   sample(logits: Float32Array | Float64Array, history: readonly number[], choice?: Choice): number;
 }
 
-/** A token is drawn by this, all settled but for the seed. */
-export type Sampling = Required<Omit<SamplingOptions, 'seed'>>;
+/** A model may say this of how its tokens are to be drawn. */
+export type Sampling = Required<Pick<SamplingOptions, 'temperature' | 'topK' | 'topP' | 'minP' | 'repetitionPenalty'>>;
 
 /** Each option that is not a whole number has a least and a largest value. */
 export const SAMPLING_RANGES = {
@@ -55,7 +61,10 @@ export const SAMPLING_RANGES = {
   topP: [0, 1],
   minP: [0, 1],
   repetitionPenalty: [0.01, 100],
-} as const satisfies Partial<Record<keyof Sampling, readonly [min: number, max: number]>>;
+  frequencyPenalty: [-2, 2],
+  presencePenalty: [-2, 2],
+  logitBias: [-100, 100],
+} as const satisfies Partial<Record<keyof SamplingOptions, readonly [min: number, max: number]>>;
 
 /** This is llama.cpp's sampling, for models that say nothing of how they want to be sampled. */
 const USUAL: Sampling = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05, repetitionPenalty: 1 };
@@ -71,22 +80,33 @@ export const samplingOf = (said: Partial<Sampling>): Sampling => ({
 /** Draws a seed for those who give none. */
 export const drawSeed = (): number => crypto.getRandomValues(new Uint32Array(1))[0];
 
-export function makeSampler(options: SamplingOptions = {}): Sampler {
+/** @param nPrompt So many tokens of the history were not drawn. */
+export function makeSampler(options: SamplingOptions = {}, nPrompt = 0): Sampler {
   const { temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed = 0 } = options;
+  const { frequencyPenalty = 0, presencePenalty = 0, logitBias = {} } = options;
+  const bias = Object.entries(logitBias).map(([id, value]) => [Number(id), value] as const);
+  const isPenalised = repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0;
   const random = seededRandom(seed);
   const filters = temperature === 0 ? { topK: 1, temperature: 1 } : { topK, temperature };
   const choose = (): Choice => ({ ...filters, topP, minP, u: random() });
-  const isForBackends = repetitionPenalty === 1 && filters.topK > 0 && filters.topK <= MAX_TOP_K;
-  const used = new Set<number>();
-  let nUsed = 0; // `used` has so many tokens of the history
+  const isForBackends = !isPenalised && bias.length === 0 && filters.topK > 0 && filters.topK <= MAX_TOP_K;
+  const drawn = new Map<number, number>(); // how often each token of the history was drawn, of the prompt 0 times
+  let nCounted = 0;
   return {
     choose,
     isForBackends,
     sample(logits, history, choice = choose()) {
-      if (repetitionPenalty !== 1) {
-        for (; nUsed < history.length; nUsed++) used.add(history[nUsed]);
-        for (const id of used) logits[id] *= logits[id] > 0 ? 1 / repetitionPenalty : repetitionPenalty;
+      if (isPenalised) {
+        for (; nCounted < history.length; nCounted++) {
+          const id = history[nCounted];
+          drawn.set(id, (drawn.get(id) ?? 0) + (nCounted < nPrompt ? 0 : 1));
+        }
+        for (const [id, times] of drawn) {
+          if (repetitionPenalty !== 1) logits[id] *= logits[id] > 0 ? 1 / repetitionPenalty : repetitionPenalty;
+          if (times > 0) logits[id] -= times * frequencyPenalty + presencePenalty;
+        }
       }
+      for (const [id, value] of bias) logits[id] += value;
       return checkedToken(draw(logits, choice));
     },
   };

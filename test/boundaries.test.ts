@@ -84,6 +84,12 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['index', LIBRARY, ['platform/platform']],
   ['node', ['index', 'model', 'platform/node']],
   ['web', ['index', 'model', 'platform/web']],
+  [
+    'server/*',
+    ['server/*', 'config', 'errors', 'model', 'sampler', 'hono*', 'prom-client', 'zod'],
+    ['model', 'runtime/texts', 'tokenizer/tokenizer'],
+  ],
+  ['cli/serve', ['cli/*', 'server/app', 'node', 'bundled', 'commander', '@hono/node-server', NODE]],
   ['cli/*', ['cli/*', 'eval/*', 'node', 'options', 'bundled', 'errors', 'commander', 'cli-progress', 'openai', NODE]],
 ];
 

@@ -12,6 +12,7 @@ import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
 import { readCommand } from './read.ts';
 import { runCommand } from './run.ts';
+import { serveCommand } from './serve.ts';
 import { note, visible } from './terminal.ts';
 
 const { version, description } = PACKAGE;
@@ -22,6 +23,7 @@ const program = new Command('dualchunk')
   .addCommand(runCommand())
   .addCommand(chatCommand())
   .addCommand(readCommand())
+  .addCommand(serveCommand())
   .addCommand(inspectCommand())
   .addCommand(demoCommand())
   .addCommand(evalCommand())
@@ -33,6 +35,7 @@ Examples:
   $ dualchunk run model.gguf -f book.txt --take 12k -p "Who keeps a journal in this text?"
   $ dualchunk read model.gguf -f book.txt -o book.kv
   $ dualchunk chat model.gguf --session book.kv
+  $ dualchunk serve model.gguf
   $ dualchunk inspect model.gguf --context 64k
   $ dualchunk eval perplexity --model model.gguf --text book.txt --lengths 1k,4k,16k --methods none,ntk,dca
   $ dualchunk help run`,

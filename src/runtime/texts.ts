@@ -44,7 +44,7 @@ export class Writing extends Sequence<GeneratedToken> {
   constructor(prompt: readonly number[], options: GenerateOptions, context: number, onAsk: () => void) {
     super(prompt, options.onProgress, onAsk);
     this.#options = options;
-    this.#sampler = makeSampler(options);
+    this.#sampler = makeSampler(options, prompt.length);
     this.#context = context;
     this.#promptLen = prompt.length;
   }

@@ -54,8 +54,13 @@ describe('renderChat', () => {
     expect(render(`${signs} {{ messages | selectattr('role', '!=', 'user') | list }}`)).toBe('[2, 3] [1, 3] []');
   });
 
-  it('gives no tools', () => {
+  it('gives no tools but those it is given', () => {
     expect(render('{% if tools %}tools{% endif %}{% if tools is not none %}some{% endif %}')).toBe('');
+    const tools = [{ type: 'function', function: { name: 'weather' } }];
+    const template = '{% for tool in tools %}{{ tool | tojson }}{% endfor %}';
+    expect(renderChat(template, {}, messages, true, 'a model', { tools })).toBe(
+      '{"type": "function", "function": {"name": "weather"}}',
+    );
   });
 
   it('knows the date', () => {

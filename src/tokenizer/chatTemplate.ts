@@ -13,13 +13,13 @@ export interface Turn {
   content: string;
 }
 
-/** A template has variables of its own, such as `{ enable_thinking: false }`. */
+/** A template has variables of its own, such as `{ enable_thinking: false }`; one that takes tools has `tools`. */
 export type TemplateVariables = Readonly<Record<string, unknown>>;
 
 const TOKEN_NAMES = ['bos_token', 'eos_token', 'unk_token', 'pad_token', 'sep_token', 'cls_token', 'mask_token'];
 /** These names have a meaning already. */
 const TAKEN = new Set([
-  ...[...TOKEN_NAMES, 'messages', 'add_generation_prompt', 'tools', 'documents', 'loop', 'caller', 'self'],
+  ...[...TOKEN_NAMES, 'messages', 'add_generation_prompt', 'documents', 'loop', 'caller', 'self'],
   ...['range', 'dict', 'namespace', 'raise_exception', 'strftime_now', 'lipsum', 'cycler', 'joiner'],
   ...['true', 'false', 'none', 'True', 'False', 'None', 'and', 'or', 'not', 'in', 'is', 'if', 'else'],
 ]);
@@ -50,10 +50,10 @@ export function renderChat(
 ): string {
   const given = {
     ...Object.fromEntries(TOKEN_NAMES.map((name) => [name, namedToken(config, name)])),
+    tools: null,
     ...variables,
     messages,
     add_generation_prompt: addGenerationPrompt,
-    tools: null,
     documents: null,
   };
   const nCharacters = template.length + messages.reduce((sum, { content }) => sum + content.length, 0);

@@ -59,6 +59,8 @@ export interface Tokenizer {
   /** Gives the text a form in which special tokens stay characters, for messages whose content is not to be trusted. */
   asLiteral(text: string): string;
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
+  /** Gives the bytes of one token, which may be a part of a character; none when there is no such id. */
+  bytesOf(id: number): Uint8Array;
   /** The pieces it gives join to exactly what `decode` gives. */
   streamDecoder(options?: DecodeOptions): StreamDecoder;
   /**
@@ -133,6 +135,7 @@ export function makeTokenizer(
       const stream = decoder.stream(options);
       return Array.from(ids, stream.push).join('') + stream.flush();
     },
+    bytesOf: decoder.bytesOf,
     streamDecoder(options = {}) {
       checkFlags('streamDecoder', options, ['skipSpecialTokens', 'midText']);
       return decoder.stream(options);
