@@ -162,7 +162,10 @@ it('the types of the package compile in a strict project of any kind', { timeout
     '--module nodenext --lib es2022',
     '--module esnext --moduleResolution bundler',
   ]) {
-    const args = `${strict} ${module} --target es2022 dist/node.d.ts dist/web.d.ts dist/eval/index.d.ts`.split(' ');
+    const args =
+      `${strict} ${module} --target es2022 dist/node.d.ts dist/web.d.ts dist/eval/index.d.ts dist/server/app.d.ts`.split(
+        ' ',
+      );
     const { stdout, status } = spawnSync('node_modules/.bin/tsc', args, { encoding: 'utf8' });
     expect({ stdout, status }).toEqual({ stdout: '', status: 0 });
   }

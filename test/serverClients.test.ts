@@ -127,6 +127,17 @@ describe('LangChain', () => {
   });
 });
 
+describe('without a port', () => {
+  it('a client takes the server for fetch', async () => {
+    const { clientFetch: fetch } = serverOf(await scripted());
+    const openai = new OpenAI({ baseURL: 'http://dualchunk/v1', apiKey: 'none', fetch });
+    const stream = await openai.chat.completions.create({ model: 'm', messages, stream: true });
+    expect((await all(stream)).map(({ choices }) => choices[0]?.delta.content ?? '').join('')).toBe('Hello there');
+    const model = createOpenAICompatible({ name: 'dualchunk', baseURL: 'http://dualchunk/v1', fetch })('m');
+    expect((await generateText({ model, prompt: 'Hi' })).text).toBe('Hello there');
+  });
+});
+
 describe('the command', () => {
   const curl = async (...args: string[]) => (await promisify(execFile)('curl', ['-s', ...args])).stdout;
 

@@ -71,7 +71,13 @@ async function serve(path: string, flags: ServeFlags): Promise<void> {
   });
   guardTerminal();
   const ended = new Promise<void>((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.removeAllListeners(signal).on(signal, resolve);
+    let isAsked = false;
+    const end = () => {
+      if (isAsked) process.exit(130); // a second Ctrl-C waits for nobody
+      isAsked = true;
+      resolve();
+    };
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.removeAllListeners(signal).on(signal, end);
   });
   const http = listen({ fetch: server.fetch, port, hostname: host }) as HttpServer;
   const failed = new Promise<never>((_, reject) => {

@@ -23,11 +23,11 @@ export type { ServedModel };
 export interface ServerOptions extends Access {
   /** The model's name, as clients see it. */
   name: string;
-  /** Texts that the model reads and writes at once. */
-  sequences: number;
+  /** Texts that the model was loaded to read and write at once. Default 1. */
+  sequences?: number;
   /** Answers that may wait beyond that; further requests get 429. Default 64. */
   queue?: number;
-  /** Default: 2 MiB and 32 bytes for each token of the context. */
+  /** Default: half a MiB and 32 bytes for each token of the context. */
   maxBodyBytes?: number;
   /** A stream says something after so much silence. Default 5000. */
   keepAliveMs?: number;
@@ -51,6 +51,8 @@ export interface RequestRecord {
 
 export interface Server {
   fetch(request: Request): Promise<Response>;
+  /** Stands in for the global `fetch` in a client, which so asks the model without a port. */
+  clientFetch(input: Request | string | URL, init?: RequestInit): Promise<Response>;
   /** Takes no further requests, lets those at hand end for so long, then ends them with an error. */
   close(milliseconds: number): Promise<void>;
 }
@@ -76,7 +78,7 @@ interface Parts {
 
 /** @param loading The server answers 503 until the model is there. */
 export function makeServer(loading: ServedModel | Promise<ServedModel>, options: ServerOptions): Server {
-  const { sequences, queue = 64, onFault } = options;
+  const { sequences = 1, queue = 64, onFault } = options;
   let model = loading instanceof Promise ? undefined : loading;
   void Promise.resolve(loading).then(
     (loaded) => {
@@ -102,7 +104,11 @@ export function makeServer(loading: ServedModel | Promise<ServedModel>, options:
       return new RequestError(500, 'the server met an unexpected fault');
     },
   });
-  return { fetch: async (request) => app.fetch(request), close: places.close };
+  return {
+    fetch: async (request) => app.fetch(request),
+    clientFetch: async (input, init) => app.fetch(new Request(input, init)),
+    close: places.close,
+  };
 }
 
 // --- internal ---
@@ -155,7 +161,7 @@ function routesOf(parts: Parts): Routes {
   const { options, places } = parts;
   const { name, maxBodyBytes } = options;
   const created = Math.floor(Date.now() / 1000);
-  const read = (c: Context<Env>, { context }: ServedModel) => bodyOf(c.req.raw, maxBodyBytes ?? 2 ** 21 + 32 * context);
+  const read = (c: Context<Env>, { context }: ServedModel) => bodyOf(c.req.raw, maxBodyBytes ?? 2 ** 19 + 32 * context);
   const exchange =
     (protocol: Protocol): Handler =>
     async (c, model) => {

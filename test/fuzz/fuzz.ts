@@ -87,7 +87,7 @@ function fuzzInChild(target: string, flags: Flags, seconds: number): Promise<Out
 
 async function main(): Promise<void> {
   const program = new Command('fuzz')
-    .description('Tries damaged files, templates, samples, texts and options.')
+    .description('Tries damaged files, templates, samples, texts, options and requests.')
     .option('--seconds <n>', 'how long, all targets together', Number, 60)
     .option('--seed <text>', 'same seed, same inputs', '1')
     .option('--only <target>', Object.keys(TARGETS).join(', '))

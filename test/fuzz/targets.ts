@@ -14,6 +14,7 @@ import { MODEL_TYPES } from '../../src/families.ts';
 import { openModel, type TextOptions } from '../../src/node.ts';
 import { MARK } from '../../src/tokenizer/literal.ts';
 import { makeTokenizer, type Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { post, scripted, serverOf } from '../serverModel.ts';
 import { mutateBytes, mutateJson, strangeText } from './mutate.ts';
 import { randomTemplate } from './templates.ts';
 
@@ -179,8 +180,66 @@ const options: Target = (random) => {
   });
 };
 
+const CHAT = {
+  messages: [
+    { role: 'developer', content: 'a' },
+    { role: 'user', content: [{ type: 'text', text: 'a' }] },
+    { role: 'assistant', content: null, tool_calls: [{ id: 'c', function: { name: 'f', arguments: '{"a": 1}' } }] },
+    { role: 'tool', tool_call_id: 'c', content: 'b' },
+  ],
+  tools: [{ type: 'function', function: { name: 'f', parameters: { type: 'object' } } }],
+  ...{ n: 1, max_tokens: 3, stop: ['a'], seed: 1, temperature: 1, top_p: 1, top_k: 4, logit_bias: { 1: 1 } },
+  ...{
+    logprobs: true,
+    top_logprobs: 1,
+    stream_options: { include_usage: true },
+    chat_template_kwargs: { think: true },
+  },
+};
+const MESSAGES = {
+  system: [{ type: 'text', text: 'a' }],
+  messages: [
+    { role: 'user', content: 'a' },
+    { role: 'assistant', content: [{ type: 'tool_use', id: 'c', name: 'f', input: { a: 1 } }] },
+    { role: 'user', content: [{ type: 'tool_result', tool_use_id: 'c', content: 'b' }] },
+  ],
+  ...{ max_tokens: 3, tools: [{ name: 'f', input_schema: { type: 'object' } }], stop_sequences: ['a'] },
+};
+const INPUT = {
+  input: [
+    { role: 'user', content: [{ type: 'input_text', text: 'a' }] },
+    { type: 'function_call', call_id: 'c', name: 'f', arguments: '{}' },
+    { type: 'function_call_output', call_id: 'c', output: 'b' },
+  ],
+  ...{ instructions: 'a', max_output_tokens: 3, tools: [{ type: 'function', name: 'f' }], tool_choice: 'auto' },
+};
+const REQUESTS: readonly [path: string, body: object][] = [
+  ['/v1/chat/completions', CHAT],
+  ['/v1/completions', { prompt: ['a', [1]], echo: true, max_tokens: 2, n: 2, logit_bias: { 1: 1 } }],
+  ['/v1/responses', INPUT],
+  ['/v1/messages', MESSAGES],
+  ['/v1/messages/count_tokens', MESSAGES],
+  ['/tokenize', { content: 'a', add_special: true }],
+  ['/detokenize', { tokens: [1, 2] }],
+];
+const faults: unknown[] = [];
+const server = serverOf(await scripted({ says: '<think>a</think>b<tool_call>{"name": "f"}</tool_call>' }), {
+  onFault: (fault) => faults.push(fault),
+});
+
+/** Requests of any shape are answered or refused, and are never the server's fault. */
+const requests: Target = async (random) => {
+  const [path, body] = random.pick(REQUESTS);
+  const mutated = JSON.stringify({ ...(mutateJson(body, random) as object), stream: random.uniform() < 0.5 });
+  const response = await post(server, path, mutated);
+  const text = await response.text();
+  if (faults.length > 0) throw faults.pop();
+  if (![200, 400, 413].includes(response.status)) throw new Error(`${response.status} for ${path}: ${text}`);
+  return String(response.status);
+};
+
 export const TARGETS: Readonly<Record<string, Target>> = {
-  ...{ gguf, folder, tokenizer, template, samples, text, options },
+  ...{ gguf, folder, tokenizer, template, samples, text, options, requests },
 };
 
 /** Whether a thrown error is a good answer to bad input. */
