@@ -67,7 +67,7 @@ async function chat(path: string, typed: ChatFlags): Promise<void> {
   if (tokenizer.chatTemplate === undefined) {
     throw new UnsupportedError(`${path}: no chat template, so not an instruct model; use dualchunk run`);
   }
-  const text = opened?.text ?? (await readTexts(flags, tokenizer));
+  const text = opened?.text() ?? (await readTexts(flags, tokenizer));
   checkLength(text, file, flags);
   const parts = {
     system: flags.system,

@@ -103,11 +103,12 @@ function sharedTokens(encode: (question: string) => number[]): number[] {
 /** A session that a command goes on from, and the command's flags with what it says where they are silent. */
 export interface Opened<Flags> {
   readonly flags: Flags;
-  readonly text: string;
   readonly file: SessionFile;
+  /** The text that was read. @throws FormatError where the session is none of `read`. */
+  text(): string;
 }
 
-/** @throws UnsupportedError where flags say something else than the session; FormatError where it is none of `read`. */
+/** @throws UnsupportedError where flags say something else than the session; FormatError where it is none, or damaged. */
 export async function openTextSession<
   Flags extends ModelFlags & TextFlags & TemplateFlags & SessionFlags & { raw?: boolean },
 >(flags: Flags & { session: string }): Promise<Opened<Flags>> {
@@ -126,14 +127,17 @@ export async function openTextSession<
   const file = await openSession(session);
   const { about, context, method, cache } = file.head;
   const { text, ...said } = (about ?? {}) as Partial<ReadText>;
-  if (typeof text !== 'string') {
-    await file.close();
-    throw new FormatError(`${session}: a session of another program, without its text; wanted one of dualchunk read`);
-  }
   const [backend, kvType] = cache.split(' ') as [ModelFlags['backend'], ModelFlags['kvType']];
   const settled = { context, method: method.split(' ')[0], backend, ...(backend === 'wasm' && { kvType }) };
   const given = Object.fromEntries(Object.entries({ ...flags, ...said }).filter(([, value]) => value !== undefined));
-  return { flags: { ...settled, ...given } as Flags, text, file };
+  return {
+    flags: { ...settled, ...given } as Flags,
+    file,
+    text() {
+      if (typeof text === 'string') return text;
+      throw new FormatError(`${session}: a session of another program, without its text; wanted one of dualchunk read`);
+    },
+  };
 }
 
 /** Draws a bar of what is brought back. */

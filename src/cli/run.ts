@@ -59,7 +59,7 @@ async function run(path: string, typed: RunFlags): Promise<void> {
   const opened = session === undefined ? undefined : await openTextSession({ ...typed, session });
   const flags = opened?.flags ?? typed;
   const file = await openModel(path);
-  const text = opened?.text ?? (await readTexts(flags, file.tokenizer, { question: flags.prompt ?? '' }));
+  const text = opened?.text() ?? (await readTexts(flags, file.tokenizer, { question: flags.prompt ?? '' }));
   checkLength(text, file, flags);
   const { ids, messages } = makePrompt(file, text, flags);
   const context = flags.context ?? ids.length + (flags.maxTokens ?? DEFAULT_MAX_TOKENS);

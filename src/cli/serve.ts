@@ -1,11 +1,13 @@
 /** `dualchunk serve` answers over HTTP, in the protocols of OpenAI and Anthropic. Only this file opens a port. */
+
+import { mkdir } from 'node:fs/promises';
 import type { Server as HttpServer } from 'node:http';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { serve as listen } from '@hono/node-server';
 import { Command } from 'commander';
 import { type Model, openModel, trainedWindow, UnsupportedError } from '../node.ts';
-import { makeServer, type RequestRecord } from '../server/app.ts';
+import { makeServer, type RequestRecord, type SessionShelf } from '../server/app.ts';
 import {
   addModelFlags,
   collect,
@@ -14,13 +16,15 @@ import {
   OPTIONAL_MODEL_ARGUMENT,
   wholeFrom,
 } from './options.ts';
+import { openingBar, openTextSession, type SessionFlags, sessionOption } from './read.ts';
 import { guardTerminal, loadingBar, note } from './terminal.ts';
 
-interface ServeFlags extends ModelFlags {
+interface ServeFlags extends ModelFlags, SessionFlags {
   port: number;
   host: string;
   parallel: number;
   queue: number;
+  sessionDir?: string;
   apiKey?: string[];
   cors?: string[];
 }
@@ -42,16 +46,19 @@ export const serveCommand = (): Command =>
       4,
     )
     .option('--queue <n>', 'answers that may wait for their turn beyond those', wholeFrom(0, 100_000), 64)
+    .addOption(sessionOption())
+    .option('--session-dir <folder>', 'clients may save what they had read there, and restore it')
     .option('--api-key <key>', 'who asks must have it, or DUALCHUNK_API_KEY; may be given several times', collect)
     .option('--cors <origin>', 'pages of this origin may ask, * stands for all; may be given several times', collect)
     .addHelpText(
       'after',
       `
 Routes: /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, /v1/messages/count_tokens, /v1/models, /tokenize,
-/detokenize, /health, /metrics.
+/detokenize, /health, /metrics; with --session-dir also /sessions/save and /sessions/restore.
 
 Examples:
   $ dualchunk serve model.gguf --context 32k
+  $ dualchunk serve model.gguf --session book.kv --session-dir sessions     # book.kv is read already
   $ curl http://127.0.0.1:8080/v1/chat/completions -d '{"messages": [{"role": "user", "content": "Hello!"}]}'`,
     )
     .action(serve);
@@ -66,6 +73,7 @@ async function serve(path: string, flags: ServeFlags): Promise<void> {
   const loading = load(path, flags, stop.signal);
   const server = makeServer(loading, {
     ...{ name: basename(path), sequences, queue, apiKeys, cors, isLoopback },
+    sessions: flags.sessionDir === undefined ? undefined : shelfIn(flags.sessionDir, loading),
     onRequest: log,
     onFault,
   });
@@ -119,15 +127,38 @@ async function serve(path: string, flags: ServeFlags): Promise<void> {
   }
 }
 
-async function load(path: string, flags: ServeFlags, signal: AbortSignal): Promise<Model> {
+async function load(path: string, typed: ServeFlags, signal: AbortSignal): Promise<Model> {
+  const { session } = typed;
+  const opened = session === undefined ? undefined : await openTextSession({ ...typed, session });
+  const flags = opened?.flags ?? typed;
   const file = await openModel(path);
   try {
     const context = flags.context ?? Math.min(trainedWindow(file.config), 8192);
     const options = { ...loadOptionsOf(flags, context), sequences: flags.parallel, signal };
-    return await file.load({ ...options, onProgress: loadingBar() });
+    const model = await file.load({ ...options, onProgress: loadingBar() });
+    if (opened) await model.loadSession(opened.file, { signal, onProgress: openingBar() });
+    return model;
   } finally {
     await file.close();
+    await opened?.file.close();
   }
+}
+
+/** Sessions as files of a folder. */
+function shelfIn(folder: string, loading: Promise<Model>): SessionShelf {
+  const pathOf = (name: string) => join(folder, `${name}.kv`);
+  return {
+    async save(name, tokens, signal) {
+      await mkdir(folder, { recursive: true });
+      const session = await (await loading).read(tokens, { signal });
+      await session.save(pathOf(name), { signal });
+      return session.tokens.length;
+    },
+    async restore(name, signal) {
+      const session = await (await loading).loadSession(pathOf(name), { signal });
+      return session.tokens.length;
+    },
+  };
 }
 
 function log({ method, path, status, milliseconds, usage }: RequestRecord): void {

@@ -15,16 +15,19 @@ import { countTokens, errorBody, messages } from './messages.ts';
 import { type Metrics, makeMetrics, sumOf } from './metrics.ts';
 import { makePlaces, type Places } from './places.ts';
 import { responses } from './responses.ts';
+import { restore, type SessionRoute, type SessionShelf, save } from './sessions.ts';
 import { eventStream } from './sse.ts';
 import { detokenize, tokenize } from './tokens.ts';
 
-export type { ServedModel };
+export type { ServedModel, SessionShelf };
 
 export interface ServerOptions extends Access {
   /** The model's name, as clients see it. */
   name: string;
   /** Texts that the model was loaded to read and write at once. Default 1. */
   sequences?: number;
+  /** Where `/sessions/save` and `/sessions/restore` keep texts; without it there are no such routes. */
+  sessions?: SessionShelf;
   /** Answers that may wait beyond that; further requests get 429. Default 64. */
   queue?: number;
   /** Default: half a MiB and 32 bytes for each token of the context. */
@@ -172,6 +175,18 @@ function routesOf(parts: Parts): Routes {
     (answer: (model: ServedModel, body: unknown) => object): Handler =>
     async (c, model) =>
       c.json(answer(model, await read(c, model)));
+  const shelved =
+    (route: SessionRoute, shelf: SessionShelf): Handler =>
+    async (c, model) => {
+      const body = await read(c, model);
+      const { abort, release } = places.take(1, c.req.raw.signal);
+      try {
+        return c.json(await route(shelf, model, body, abort.signal));
+      } finally {
+        release();
+      }
+    };
+  const { sessions } = options;
   const models: Handler = (c, { context, config }) => {
     const meta = { n_ctx: context, n_ctx_train: trainedWindow(config), n_vocab: config.vocabSize };
     return c.json({ object: 'list', data: [{ id: name, object: 'model', created, owned_by: 'dualchunk', meta }] });
@@ -190,6 +205,10 @@ function routesOf(parts: Parts): Routes {
     '/v1/embeddings': ['POST', embeddings],
     '/tokenize': ['POST', answered(tokenize)],
     '/detokenize': ['POST', answered(detokenize)],
+    ...(sessions && {
+      '/sessions/save': ['POST', shelved(save, sessions)],
+      '/sessions/restore': ['POST', shelved(restore, sessions)],
+    }),
   };
 }
 
