@@ -492,4 +492,14 @@ describe('a real model', async () => {
     expect(metrics).toMatch('dualchunk_generated_tokens_total 12');
     expect(metrics).toMatch('dualchunk_running 0');
   });
+
+  it('tells which stop text ended an answer', async () => {
+    const body = { messages, temperature: 0, max_tokens: 12 };
+    const { content, stop_reason } = await (await post(server, '/v1/messages', body)).json();
+    expect(stop_reason).toBe('max_tokens');
+    const stop = content[0].text.slice(6, 9);
+    const stopped = await (await post(server, '/v1/messages', { ...body, stop_sequences: ['\u0000', stop] })).json();
+    expect(stopped).toMatchObject({ stop_reason: 'stop_sequence', stop_sequence: stop });
+    expect(stopped.content[0]?.text ?? '').toBe(content[0].text.slice(0, content[0].text.indexOf(stop)));
+  });
 });

@@ -1,7 +1,7 @@
 /** `POST /v1/chat/completions`, OpenAI's shape, with `reasoning_content` and `prompt_progress` as llama.cpp adds them. */
 import { z } from 'zod';
 import { refused } from './errors.ts';
-import { type Exchange, type Frame, logprobOf, type Protocol, seconds, usageOf } from './exchange.ts';
+import { type Exchange, type Frame, logprobOf, type Protocol, progressOf, seconds, usageOf } from './exchange.ts';
 import { type Answer, type AnswerEvent, type End, newId, type ServedModel, type ToolCall } from './generation.ts';
 import {
   chatTasks,
@@ -114,11 +114,7 @@ async function* streamed(
       yield chunk(nth, { role: 'assistant', content: '' });
     }
     if (event.type === 'progress' && hasProgress) {
-      const { total, cached, processed, milliseconds } = event;
-      const { data } = chunk(nth, {});
-      yield {
-        data: { ...(data as object), prompt_progress: { total, cache: cached, processed, time_ms: milliseconds } },
-      };
+      yield { data: { ...(chunk(nth, {}).data as object), ...progressOf(event) } };
     }
     if (event.type === 'text' || event.type === 'reasoning') yield chunk(nth, deltaOf(event), logprobs(event));
     if (event.type === 'toolCall') {

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { GeneratedToken } from '../runtime/texts.ts';
 import { refused } from './errors.ts';
-import { type Exchange, type Frame, logprobOf, type Protocol, seconds, usageOf } from './exchange.ts';
+import { type Exchange, type Frame, logprobOf, type Protocol, progressOf, seconds, usageOf } from './exchange.ts';
 import { type Answer, type End, newId, type ServedModel } from './generation.ts';
 import { logprobsCount, MAX_ANSWERS, parse, SHARED, textTasks } from './requests.ts';
 
@@ -110,11 +110,7 @@ async function* streamed(
   for await (const { nth, event } of events) {
     if (!isBegun.has(nth) && echoes[nth] !== '') yield { data: chunk(nth, echoes[nth]) };
     isBegun.add(nth);
-    if (event.type === 'progress' && hasProgress) {
-      const { total, cached, processed, milliseconds } = event;
-      const progress = { total, cache: cached, processed, time_ms: milliseconds };
-      yield { data: { ...chunk(nth, ''), prompt_progress: progress } };
-    }
+    if (event.type === 'progress' && hasProgress) yield { data: { ...chunk(nth, ''), ...progressOf(event) } };
     if (event.type === 'text') {
       yield { data: chunk(nth, event.text, hasLogprobs ? logprobsOf(model, event.tokens) : null) };
     }

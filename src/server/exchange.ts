@@ -1,7 +1,7 @@
 /** A protocol reads a request and writes answers down; between the two lie tasks and events, which it does not make. */
 import type { GeneratedToken } from '../runtime/texts.ts';
 import type { RequestError } from './errors.ts';
-import type { Answer, Numbered, ServedModel, Task } from './generation.ts';
+import type { Answer, End, Numbered, Progress, ServedModel, Task, Usage } from './generation.ts';
 
 /** One event of a stream of server-sent events; data that is no text is written as JSON. */
 export interface Frame {
@@ -26,20 +26,24 @@ export type Protocol = (model: ServedModel, body: unknown, name: string) => Exch
 
 export const seconds = (): number => Math.floor(Date.now() / 1000);
 
-/** Usage of all answers to one request, in OpenAI's shape. Answers share the prompt, which counts once. */
-export function usageOf(ends: readonly Answer['end'][], nPrompts = 1) {
-  const sum = (pick: (usage: Answer['end']['usage']) => number, nth = (_: number) => true) =>
-    ends.filter((_, at) => nth(at)).reduce((total, { usage }) => total + pick(usage), 0);
-  const first = (at: number) => at % (ends.length / nPrompts) === 0;
-  const prompt_tokens = sum(({ promptTokens }) => promptTokens, first);
-  const completion_tokens = sum(({ completionTokens }) => completionTokens);
+/** Usage of all answers to one request, in OpenAI's shape. Answers to the same prompt follow each other; it counts once. */
+export function usageOf(ends: readonly End[], nPrompts = 1) {
+  const sum = (of: readonly End[], name: keyof Usage) => of.reduce((total, { usage }) => total + usage[name], 0);
+  const firsts = ends.filter((_, at) => at % (ends.length / nPrompts) === 0);
+  const prompt_tokens = sum(firsts, 'promptTokens');
+  const completion_tokens = sum(ends, 'completionTokens');
   return {
     prompt_tokens,
     completion_tokens,
     total_tokens: prompt_tokens + completion_tokens,
-    prompt_tokens_details: { cached_tokens: sum(({ cachedTokens }) => cachedTokens, first) },
+    prompt_tokens_details: { cached_tokens: sum(firsts, 'cachedTokens') },
   };
 }
+
+/** How far a prompt is read, as llama.cpp tells it. */
+export const progressOf = ({ total, cached, processed, milliseconds }: Progress) => ({
+  prompt_progress: { total, cache: cached, processed, time_ms: milliseconds },
+});
 
 const decoder = new TextDecoder();
 
