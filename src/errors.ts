@@ -30,6 +30,11 @@ export class UnsupportedError extends SafeError {
   override name = 'UnsupportedError';
 }
 
+/** What a model computes on, threads or a GPU, is gone: nothing can be computed until it is opened again. */
+export class LostError extends UnsupportedError {
+  override name = 'LostError';
+}
+
 /** Tells an object of JSON, or what stands for one, such as a vocabulary. */
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -5,7 +5,7 @@ export type { Source } from './checkpoint/source.ts';
 export type { ModelConfig, RopeScaling } from './config.ts';
 export { trainedWindow } from './config.ts';
 export type { DualChunk, Parts } from './dualChunk.ts';
-export { FormatError, UnsupportedError } from './errors.ts';
+export { FormatError, LostError, UnsupportedError } from './errors.ts';
 export type { MemoryPlan } from './memoryPlan.ts';
 export type { Method } from './method.ts';
 export { METHOD_HELP, resolveMethod } from './method.ts';

@@ -2,7 +2,7 @@
  * Threads that run programs. All walk the same program in shared memory, take runs of a command's items until none are
  * left, and wait for the others before the next. Nothing is posted while a program runs, and the calling thread stays free.
  */
-import { UnsupportedError } from '../errors.ts';
+import { LostError, UnsupportedError } from '../errors.ts';
 import type { Machine } from '../platform/machine.ts';
 import { DISPOSED } from './backend.ts';
 import { type Kernels, makeWalk, nextTurn, openProgram, type Program, type Runner } from './wasmProgram.ts';
@@ -77,7 +77,7 @@ export function startThreads(
   }
   function onExit(code: number): void {
     if (code === 0 && Atomics.load(control, FAILED)) return; // it left since another failed, whose error comes
-    fail(new UnsupportedError(`a thread of the wasm backend ended (exit code ${code}); open the model again`));
+    fail(new LostError(`a thread of the wasm backend ended (exit code ${code}); open the model again`));
   }
   // Bundlers that keep function names wrap inner functions in a helper of this name.
   const source = `(start) => { const __name = (f) => f; (${work})(start, ${makeWalk}); }`;

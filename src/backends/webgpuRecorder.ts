@@ -3,7 +3,7 @@
  * watchdog fires and a page stays responsive. Nothing is made for a call but its parameters, which go to pages of one
  * buffer each; pipelines and bind groups are made once.
  */
-import { UnsupportedError } from '../errors.ts';
+import { LostError, UnsupportedError } from '../errors.ts';
 import { moduleOf, type WgslKernel } from '../kernels/wgsl.ts';
 import { DISPOSED, notFinite } from './backend.ts';
 
@@ -116,7 +116,7 @@ export function openRecorder(device: GPUDevice): Recorder {
   let end: Error | undefined;
   let closing: Promise<void> | undefined;
   void device.lost.then(({ message }) => {
-    end ??= new UnsupportedError(`the GPU was lost (${message || 'no reason given'}); open the model again`);
+    end ??= new LostError(`the GPU was lost (${message || 'no reason given'}); open the model again`);
   });
   device.addEventListener('uncapturederror', ({ error }) => {
     end ??= new Error(`WebGPU: ${error.message}`);
@@ -334,7 +334,7 @@ export function openRecorder(device: GPUDevice): Recorder {
       flush();
       const failure = await readBack.mapAsync(1, 0, size).catch((error: Error) => error); // GPUMapMode.READ
       await check();
-      if (failure) throw new UnsupportedError(`the GPU gave nothing back (${failure.message}); open the model again`);
+      if (failure) throw new LostError(`the GPU gave nothing back (${failure.message}); open the model again`);
       const bytes = readBack.getMappedRange(0, size).slice(0);
       readBack.unmap();
       readBacks.push(readBack);

@@ -4,7 +4,7 @@
  */
 import { type Context, Hono } from 'hono';
 import { trainedWindow } from '../config.ts';
-import { isRecord } from '../errors.ts';
+import { isRecord, LostError } from '../errors.ts';
 import { type Access, guard, HEALTH } from './access.ts';
 import { chat } from './chat.ts';
 import { completions } from './completions.ts';
@@ -73,7 +73,7 @@ interface Parts {
   readonly options: ServerOptions;
   readonly places: Places;
   readonly metrics: Metrics;
-  /** @throws RequestError until the model is there. */
+  /** @throws RequestError until the model is there, and when what it computes on is gone. */
   loaded(): ServedModel;
   /** Errors that are none of ours are faults; what they say may hold text of a prompt, and is told to nobody. */
   known(error: unknown): RequestError;
@@ -83,6 +83,7 @@ interface Parts {
 export function makeServer(loading: ServedModel | Promise<ServedModel>, options: ServerOptions): Server {
   const { sequences = 1, queue = 64, onFault } = options;
   let model = loading instanceof Promise ? undefined : loading;
+  let lost: LostError | undefined;
   void Promise.resolve(loading).then(
     (loaded) => {
       model = loaded;
@@ -96,11 +97,16 @@ export function makeServer(loading: ServedModel | Promise<ServedModel>, options:
     metrics: makeMetrics(places.active),
     loaded() {
       places.check(0);
+      if (lost) throw new RequestError(503, lost.message);
       if (model) return model;
       throw new RequestError(503, 'Loading model', { code: 503 });
     },
     known(error) {
       if (error instanceof RequestError) return error;
+      if (error instanceof LostError) {
+        lost = error;
+        return new RequestError(503, error.message);
+      }
       const hasLeft = error instanceof DOMException && error.name === 'AbortError';
       if (hasLeft) return new RequestError(499, 'the client has left');
       onFault?.(error);
