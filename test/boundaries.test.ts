@@ -51,6 +51,10 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['runtime/texts', ['runtime/sequence', 'sampler'], ['kernels/draw']],
   ['runtime/engine', ['runtime/*', 'errors', 'kvCache', 'sampler'], ['backends/backend', 'placement', 'transformer']],
 
+  ['grammar/mask', ['grammar/*', 'errors'], ['runtime/texts']],
+  ['grammar/structuredOutput', ['grammar/*'], ['runtime/texts', 'tokenizer/tokenizer']],
+  ['grammar/*', ['grammar/*', 'errors']],
+
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers']],
   ['checkpoint/source', ['errors']],
   ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer'], ['config', 'platform/platform']],
