@@ -13,6 +13,7 @@ import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
 import { PLAIN } from './dualChunk.ts';
 import { shown, UnsupportedError } from './errors.ts';
+import { StructuredOutput } from './grammar/structuredOutput.ts';
 import { allocKvCache, pagesFor } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
 import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
@@ -96,6 +97,11 @@ export interface TextOptions extends Omit<GenerateOptions, 'stopTokens'> {
    * piece.
    */
   seed?: number;
+  /**
+   * The answer is JSON that fits this JSON Schema, with `{ type: 'object' }` any object: it parses and validates wherever the
+   * last piece's `finishReason` is `stop`. What cannot be enforced is refused. Properties come in the schema's order.
+   */
+  jsonSchema?: object;
   /** What the chat template may ask for besides the messages, such as `{ enable_thinking: false }`. */
   templateVariables?: Record<string, unknown>;
 }
@@ -105,7 +111,7 @@ export interface Piece {
   text: string;
   /** Tokens generated since the piece before; their text may come with a later piece. */
   tokens: GeneratedToken[];
-  /** `stop`: a stop token or string; `length`: `maxTokens` or the end of the context. */
+  /** `stop`: a stop token or string, or complete JSON; `length`: `maxTokens` or the end of the context. */
   finishReason?: 'stop' | 'length';
   /** The seed the answer was drawn with; of the last piece. */
   seed?: number;
@@ -276,6 +282,7 @@ export class Model {
   /** E.g. `wasm (relaxed SIMD, 2 threads)`. */
   readonly backendName: string;
   readonly #engine: Engine;
+  readonly #structured: StructuredOutput;
 
   constructor({ config, tokenizer, sampling, method, engine, backend }: ModelParts) {
     this.config = config;
@@ -284,6 +291,7 @@ export class Model {
     this.method = method;
     this.backendName = backend.name;
     this.#engine = engine;
+    this.#structured = new StructuredOutput(tokenizer);
   }
 
   /** Tokens that prompt and answer may have together. */
@@ -326,14 +334,20 @@ export class Model {
     const stop = [options.stop ?? []].flat();
     const stopTokens = options.stopTokens ? idSet(options.stopTokens) : this.tokenizer.eosTokens;
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+    const { jsonSchema } = options;
+    if (jsonSchema && stop.length > 0) {
+      throw new UnsupportedError('stop may cut the JSON that jsonSchema wants; give one of them');
+    }
+    const constraint = jsonSchema && this.#structured.constraint(jsonSchema, stopTokens);
     const ids = this.encode(prompt, { templateVariables });
     // A text and ids are continued; after messages an answer begins.
     const midText = typeof prompt === 'string' || typeof prompt[0] === 'number';
     const decoder = this.tokenizer.streamDecoder({ midText });
+    const sampled = { ...this.sampling, ...given, seed, stopTokens, constraint };
     let held = ''; // text that may turn out to begin a stop string
     let tokens: GeneratedToken[] = [];
     let count = 0;
-    for await (const token of this.#engine.generate(ids, { ...this.sampling, ...given, seed, stopTokens })) {
+    for await (const token of this.#engine.generate(ids, sampled)) {
       count++;
       tokens.push(token);
       held += decoder.push(token.token);
@@ -347,7 +361,8 @@ export class Model {
     held += decoder.flush();
     const { safe, isStopped } = splitAtStop(held, stop);
     const isFull = count >= maxTokens || ids.length + count > this.context;
-    yield { text: isStopped ? safe : held, tokens, finishReason: isFull && !isStopped ? 'length' : 'stop', seed };
+    const isCut = isFull && !isStopped && !constraint?.isComplete;
+    yield { text: isStopped ? safe : held, tokens, finishReason: isCut ? 'length' : 'stop', seed };
   }
 
   /**
