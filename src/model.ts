@@ -13,6 +13,7 @@ import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
 import { PLAIN } from './dualChunk.ts';
 import { FormatError, shown, UnsupportedError } from './errors.ts';
+import { StructuredOutput } from './grammar/structuredOutput.ts';
 import { allocKvCache, pagesFor } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType, PAGE_LEN } from './kvTypes.ts';
 import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
@@ -106,6 +107,11 @@ export interface TextOptions extends Omit<GenerateOptions, 'stopTokens'> {
    * piece.
    */
   seed?: number;
+  /**
+   * The answer is JSON that fits this JSON Schema, with `{ type: 'object' }` any object: it parses and validates wherever the
+   * last piece's `finishReason` is `stop`. What cannot be enforced is refused. Properties come in the schema's order.
+   */
+  jsonSchema?: object;
   /** What the chat template may ask for besides the messages, such as `{ enable_thinking: false }`. */
   templateVariables?: Record<string, unknown>;
 }
@@ -120,7 +126,7 @@ export interface Piece {
   text: string;
   /** Tokens generated since the piece before; their text may come with a later piece. */
   tokens: GeneratedToken[];
-  /** `stop`: a stop token or string; `length`: `maxTokens` or the end of the context. */
+  /** `stop`: a stop token or string, or complete JSON; `length`: `maxTokens` or the end of the context. */
   finishReason?: 'stop' | 'length';
   /** The stop text that ended the answer; of the last piece. */
   stop?: string;
@@ -343,6 +349,7 @@ export class Model {
   readonly #kept?: KeptPages;
   /** Texts that are being generated. */
   #nWriting = 0;
+  readonly #structured: StructuredOutput;
 
   constructor(parts: ModelParts) {
     const { config, tokenizer, sampling, method, engine, backend } = parts;
@@ -354,6 +361,7 @@ export class Model {
     this.backendName = backend.name;
     this.#engine = engine;
     this.#kept = parts.store && new KeptPages(engine, parts.store, parts.identity);
+    this.#structured = new StructuredOutput(tokenizer);
   }
 
   /** Tokens that prompt and answer may have together. */
@@ -396,14 +404,20 @@ export class Model {
     const stop = [options.stop ?? []].flat();
     const stopTokens = options.stopTokens ? idSet(options.stopTokens) : this.tokenizer.eosTokens;
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+    const { jsonSchema } = options;
+    if (jsonSchema && stop.length > 0) {
+      throw new UnsupportedError('stop may cut the JSON that jsonSchema wants; give one of them');
+    }
+    const constraint = jsonSchema && this.#structured.constraint(jsonSchema, stopTokens);
     const ids = this.encode(prompt, { templateVariables });
     // A text and ids are continued; after messages an answer begins.
     const midText = typeof prompt === 'string' || typeof prompt[0] === 'number';
     const decoder = this.tokenizer.streamDecoder({ midText });
+    const sampled = { ...this.sampling, ...given, seed, stopTokens, constraint };
     let held = ''; // text that may turn out to begin a stop string
     let tokens: GeneratedToken[] = [];
     let count = 0;
-    for await (const token of this.#write(ids, { ...this.sampling, ...given, seed, stopTokens })) {
+    for await (const token of this.#write(ids, sampled)) {
       count++;
       tokens.push(token);
       held += decoder.push(token.token);
@@ -418,7 +432,8 @@ export class Model {
     held += decoder.flush();
     const { safe, isStopped } = splitAtStop(held, stop);
     const isFull = count >= maxTokens || ids.length + count > this.context;
-    yield { text: isStopped ? safe : held, tokens, finishReason: isFull && !isStopped ? 'length' : 'stop', seed };
+    const isCut = isFull && !isStopped && !constraint?.isComplete;
+    yield { text: isStopped ? safe : held, tokens, finishReason: isCut ? 'length' : 'stop', seed };
   }
 
   /** Tokens behind `ids`. What the folder of pages has of a text is brought before, and what it has not is kept behind it. */

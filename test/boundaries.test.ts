@@ -57,6 +57,10 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ],
   ['runtime/engine', ['runtime/*', 'errors', 'kvCache', 'kvTypes'], ['backends/backend']],
 
+  ['grammar/mask', ['grammar/*', 'errors'], ['runtime/texts']],
+  ['grammar/structuredOutput', ['grammar/*'], ['runtime/texts', 'tokenizer/tokenizer']],
+  ['grammar/*', ['grammar/*', 'errors']],
+
   ['tokenizer/*', ['tokenizer/*', 'errors', '@huggingface/tokenizers']],
   ['checkpoint/source', ['errors']],
   ['checkpoint/open', ['checkpoint/*', 'errors', 'tokenizer/ggufTokenizer'], ['config', 'platform/platform']],

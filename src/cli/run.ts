@@ -1,6 +1,6 @@
 /** `dualchunk run` reads texts and a question, and streams the answer. */
 import { Command } from 'commander';
-import { DEFAULT_MAX_TOKENS, openModel, type Piece } from '../node.ts';
+import { DEFAULT_MAX_TOKENS, FormatError, openModel, type Piece } from '../node.ts';
 import {
   addModelFlags,
   addSamplingFlags,
@@ -14,13 +14,14 @@ import {
   samplingOf,
   type TextFlags,
 } from './options.ts';
-import { checkLength, checkPromptFits, makePrompt, type PromptFlags, readTexts } from './prompt.ts';
+import { checkLength, checkPromptFits, makePrompt, type PromptFlags, readText, readTexts } from './prompt.ts';
 import { openingBar, openTextSession, type SessionFlags, sessionOption } from './read.ts';
 import { count, loadingBar, note, readingBar, size, visible, writeAnswer } from './terminal.ts';
 
 interface RunFlags extends ModelFlags, TextFlags, SamplingFlags, PromptFlags, SessionFlags {
   stop?: string[];
   json?: boolean;
+  jsonSchema?: string;
 }
 
 const command = () => addTextFlags(new Command('run').addArgument(OPTIONAL_MODEL_ARGUMENT));
@@ -34,6 +35,10 @@ export const runCommand = (): Command =>
       '--stop <text>',
       'end the answer before this text, \\n is a line break; may be given several times',
       collectStop,
+    )
+    .option(
+      '--json-schema <schema>',
+      'the answer is JSON that fits this JSON Schema: a file, or JSON that begins with {',
     )
     .option('--raw', 'no chat template: continue the text as it stands')
     .option('--json', 'print one JSON object instead of the streamed text')
@@ -50,6 +55,7 @@ Examples:
   $ dualchunk run model.gguf -f <(pdftotext paper.pdf -) -p "What was measured?"
   $ dualchunk run ./Qwen3-0.6B -p "Count to ten." --template-var enable_thinking=false --stop "\\n"
   $ cat notes.txt | dualchunk run ./Qwen3-0.6B -p "Summarise this." --method dca:chunkllama:logn
+  $ dualchunk run model.gguf -p "Name three rivers." --json-schema '{"type":"array","items":{"type":"string"},"maxItems":3}'
   $ dualchunk run model.gguf -p "Once upon a time" --raw --temperature 0.8 --seed 7 --json`,
     )
     .action(run);
@@ -58,6 +64,7 @@ async function run(path: string, typed: RunFlags): Promise<void> {
   const { session } = typed;
   const opened = session === undefined ? undefined : await openTextSession({ ...typed, session });
   const flags = opened?.flags ?? typed;
+  const jsonSchema = flags.jsonSchema === undefined ? undefined : await readSchema(flags.jsonSchema);
   const file = await openModel(path);
   const text = opened?.text() ?? (await readTexts(flags, file.tokenizer, { question: flags.prompt ?? '' }));
   checkLength(text, file, flags);
@@ -78,6 +85,7 @@ async function run(path: string, typed: RunFlags): Promise<void> {
   const options = {
     ...samplingOf(flags),
     ...(flags.stop && { stop: flags.stop }),
+    ...(jsonSchema && { jsonSchema }),
     ...(messages && { templateVariables: flags.templateVar }),
     onProgress(done: number, total: number) {
       reading(done, total);
@@ -126,6 +134,21 @@ async function run(path: string, typed: RunFlags): Promise<void> {
       `${ended.finishReason === 'length' ? ' (cut: -n gives more)' : ''}; ` +
       `method ${method.name}, ${samplingInWords(sampling)}${backendName}, peak memory ${size(figures.peakMemoryBytes)}`,
   );
+}
+
+/** Reads a JSON Schema that was typed, or that is in a file. */
+async function readSchema(given: string): Promise<object> {
+  const isTyped = given.trimStart().startsWith('{');
+  const name = isTyped ? '--json-schema' : given;
+  const text = isTyped ? given : await readText(given);
+  let schema: unknown;
+  try {
+    schema = JSON.parse(text);
+  } catch (error) {
+    throw new FormatError(`${name}: no JSON: ${(error as Error).message}`);
+  }
+  if (typeof schema === 'object' && schema !== null && !Array.isArray(schema)) return schema;
+  throw new FormatError(`${name}: wanted a JSON Schema, such as {"type":"object"}`);
 }
 
 /** Says what it takes to get the same text again; nothing where every token was the likeliest. */

@@ -20,6 +20,20 @@ export interface GenerateOptions extends SamplingOptions, PrefillOptions {
   stopTokens?: ReadonlySet<number>;
   /** How many of the likeliest tokens to report with each one; absent: no log-probabilities. */
   logprobs?: number;
+  /** It is of this text alone; the tokens in `stopTokens` are its own to allow. */
+  constraint?: Constraint;
+}
+
+export type Logits = Float32Array | Float64Array;
+
+/** What the tokens of one text must keep to. */
+export interface Constraint {
+  /** Sets the logits of tokens that may not come next to minus infinity. @throws UnsupportedError when none may. */
+  mask(logits: Logits): void;
+  /** Takes the next token, which the mask allowed and which does not end the text. */
+  accept(token: number): void;
+  /** Whether the text is complete, so that nothing may follow. */
+  readonly isComplete: boolean;
 }
 
 export interface GeneratedToken {
@@ -27,8 +41,6 @@ export interface GeneratedToken {
   logprob?: number;
   topLogprobs?: LogProb[];
 }
-
-export type Logits = Float32Array | Float64Array;
 
 /** A text that is written on, token by token. */
 export class Writing extends Sequence<GeneratedToken> {
@@ -66,7 +78,8 @@ export class Writing extends Sequence<GeneratedToken> {
 
   /** Whether the backend may draw its tokens. */
   get isDrawn(): boolean {
-    return this.#sampler.isForBackends && this.#options.logprobs === undefined;
+    const { logprobs, constraint } = this.#options;
+    return this.#sampler.isForBackends && logprobs === undefined && !constraint;
   }
 
   /** Whether the token at a place is the last that it gives. */
@@ -83,8 +96,9 @@ export class Writing extends Sequence<GeneratedToken> {
 
   /** The next token, from its logits, which it may change. */
   sample(logits: Logits): GeneratedToken {
-    const { logprobs } = this.#options;
+    const { logprobs, constraint } = this.#options;
     const modelLogits = logprobs === undefined ? undefined : logits.slice();
+    constraint?.mask(logits);
     const token = this.#sampler.sample(logits, this.tokens, this.choiceAt(this.tokens.length));
     return { token, ...(modelLogits && logprobsOf(modelLogits, token, logprobs)) };
   }
@@ -96,9 +110,10 @@ export class Writing extends Sequence<GeneratedToken> {
     const isStop = this.#options.stopTokens?.has(generated.token) ?? false;
     if (!isStop) {
       this.tokens.push(generated.token);
+      this.#options.constraint?.accept(generated.token);
       this.give(generated);
     }
-    if (isStop || this.isLast(place)) this.finish();
+    if (isStop || this.#options.constraint?.isComplete || this.isLast(place)) this.finish();
   }
 }
 

@@ -25,6 +25,8 @@ export interface StreamDecoder {
 export interface Decoder {
   /** Gives the bytes of one token, none when the vocabulary has no such id. */
   bytesOf(id: number): Uint8Array;
+  /** Tells tokens that stand for themselves and are not made of others, such as control tokens. */
+  isAdded(id: number): boolean;
   stream(options?: DecodeOptions): StreamDecoder;
 }
 
@@ -72,7 +74,7 @@ export function makeDecoder({ model, added_tokens, decoder }: TokenizerJson, ori
     };
   }
 
-  return { bytesOf, stream };
+  return { bytesOf, isAdded: (id) => added.has(id), stream };
 }
 
 /** The two kinds of vocabulary, byte level and SentencePiece, have these decoder steps. */

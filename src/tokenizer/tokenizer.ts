@@ -59,7 +59,7 @@ export interface Tokenizer {
   /** Gives the text a form in which special tokens stay characters, for messages whose content is not to be trusted. */
   asLiteral(text: string): string;
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
-  /** Gives the bytes of one token, which may be a part of a character; none when there is no such id. */
+  /** Gives the bytes that a token adds to a text; none where it is a control token, or added to the vocabulary otherwise. */
   bytesOf(id: number): Uint8Array;
   /** The pieces it gives join to exactly what `decode` gives. */
   streamDecoder(options?: DecodeOptions): StreamDecoder;
@@ -135,7 +135,7 @@ export function makeTokenizer(
       const stream = decoder.stream(options);
       return Array.from(ids, stream.push).join('') + stream.flush();
     },
-    bytesOf: decoder.bytesOf,
+    bytesOf: (id) => (decoder.isAdded(id) ? new Uint8Array() : decoder.bytesOf(id)),
     streamDecoder(options = {}) {
       checkFlags('streamDecoder', options, ['skipSpecialTokens', 'midText']);
       return decoder.stream(options);
