@@ -279,8 +279,14 @@ describe('what is refused', async () => {
     ['a strange bias', { messages, logit_bias: { x: 1 } }, 400, 'logit_bias', 'logit_bias.x'],
     ['a large bias', { messages, logit_bias: { 5: 101 } }, 400, 'logit_bias.5: ', 'logit_bias.5'],
     ['a token that is not', { messages, logit_bias: { 999999: 1 } }, 400, 'logit_bias has the token 999999'],
-    ['a schema', { messages, response_format: { type: 'json_object' } }, 400, 'response_format is "json_object"'],
-    ['a call by force', { messages, tools: [weather], tool_choice: 'required' }, 400, 'tool_choice is "required"'],
+    [
+      'no schema',
+      { messages, response_format: { type: 'json_schema' } },
+      400,
+      'response_format.json_schema is missing',
+    ],
+    ['a choice of no tools', { messages, tool_choice: 'required' }, 400, 'tool_choice needs tools'],
+    ['a choice that is none', { messages, tools: [weather], tool_choice: 'maybe' }, 400, 'tool_choice is "maybe"'],
     ['a variable that is taken', { messages, chat_template_kwargs: { messages: [] } }, 400, '"messages" has a meaning'],
   ])('%s', async (_name, body, status, message, param) => {
     const response = await post(server, CHAT, body);

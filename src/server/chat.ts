@@ -31,12 +31,11 @@ const BODY = z.object({
 export const chat: Protocol = (model, given, name) => {
   const body = parse(BODY, given);
   if (body.top_logprobs && !body.logprobs) throw refused('top_logprobs', 'needs logprobs: true');
-  const { tool_choice: choice } = body;
   const fields = {
     messages: messagesOf(body.messages),
     variables: body.chat_template_kwargs,
     tools: body.tools,
-    choice: typeof choice === 'object' && choice ? choice.type : (choice ?? undefined),
+    choice: body.tool_choice,
     format: body.response_format,
   };
   const shared = { ...body, max_tokens: body.max_completion_tokens ?? body.max_tokens };

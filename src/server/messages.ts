@@ -4,7 +4,15 @@ import type { RequestError } from './errors.ts';
 import { refused } from './errors.ts';
 import type { Exchange, Frame, Protocol } from './exchange.ts';
 import { type Answer, type AnswerEvent, type End, newId, type ServedModel, type Usage } from './generation.ts';
-import { type ChatFields, type ChatMessage, chatTasks, parse, SHARED, templateVariables } from './requests.ts';
+import {
+  type ChatFields,
+  type ChatMessage,
+  chatTasks,
+  parse,
+  SHARED,
+  templateVariables,
+  toolChoice,
+} from './requests.ts';
 
 const blocks = z.array(
   z.object({
@@ -35,7 +43,7 @@ const PROMPT = {
     )
     .max(128)
     .nullish(),
-  tool_choice: z.object({ type: z.string() }).nullish(),
+  tool_choice: toolChoice.nullish(),
   chat_template_kwargs: templateVariables.nullish(),
 };
 const { stream, temperature, top_p, top_k, seed, stop } = SHARED;
@@ -104,7 +112,7 @@ function fieldsOf({ system, messages, tools, tool_choice, chat_template_kwargs: 
       type: 'function' as const,
       function: { name, ...(description && { description }), ...(parameters && { parameters }) },
     })),
-    choice: tool_choice?.type,
+    choice: tool_choice,
   };
 }
 

@@ -7,9 +7,6 @@ import type { Message } from '../tokenizer/tokenizer.ts';
 import { RequestError, refused } from './errors.ts';
 import type { ServedModel, Task } from './generation.ts';
 
-/** Whether `generate` takes `jsonSchema`, which keeps an answer to what a JSON schema allows. */
-const KNOWS_JSON_SCHEMA = false;
-
 export const MAX_ANSWERS = 16;
 const MAX_STOPS = 16;
 const MAX_BIASES = 1024;
@@ -82,7 +79,14 @@ export const toolList = z
     }),
   )
   .max(MAX_TOOLS);
-export const toolChoice = z.union([z.string(), z.object({ type: z.string() })], { error: 'wanted "auto" or "none"' });
+/** In the shapes of OpenAI's two protocols and of Anthropic's. */
+export const toolChoice = z.union(
+  [
+    z.string(),
+    z.object({ type: z.string(), name: z.string().nullish(), function: z.object({ name: z.string() }).nullish() }),
+  ],
+  { error: 'wanted "auto", "none", "required" or a function' },
+);
 export const responseFormat = z.object({
   type: z.enum(['text', 'json_object', 'json_schema']),
   json_schema: z.object({ schema: z.record(z.string(), z.unknown()) }).nullish(),
@@ -152,17 +156,15 @@ export interface ChatFields {
   messages: readonly ChatMessage[];
   variables?: Record<string, unknown> | null;
   tools?: z.infer<typeof toolList> | null;
-  /** A tool that must be called, or none. */
-  choice?: string;
+  choice?: z.infer<typeof toolChoice> | null;
   format?: z.infer<typeof responseFormat> | null;
 }
 
 /** Makes the tasks of a conversation, one for each answer that is wanted. */
 export function chatTasks(model: ServedModel, fields: ChatFields, shared: Shared, logprobs?: number): Task[] {
-  const { messages, format, choice = 'auto' } = fields;
-  if (choice !== 'auto' && choice !== 'none') throw refused('tool_choice', `is "${choice}"; wanted "auto" or "none"`);
+  const { messages, format } = fields;
   const { chatTemplate } = model.tokenizer;
-  const tools = choice === 'auto' && fields.tools?.length ? fields.tools : undefined;
+  const { tools, forced } = chosenTools(fields);
   if (tools && !/\btools\b/.test(chatTemplate ?? '')) {
     throw refused('tools', 'cannot be given: the chat template of this model takes none');
   }
@@ -171,6 +173,7 @@ export function chatTasks(model: ServedModel, fields: ChatFields, shared: Shared
   const options: TextOptions = {
     ...optionsOf(model, shared, logprobs),
     ...formatOptions(format),
+    ...(forced && { jsonSchema: callSchema(forced) }),
     ...(templateVariables && { templateVariables }),
   };
   const ids = encoded(model, messages, templateVariables);
@@ -180,11 +183,35 @@ export function chatTasks(model: ServedModel, fields: ChatFields, shared: Shared
     promptTokens: ids.length,
     options,
     isChat: true,
-    isThinking: /<think>\s*$/.test(opening),
+    isThinking: !forced && /<think>\s*$/.test(opening),
     ...(tools && { tools: new Set(tools.map((tool) => tool.function.name)) }),
   };
   return repeated(task, shared.n ?? 1);
 }
+
+/** Tools that the model is told of, and those of which it must call one. */
+function chosenTools({ tools, choice }: ChatFields): Record<'tools' | 'forced', ChatFields['tools'] | undefined> {
+  const kind = (typeof choice === 'string' ? choice : choice?.type) ?? 'auto';
+  const name = typeof choice === 'object' ? (choice?.function?.name ?? choice?.name) : undefined;
+  if (kind === 'none' || (kind === 'auto' && !tools?.length)) return { tools: undefined, forced: undefined };
+  if (kind === 'auto') return { tools, forced: undefined };
+  if (!['required', 'any', 'function', 'tool'].includes(kind)) {
+    throw refused('tool_choice', `is "${kind.slice(0, 40)}"; wanted "auto", "none", "required" or a function`);
+  }
+  const forced = tools?.filter((tool) => name === undefined || tool.function.name === name);
+  if (!forced?.length) throw refused('tool_choice', name ? 'names a function that is none of tools' : 'needs tools');
+  return { tools, forced };
+}
+
+/** A call as templates write them, and nothing else. */
+const callSchema = (tools: NonNullable<ChatFields['tools']>) => ({
+  anyOf: tools.map(({ function: { name, parameters } }) => ({
+    type: 'object',
+    properties: { name: { const: name }, arguments: parameters ?? { type: 'object' } },
+    required: ['name', 'arguments'],
+    additionalProperties: false,
+  })),
+});
 
 /** Makes the tasks of a prompt that is continued. */
 export function textTasks(model: ServedModel, prompt: Prompt, shared: Shared, logprobs?: number): Task[] {
@@ -255,7 +282,6 @@ function optionsOf({ context, config }: ServedModel, shared: Shared, logprobs?: 
 
 function formatOptions(format: ChatFields['format']): { jsonSchema?: Record<string, unknown> } {
   if (!format || format.type === 'text') return {};
-  if (!KNOWS_JSON_SCHEMA) throw refused('response_format', `is "${format.type}", which is not supported here`);
   if (format.type === 'json_object') return { jsonSchema: { type: 'object' } };
   if (!format.json_schema) throw refused('response_format.json_schema', 'is missing');
   return { jsonSchema: format.json_schema.schema };

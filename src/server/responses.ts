@@ -111,7 +111,7 @@ function fieldsOf({
       type: 'function' as const,
       function: { name: name ?? '', ...(description && { description }), ...(parameters && { parameters }) },
     })),
-    choice: typeof tool_choice === 'object' && tool_choice ? tool_choice.type : (tool_choice ?? undefined),
+    choice: tool_choice,
     format: { type, json_schema: schema && { schema } },
   };
 }
