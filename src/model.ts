@@ -13,7 +13,6 @@ import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
 import { PLAIN } from './dualChunk.ts';
 import { shown, UnsupportedError } from './errors.ts';
-import { StructuredOutput } from './grammar/structuredOutput.ts';
 import { allocKvCache, pagesFor } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType } from './kvTypes.ts';
 import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
@@ -282,7 +281,6 @@ export class Model {
   /** E.g. `wasm (relaxed SIMD, 2 threads)`. */
   readonly backendName: string;
   readonly #engine: Engine;
-  readonly #structured: StructuredOutput;
 
   constructor({ config, tokenizer, sampling, method, engine, backend }: ModelParts) {
     this.config = config;
@@ -291,7 +289,6 @@ export class Model {
     this.method = method;
     this.backendName = backend.name;
     this.#engine = engine;
-    this.#structured = new StructuredOutput(tokenizer);
   }
 
   /** Tokens that prompt and answer may have together. */
@@ -338,7 +335,8 @@ export class Model {
     if (jsonSchema && stop.length > 0) {
       throw new UnsupportedError('stop may cut the JSON that jsonSchema wants; give one of them');
     }
-    const constraint = jsonSchema && this.#structured.constraint(jsonSchema, stopTokens);
+    const grammars = jsonSchema && (await import('./grammar/structuredOutput.ts')); // few ask for it
+    const constraint = jsonSchema && grammars?.constraintOf(this.tokenizer, jsonSchema, stopTokens);
     const ids = this.encode(prompt, { templateVariables });
     // A text and ids are continued; after messages an answer begins.
     const midText = typeof prompt === 'string' || typeof prompt[0] === 'number';
