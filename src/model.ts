@@ -13,7 +13,6 @@ import { loadWeights, weightBytes } from './checkpoint/weights.ts';
 import { type ModelConfig, trainedWindow } from './config.ts';
 import { PLAIN } from './dualChunk.ts';
 import { FormatError, shown, UnsupportedError } from './errors.ts';
-import { StructuredOutput } from './grammar/structuredOutput.ts';
 import { allocKvCache, pagesFor } from './kvCache.ts';
 import { DEFAULT_KV_TYPE, type KvType, PAGE_LEN } from './kvTypes.ts';
 import { checkFits, MAX_LOGIT_ROWS, MEMORY, type MemoryPlan, memoryPlan } from './memoryPlan.ts';
@@ -349,7 +348,6 @@ export class Model {
   readonly #kept?: KeptPages;
   /** Texts that are being generated. */
   #nWriting = 0;
-  readonly #structured: StructuredOutput;
 
   constructor(parts: ModelParts) {
     const { config, tokenizer, sampling, method, engine, backend } = parts;
@@ -361,7 +359,6 @@ export class Model {
     this.backendName = backend.name;
     this.#engine = engine;
     this.#kept = parts.store && new KeptPages(engine, parts.store, parts.identity);
-    this.#structured = new StructuredOutput(tokenizer);
   }
 
   /** Tokens that prompt and answer may have together. */
@@ -408,7 +405,8 @@ export class Model {
     if (jsonSchema && stop.length > 0) {
       throw new UnsupportedError('stop may cut the JSON that jsonSchema wants; give one of them');
     }
-    const constraint = jsonSchema && this.#structured.constraint(jsonSchema, stopTokens);
+    const grammars = jsonSchema && (await import('./grammar/structuredOutput.ts')); // few ask for it
+    const constraint = jsonSchema && grammars?.constraintOf(this.tokenizer, jsonSchema, stopTokens);
     const ids = this.encode(prompt, { templateVariables });
     // A text and ids are continued; after messages an answer begins.
     const midText = typeof prompt === 'string' || typeof prompt[0] === 'number';

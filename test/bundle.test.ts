@@ -37,8 +37,8 @@ describe('a bundle for browsers', { timeout: 120_000 }, () => {
     if (process.env.SIZES) console.log(bundleIn(outdir).sizes);
     const { text, sizes } = bundleIn(outdir);
     expect(IMPORT_OF_NODE.test(text)).toBe(false);
-    // The backends and the kernels come when they are asked for; the wasm backend is what every page can run.
-    const optional = /^(webgpu|reference)/;
+    // Backends, kernels and grammars come when they are asked for; the wasm backend is what every page can run.
+    const optional = /^(webgpu|reference|structuredOutput)/;
     const needed = sizes.filter(({ file }) => !optional.test(file)).reduce((sum, { size }) => sum + size, 0);
     expect(sizeOf(sizes, optional)).toBeGreaterThan(10_000);
     expect(sizeOf(sizes, /^wasm/)).toBeGreaterThan(50_000);

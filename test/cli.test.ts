@@ -167,6 +167,16 @@ describe('run', { timeout: 60_000 }, () => {
     expect(first).toMatchObject({ text: whole.text.split('\n')[0], finishReason: 'stop' });
   });
 
+  it('answers in JSON with --json-schema, typed or from a file', () => {
+    const schema = '{"type":"array","items":{"enum":["owl","cat"]},"minItems":2,"maxItems":2}';
+    const read = (given: string) => dualchunk(['run', '-p', 'It was', '--seed', '3', '--json-schema', given]);
+    const { stdout } = read(schema);
+    expect(stdout).toMatch(/^ ?\["(owl|cat)", ?"(owl|cat)"\]\n$/);
+    expect(read(file('schema.json', schema)).stdout).toBe(stdout);
+    const { text, finishReason } = JSON.parse(dualchunk(['run', '-p', 'x', '--json', '--json-schema', schema]).stdout);
+    expect([JSON.parse(text).length, finishReason]).toEqual([2, 'stop']);
+  });
+
   it('other methods read differently', () => {
     const read = (...method: string[]) =>
       dualchunk(['run', MODEL, '-f', TEXT, '--take', '300', '-n', '12', ...GREEDY, ...method]);
@@ -221,6 +231,13 @@ describe('what is wrong is said in one line, with exit code 1 and nothing on std
     ['a variable without a value', () => ['run', MODEL, '--template-var', 'x'], /Wanted NAME=VALUE, such as/],
     ['a variable without a template', () => ['run', '-p', 'x', '--template-var', 'x=1'], /--template-var goes into/],
     ['a system message without a template', () => ['run', '-p', 'x', '--system', 'x'], /--system goes into a chat/],
+    ['a schema that is no JSON', () => ['run', '-p', 'x', '--json-schema', '{"a'], /--json-schema: no JSON: /],
+    [
+      'a schema that is none',
+      () => ['run', '-p', 'x', '--json-schema', file('list.json', '[]')],
+      /wanted a JSON Schema/,
+    ],
+    ['a keyword that is not enforced', () => ['run', '-p', 'x', '--json-schema', '{"not":{}}'], /\/not: not cannot be/],
     ['an empty stop text', () => ['run', MODEL, '-p', 'x', '--stop', ''], /Wanted a text of at least one character/],
     ['a command that is none', () => ['help', 'frobnicate'], /unknown command 'frobnicate'/],
     ['a size that is none', () => ['run', MODEL, '-p', 'x', '--take', 'many'], /Wanted a whole number above 0/],
