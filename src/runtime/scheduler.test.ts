@@ -49,7 +49,7 @@ describe('schedule', () => {
       [2, 1],
     ]);
     expect(turn(2000)).toEqual([[0, 512]]);
-    expect(owedAfter(690)).toBeCloseTo(310);
+    expect(owedAfter(675)).toBeCloseTo(325);
   });
 
   it('reads one alone where it must be, whoever else waits', () => {

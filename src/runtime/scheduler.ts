@@ -18,7 +18,7 @@ export interface Share {
 const PROMPT_SHARE = 1 / 2;
 
 /** Of the time that texts and prompts share, texts that are being written have so much to themselves. */
-const TOKENS_SHARE = 0.31;
+const TOKENS_SHARE = 0.325;
 
 /**
  * After a step of so many milliseconds that read prompts beside texts that are being written, these go on alone for as many: so a
