@@ -5,7 +5,7 @@
  */
 import { isRecord, shown } from '../errors.ts';
 import { Automaton, choice, EMPTY, NEVER, type Node, optional, repeat, sequence } from './automaton.ts';
-import { anyText, characters, complement, literal, literals, type Ranges } from './characters.ts';
+import { anyText, characters, complement, groupedBy, literal, literals, type Ranges } from './characters.ts';
 import { areDisjoint, typeOf } from './disjoint.ts';
 import { FORMATS } from './formats.ts';
 import {
@@ -26,8 +26,11 @@ import { itemAt, type Json, type Keywords, refusal, type Schema, SchemaReader, T
 const MAX_LENGTH = 1_000_000;
 const MAX_DEPTH = 128;
 const MAX_SCHEMAS = 10_000;
+/** Brackets within brackets, in values of `enum` too. */
+const MAX_NESTING = 500;
 /** Properties of one object: any of them may be next where they are optional. */
 const MAX_PROPERTIES = 500;
+const MAX_NAME = 500;
 
 /** A schema as text, by which equal ones are known. @throws UnsupportedError when it is none, or very long. */
 export function schemaText(schema: unknown): string {
@@ -40,6 +43,7 @@ export function schemaText(schema: unknown): string {
   if (!isRecord(schema) || text === undefined)
     throw refusal('', `it is ${shown(schema)}; wanted an object, a JSON Schema`);
   if (text.length > MAX_LENGTH) throw refusal('', `it has ${text.length} characters; wanted at most ${MAX_LENGTH}`);
+  if (nesting(text) > MAX_NESTING) throw refusal('', `it is nested more than ${MAX_NESTING} deep`);
   return text;
 }
 
@@ -74,6 +78,16 @@ const ANY: Node = (() => {
 const fail = (error: Error): never => {
   throw error;
 };
+
+/** How deep the brackets of JSON are. */
+function nesting(text: string): number {
+  let [depth, most] = [0, 0];
+  for (const [letter] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
+    if (letter === '[' || letter === '{') most = Math.max(most, ++depth);
+    else if (letter === ']' || letter === '}') depth--;
+  }
+  return most;
+}
 
 /** Absent where nothing fits. */
 function automatonOf(node: Node): Automaton | undefined {
@@ -190,6 +204,8 @@ class Compiler {
     if (names.length > MAX_PROPERTIES) {
       throw refusal(`${path}/properties`, `properties has ${names.length} names; wanted at most ${MAX_PROPERTIES}`);
     }
+    const long = names.find((name) => name.length > MAX_NAME);
+    if (long !== undefined) throw refusal(`${path}/properties`, `${shown(long)} has more than ${MAX_NAME} characters`);
     const other = this.valueOf(additionalProperties, `${path}/additionalProperties`, depth);
     const additional = sequence(otherName(names), COLON, other);
     let first = listOf(additional, 0, Infinity);
@@ -221,32 +237,31 @@ function more(item: Node, min: number, max: number): Node {
 
 /** A name in quotes that is none of `names`. */
 function otherName(names: readonly string[]): Node {
+  const begun = new Map<string, Node>();
+  /** A name goes on with a character that is none of `letters`, and then as it will. */
+  const otherThan = (letters: readonly string[]): Node => {
+    const key = letters.join('');
+    const known = begun.get(key);
+    if (known) return known;
+    const used: Ranges = letters.map((letter) => [letter.codePointAt(0) as number, letter.codePointAt(0) as number]);
+    const node = sequence(characters(complement(used)), anyText(), QUOTE);
+    begun.set(key, node);
+    return node;
+  };
+  /** What follows the first `at` characters, which are those of `some`. */
   const behind = (some: readonly string[][], at: number): Node => {
-    const going = some.filter(({ length }) => length > at);
-    const letters = [...new Set(going.map((name) => name[at]))];
-    const used: Ranges = letters.map((letter) => {
-      const code = letter.codePointAt(0) as number;
-      return [code, code];
-    });
+    const byNext = groupedBy(some, (name) => name[at] as string | undefined);
+    const letters = [...byNext.keys()].filter((letter) => letter !== undefined);
     return choice(
-      ...(some.length > going.length ? [] : [QUOTE]),
-      ...(letters.length === 0
-        ? [sequence(anyText(1), QUOTE)]
-        : [sequence(characters(complement(used)), anyText(), QUOTE)]),
-      ...letters.map((letter) => {
-        const same = going.filter((name) => name[at] === letter);
-        return sequence(literal(JSON.stringify(letter).slice(1, -1)), behind(same, at + 1));
-      }),
+      ...(byNext.has(undefined) ? [] : [QUOTE]),
+      otherThan(letters),
+      ...letters.map((letter) =>
+        sequence(literal(JSON.stringify(letter).slice(1, -1)), behind(byNext.get(letter) ?? [], at + 1)),
+      ),
     );
   };
-  if (names.length === 0) return ANY_STRING;
-  return sequence(
-    QUOTE,
-    behind(
-      names.map((name) => Array.from(name)),
-      0,
-    ),
-  );
+  const spelled = names.map((name) => Array.from(name));
+  return names.length === 0 ? ANY_STRING : sequence(QUOTE, behind(spelled, 0));
 }
 
 function jsonOf(value: Json, path: string): string {
