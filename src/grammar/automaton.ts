@@ -14,7 +14,7 @@ export type Node =
       readonly parts: readonly [Node];
       readonly min: number;
       readonly max: number;
-      /** The part is any character of a string: so vocabularies know at once what fits. */
+      /** The part is any character of a string, at least those of `Vocabulary.plain`, which knows at once what fits. */
       readonly isText: boolean;
     }
   | { readonly kind: 'reference'; to?: Node };
@@ -89,19 +89,17 @@ export class Automaton {
   /** Steps that were taken so far to find states: what a caller bounds. */
   nVisits = 0;
 
-  /** Whether any text fits. */
-  static fits(root: Node): boolean {
-    return fitting(reachable(root)).has(root);
+  /** Absent where no text fits. @throws UnsupportedError when there are too many nodes. */
+  static of(root: Node): Automaton | undefined {
+    const nodes = reachable(root);
+    const parts = linked(nodes, fitting(nodes));
+    const first = parts.get(root);
+    return first && new Automaton(first, parts.size, byteClasses(nodes));
   }
 
-  /** @param root Some text fits it. */
-  constructor(root: Node) {
-    const nodes = reachable(root);
-    this.#classOf = byteClasses(nodes);
-    const parts = linked(nodes, fitting(nodes));
-    this.#nParts = nodes.size;
-    const first = parts.get(root);
-    if (!first) throw new RangeError('no text fits the grammar');
+  private constructor(first: Part, nParts: number, classOf: Uint8Array) {
+    this.#classOf = classOf;
+    this.#nParts = nParts;
     const end: Frame = { id: this.#nFrames++, at: 0, above: new Map() };
     this.start = this.#stateOf([this.#frame(first, 0, end)]);
   }

@@ -23,9 +23,12 @@ import { matching } from './pattern.ts';
 import { itemAt, type Json, type Keywords, refusal, type Schema, SchemaReader, TYPES, type Type } from './schema.ts';
 
 /** Characters of a schema, schemas within schemas, and schemas in all. */
-const MAX_LENGTH = 1_000_000;
+const MAX_LENGTH = 200_000;
 const MAX_DEPTH = 128;
 const MAX_SCHEMAS = 10_000;
+/** What a schema may cost: a few nodes for each character of a name, a value or a pattern, as often as it is read. */
+const MAX_COST = 300_000;
+const COST_OF_MULTIPLE = 200;
 /** Brackets within brackets, in values of `enum` too. */
 const MAX_NESTING = 500;
 /** Properties of one object: any of them may be next where they are optional. */
@@ -51,7 +54,7 @@ export function schemaText(schema: unknown): string {
 export function compileJsonSchema(schema: unknown): Automaton {
   const root: unknown = JSON.parse(schemaText(schema)); // as it is now, whoever changes it later
   const grammar = new Compiler(root).valueOf(root, '', 0);
-  return automatonOf(sequence(optional(SPACE), grammar)) ?? fail(refusal('', 'no value fits it; loosen it'));
+  return Automaton.of(sequence(optional(SPACE), grammar)) ?? fail(refusal('', 'no value fits it; loosen it'));
 }
 
 // --- internal ---
@@ -89,14 +92,10 @@ function nesting(text: string): number {
   return most;
 }
 
-/** Absent where nothing fits. */
-function automatonOf(node: Node): Automaton | undefined {
-  return Automaton.fits(node) ? new Automaton(node) : undefined;
-}
-
 class Compiler {
   readonly #reader: SchemaReader;
   readonly #nodes = new Map<Schema, Node>();
+  #cost = 0;
 
   constructor(root: Schema) {
     this.#reader = new SchemaReader(root);
@@ -113,6 +112,11 @@ class Compiler {
     this.#nodes.set(resolved, node); // before it is known, for those within it that refer to it
     node.to = this.#all(this.#reader.keywords(resolved, path), path, depth + 1);
     return node;
+  }
+
+  #spend(cost: number, path: string): void {
+    this.#cost += cost;
+    if (this.#cost > MAX_COST) throw refusal(path, 'the schema is too large; wanted fewer names, values or patterns');
   }
 
   #all(keywords: Keywords | false, path: string, depth: number): Node {
@@ -152,12 +156,13 @@ class Compiler {
   #values(values: readonly Json[], { type, ...rest }: Keywords, path: string, depth: number): Node {
     const isOfType = (value: Json) =>
       !type || type.includes(typeOf(value)) || (typeof value === 'number' && type.includes('number'));
+    this.#spend(JSON.stringify(values).length, path);
     let fit = values.filter(isOfType);
     if (Object.values(rest).some((value) => value !== undefined)) {
       const nested = fit.find((value) => value !== null && typeof value === 'object');
       if (nested !== undefined)
         throw refusal(path, `enum has ${shown(nested)} beside other keywords; wanted one of both`);
-      const beside = automatonOf(this.#all(rest, path, depth + 1));
+      const beside = Automaton.of(this.#all(rest, path, depth + 1));
       fit = fit.filter((value) => beside?.accepts(new TextEncoder().encode(JSON.stringify(value))));
     }
     const isNested = (value: Json) => value !== null && typeof value === 'object';
@@ -168,9 +173,11 @@ class Compiler {
   #ofType(type: Type, keywords: Keywords, path: string, depth: number): Node {
     switch (type) {
       case 'string':
+        this.#spend((keywords.pattern ?? keywords.format ?? '').length * 4, path);
         return stringOf(keywords, path);
       case 'integer':
       case 'number':
+        this.#spend((keywords.multipleOf ?? 1) * COST_OF_MULTIPLE, path);
         return numberOf(keywords, type === 'integer', path);
       case 'array':
         return this.#array(keywords, path, depth);
@@ -204,6 +211,7 @@ class Compiler {
     if (names.length > MAX_PROPERTIES) {
       throw refusal(`${path}/properties`, `properties has ${names.length} names; wanted at most ${MAX_PROPERTIES}`);
     }
+    this.#spend(names.join().length + 1, path);
     const long = names.find((name) => name.length > MAX_NAME);
     if (long !== undefined) throw refusal(`${path}/properties`, `${shown(long)} has more than ${MAX_NAME} characters`);
     const other = this.valueOf(additionalProperties, `${path}/additionalProperties`, depth);
