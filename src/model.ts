@@ -95,7 +95,7 @@ export interface ModelFile {
 }
 
 /** Sampling options are the model's own by default: `Model.sampling`. */
-export interface TextOptions extends Omit<GenerateOptions, 'stopTokens'> {
+export interface TextOptions extends Omit<GenerateOptions, 'stopTokens' | 'constraint'> {
   /** Text or texts that end the answer; they are not part of it. One split over tokens is held back. */
   stop?: string | readonly string[];
   /** Ids that end the answer. Default: the tokenizer's end-of-turn and end-of-text tokens. */

@@ -14,12 +14,13 @@ export type Node =
       readonly parts: readonly [Node];
       readonly min: number;
       readonly max: number;
-      /** The part is any character of a string: so vocabularies know at once what fits. */
+      /** The part is any character of a string, at least those of `Vocabulary.plain`, which knows at once what fits. */
       readonly isText: boolean;
     }
   | { readonly kind: 'reference'; to?: Node };
 
-export const bytes = (from: number, to = from): Node => ({ kind: 'bytes', from, to });
+const SINGLE: readonly Node[] = Array.from({ length: 256 }, (_, byte) => ({ kind: 'bytes', from: byte, to: byte }));
+export const bytes = (from: number, to = from): Node => (from === to ? SINGLE[from] : { kind: 'bytes', from, to });
 export const sequence = (...parts: Node[]): Node => (parts.length === 1 ? parts[0] : { kind: 'sequence', parts });
 export const choice = (...parts: Node[]): Node => (parts.length === 1 ? parts[0] : { kind: 'choice', parts });
 /** `part` must not be empty itself. */
@@ -38,8 +39,11 @@ export const NEVER: Node = choice();
 /** Stacks that a state may have, and steps that may be taken to find them. */
 const MAX_STACKS = 1024;
 const MAX_VISITS = 16_384;
-/** States that are kept; with more, all are forgotten. */
+/** States and frames that are kept; with more, all are forgotten. */
 const MAX_STATES = 8192;
+const MAX_FRAMES = 500_000;
+/** Nodes of a grammar. */
+const MAX_NODES = 500_000;
 
 /** A node that something fits, with what it is made of. */
 interface Part {
@@ -80,20 +84,22 @@ export class Automaton {
   readonly #nParts: number;
   #states = new Map<string, State>();
   #nFrames = 0;
+  /** Frames that there were when all were forgotten last. */
+  #nForgotten = 0;
+  /** Steps that were taken so far to find states: what a caller bounds. */
+  nVisits = 0;
 
-  /** Whether any text fits. */
-  static fits(root: Node): boolean {
-    return fitting(reachable(root)).has(root);
+  /** Absent where no text fits. @throws UnsupportedError when there are too many nodes. */
+  static of(root: Node): Automaton | undefined {
+    const nodes = reachable(root);
+    const parts = linked(nodes, fitting(nodes));
+    const first = parts.get(root);
+    return first && new Automaton(first, parts.size, byteClasses(nodes));
   }
 
-  /** @param root Some text fits it. */
-  constructor(root: Node) {
-    const nodes = reachable(root);
-    this.#classOf = byteClasses(nodes);
-    const parts = linked(nodes, fitting(nodes));
-    this.#nParts = nodes.size;
-    const first = parts.get(root);
-    if (!first) throw new RangeError('no text fits the grammar');
+  private constructor(first: Part, nParts: number, classOf: Uint8Array) {
+    this.#classOf = classOf;
+    this.#nParts = nParts;
     const end: Frame = { id: this.#nFrames++, at: 0, above: new Map() };
     this.start = this.#stateOf([this.#frame(first, 0, end)]);
   }
@@ -139,6 +145,7 @@ export class Automaton {
     const visit = (frame: Frame): void => {
       const { part, at, next } = frame;
       if (seen.has(frame)) return;
+      this.nVisits++;
       if (seen.add(frame).size > MAX_VISITS || stacks.length > MAX_STACKS) throw tooMany();
       if (!part || !next) {
         canEnd = true;
@@ -162,17 +169,22 @@ export class Automaton {
     const key = `${canEnd} ${stacks.map(({ id }) => id).sort((a, b) => a - b)}`;
     const known = this.#states.get(key);
     if (known) return known;
-    if (this.#states.size >= MAX_STATES) this.#forget();
+    if (this.#states.size >= MAX_STATES || this.#nFrames - this.#nForgotten > MAX_FRAMES) this.#forget(stacks);
     const state = { stacks, canEnd, room, to: [] };
     this.#states.set(key, state);
     return state;
   }
 
-  /** Leaves states to those who hold them; from the start all is found anew. */
-  #forget(): void {
+  /** Leaves states to those who hold them; from there and from the start all is found anew, some of it twice. */
+  #forget(stacks: readonly Frame[]): void {
+    for (const { to } of [this.start, ...this.#states.values()]) to.length = 0;
     this.#states = new Map();
-    this.start.to.length = 0;
-    for (const stack of this.start.stacks) for (let at: Frame | undefined = stack; at; at = at.next) at.above.clear();
+    this.#nForgotten = this.#nFrames;
+    const cleared = new Set<Frame>();
+    for (const stack of [...stacks, ...this.start.stacks]) {
+      for (let at: Frame | undefined = stack; at && !cleared.has(at); at = at.next) cleared.add(at);
+    }
+    for (const { above } of cleared) above.clear();
   }
 }
 
@@ -187,24 +199,34 @@ const partsOf = (node: Node): readonly Node[] =>
 /** All nodes, parts before what they are parts of as far as they can be. */
 function reachable(root: Node): Set<Node> {
   const seen = new Set<Node>([root]);
-  for (const node of seen) for (const part of partsOf(node)) seen.add(part);
+  for (const node of seen) {
+    for (const part of partsOf(node)) seen.add(part);
+    if (seen.size > MAX_NODES) throw new UnsupportedError(`the schema is too large: more than ${MAX_NODES} nodes`);
+  }
   return new Set([...seen].reverse());
 }
 
-/** Those nodes that some text fits. */
+/** Those nodes that some text fits: found from their parts upwards, each once. */
 function fitting(nodes: Set<Node>): Set<Node> {
+  const users = new Map<Node, Node[]>();
+  const nMissing = new Map<Node, number>();
   const found = new Set<Node>();
-  const isFound = (node: Node) => found.has(node);
-  for (let before = -1; before < found.size; ) {
-    before = found.size;
-    for (const node of nodes) {
-      const parts = partsOf(node);
-      const fits =
-        node.kind === 'bytes' ||
-        (node.kind === 'sequence' && parts.every(isFound)) ||
-        (node.kind === 'repeat' && node.min === 0) ||
-        (node.kind !== 'sequence' && parts.some(isFound));
-      if (fits) found.add(node);
+  for (const node of nodes) {
+    const parts = new Set(partsOf(node));
+    for (const part of parts) {
+      const of = users.get(part);
+      if (of) of.push(node);
+      else users.set(part, [node]);
+    }
+    nMissing.set(node, node.kind === 'sequence' ? parts.size : 1);
+    const isFit = node.kind === 'bytes' || (node.kind === 'repeat' && node.min === 0);
+    if (isFit || (node.kind === 'sequence' && parts.size === 0)) found.add(node);
+  }
+  for (const node of found) {
+    for (const user of users.get(node) ?? []) {
+      const left = (nMissing.get(user) ?? 0) - 1;
+      nMissing.set(user, left);
+      if (left <= 0) found.add(user);
     }
   }
   return found;

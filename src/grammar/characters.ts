@@ -2,7 +2,7 @@
  * Characters of JSON strings as bytes. A string has one spelling here, that of `JSON.stringify`: UTF-8, with escapes only where
  * there must be. So lengths, patterns and names are told from the bytes.
  */
-import { bytes, choice, NEVER, type Node, repeat, sequence } from './automaton.ts';
+import { bytes, choice, EMPTY, NEVER, type Node, repeat, sequence } from './automaton.ts';
 
 /** Code points from and to, in order and apart. */
 export type Ranges = readonly (readonly [from: number, to: number])[];
@@ -77,18 +77,33 @@ const ANY = characters(ALL);
 /** From `min` to `max` characters, whichever they are. */
 export const anyText = (min = 0, max = Infinity): Node => repeat(ANY, min, max, true);
 
+/** Items by what they have in common, in the order in which that comes. */
+export function groupedBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, T[]> {
+  const groups = new Map<K, T[]>();
+  for (const item of items) {
+    const key = keyOf(item);
+    const group = groups.get(key);
+    if (group) group.push(item);
+    else groups.set(key, [item]);
+  }
+  return groups;
+}
+
 // --- internal ---
 
+/** What follows the first `at` bytes, which are the same. */
 function one(texts: readonly Uint8Array[], at: number): Node {
-  const byFirst = new Map<number, Uint8Array[]>();
-  for (const text of texts) if (at < text.length) byFirst.set(text[at], [...(byFirst.get(text[at]) ?? []), text]);
-  const options = Array.from(byFirst, ([first, some]) =>
-    some.length === 1
-      ? sequence(...Array.from(some[0].subarray(at), (byte) => bytes(byte)))
-      : sequence(bytes(first), one(some, at + 1)),
+  const [first] = texts;
+  if (!first) return NEVER;
+  let end = at;
+  while (end < first.length && texts.every((text) => text[end] === first[end])) end++;
+  const shared = Array.from(first.subarray(at, end), (byte) => bytes(byte));
+  if (texts.length === 1) return sequence(...shared);
+  const byNext = groupedBy(texts, (text) => text[end] as number | undefined);
+  return sequence(
+    ...shared,
+    choice(...Array.from(byNext, ([next, some]) => (next === undefined ? EMPTY : one(some, end)))),
   );
-  const isEnd = texts.some(({ length }) => length === at);
-  return choice(...options, ...(isEnd ? [sequence()] : []));
 }
 
 /** Cuts a range where UTF-8 gets longer. */

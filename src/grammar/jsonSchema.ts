@@ -5,7 +5,7 @@
  */
 import { isRecord, shown } from '../errors.ts';
 import { Automaton, choice, EMPTY, NEVER, type Node, optional, repeat, sequence } from './automaton.ts';
-import { anyText, characters, complement, literal, literals, type Ranges } from './characters.ts';
+import { anyText, characters, complement, groupedBy, literal, literals, type Ranges } from './characters.ts';
 import { areDisjoint, typeOf } from './disjoint.ts';
 import { FORMATS } from './formats.ts';
 import {
@@ -23,11 +23,17 @@ import { matching } from './pattern.ts';
 import { itemAt, type Json, type Keywords, refusal, type Schema, SchemaReader, TYPES, type Type } from './schema.ts';
 
 /** Characters of a schema, schemas within schemas, and schemas in all. */
-const MAX_LENGTH = 1_000_000;
+const MAX_LENGTH = 200_000;
 const MAX_DEPTH = 128;
 const MAX_SCHEMAS = 10_000;
+/** What a schema may cost: a few nodes for each character of a name, a value or a pattern, as often as it is read. */
+const MAX_COST = 300_000;
+const COST_OF_MULTIPLE = 200;
+/** Brackets within brackets, in values of `enum` too. */
+const MAX_NESTING = 500;
 /** Properties of one object: any of them may be next where they are optional. */
 const MAX_PROPERTIES = 500;
+const MAX_NAME = 500;
 
 /** A schema as text, by which equal ones are known. @throws UnsupportedError when it is none, or very long. */
 export function schemaText(schema: unknown): string {
@@ -40,6 +46,7 @@ export function schemaText(schema: unknown): string {
   if (!isRecord(schema) || text === undefined)
     throw refusal('', `it is ${shown(schema)}; wanted an object, a JSON Schema`);
   if (text.length > MAX_LENGTH) throw refusal('', `it has ${text.length} characters; wanted at most ${MAX_LENGTH}`);
+  if (nesting(text) > MAX_NESTING) throw refusal('', `it is nested more than ${MAX_NESTING} deep`);
   return text;
 }
 
@@ -47,7 +54,7 @@ export function schemaText(schema: unknown): string {
 export function compileJsonSchema(schema: unknown): Automaton {
   const root: unknown = JSON.parse(schemaText(schema)); // as it is now, whoever changes it later
   const grammar = new Compiler(root).valueOf(root, '', 0);
-  return automatonOf(sequence(optional(SPACE), grammar)) ?? fail(refusal('', 'no value fits it; loosen it'));
+  return Automaton.of(sequence(optional(SPACE), grammar)) ?? fail(refusal('', 'no value fits it; loosen it'));
 }
 
 // --- internal ---
@@ -75,14 +82,20 @@ const fail = (error: Error): never => {
   throw error;
 };
 
-/** Absent where nothing fits. */
-function automatonOf(node: Node): Automaton | undefined {
-  return Automaton.fits(node) ? new Automaton(node) : undefined;
+/** How deep the brackets of JSON are. */
+function nesting(text: string): number {
+  let [depth, most] = [0, 0];
+  for (const [letter] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {
+    if (letter === '[' || letter === '{') most = Math.max(most, ++depth);
+    else if (letter === ']' || letter === '}') depth--;
+  }
+  return most;
 }
 
 class Compiler {
   readonly #reader: SchemaReader;
   readonly #nodes = new Map<Schema, Node>();
+  #cost = 0;
 
   constructor(root: Schema) {
     this.#reader = new SchemaReader(root);
@@ -99,6 +112,11 @@ class Compiler {
     this.#nodes.set(resolved, node); // before it is known, for those within it that refer to it
     node.to = this.#all(this.#reader.keywords(resolved, path), path, depth + 1);
     return node;
+  }
+
+  #spend(cost: number, path: string): void {
+    this.#cost += cost;
+    if (this.#cost > MAX_COST) throw refusal(path, 'the schema is too large; wanted fewer names, values or patterns');
   }
 
   #all(keywords: Keywords | false, path: string, depth: number): Node {
@@ -138,12 +156,13 @@ class Compiler {
   #values(values: readonly Json[], { type, ...rest }: Keywords, path: string, depth: number): Node {
     const isOfType = (value: Json) =>
       !type || type.includes(typeOf(value)) || (typeof value === 'number' && type.includes('number'));
+    this.#spend(JSON.stringify(values).length, path);
     let fit = values.filter(isOfType);
     if (Object.values(rest).some((value) => value !== undefined)) {
       const nested = fit.find((value) => value !== null && typeof value === 'object');
       if (nested !== undefined)
         throw refusal(path, `enum has ${shown(nested)} beside other keywords; wanted one of both`);
-      const beside = automatonOf(this.#all(rest, path, depth + 1));
+      const beside = Automaton.of(this.#all(rest, path, depth + 1));
       fit = fit.filter((value) => beside?.accepts(new TextEncoder().encode(JSON.stringify(value))));
     }
     const isNested = (value: Json) => value !== null && typeof value === 'object';
@@ -154,9 +173,11 @@ class Compiler {
   #ofType(type: Type, keywords: Keywords, path: string, depth: number): Node {
     switch (type) {
       case 'string':
+        this.#spend((keywords.pattern ?? keywords.format ?? '').length * 4, path);
         return stringOf(keywords, path);
       case 'integer':
       case 'number':
+        this.#spend((keywords.multipleOf ?? 1) * COST_OF_MULTIPLE, path);
         return numberOf(keywords, type === 'integer', path);
       case 'array':
         return this.#array(keywords, path, depth);
@@ -190,6 +211,9 @@ class Compiler {
     if (names.length > MAX_PROPERTIES) {
       throw refusal(`${path}/properties`, `properties has ${names.length} names; wanted at most ${MAX_PROPERTIES}`);
     }
+    this.#spend(names.join().length + 1, path);
+    const long = names.find((name) => name.length > MAX_NAME);
+    if (long !== undefined) throw refusal(`${path}/properties`, `${shown(long)} has more than ${MAX_NAME} characters`);
     const other = this.valueOf(additionalProperties, `${path}/additionalProperties`, depth);
     const additional = sequence(otherName(names), COLON, other);
     let first = listOf(additional, 0, Infinity);
@@ -221,32 +245,31 @@ function more(item: Node, min: number, max: number): Node {
 
 /** A name in quotes that is none of `names`. */
 function otherName(names: readonly string[]): Node {
+  const begun = new Map<string, Node>();
+  /** A name goes on with a character that is none of `letters`, and then as it will. */
+  const otherThan = (letters: readonly string[]): Node => {
+    const key = letters.join('');
+    const known = begun.get(key);
+    if (known) return known;
+    const used: Ranges = letters.map((letter) => [letter.codePointAt(0) as number, letter.codePointAt(0) as number]);
+    const node = sequence(characters(complement(used)), anyText(), QUOTE);
+    begun.set(key, node);
+    return node;
+  };
+  /** What follows the first `at` characters, which are those of `some`. */
   const behind = (some: readonly string[][], at: number): Node => {
-    const going = some.filter(({ length }) => length > at);
-    const letters = [...new Set(going.map((name) => name[at]))];
-    const used: Ranges = letters.map((letter) => {
-      const code = letter.codePointAt(0) as number;
-      return [code, code];
-    });
+    const byNext = groupedBy(some, (name) => name[at] as string | undefined);
+    const letters = [...byNext.keys()].filter((letter) => letter !== undefined);
     return choice(
-      ...(some.length > going.length ? [] : [QUOTE]),
-      ...(letters.length === 0
-        ? [sequence(anyText(1), QUOTE)]
-        : [sequence(characters(complement(used)), anyText(), QUOTE)]),
-      ...letters.map((letter) => {
-        const same = going.filter((name) => name[at] === letter);
-        return sequence(literal(JSON.stringify(letter).slice(1, -1)), behind(same, at + 1));
-      }),
+      ...(byNext.has(undefined) ? [] : [QUOTE]),
+      otherThan(letters),
+      ...letters.map((letter) =>
+        sequence(literal(JSON.stringify(letter).slice(1, -1)), behind(byNext.get(letter) ?? [], at + 1)),
+      ),
     );
   };
-  if (names.length === 0) return ANY_STRING;
-  return sequence(
-    QUOTE,
-    behind(
-      names.map((name) => Array.from(name)),
-      0,
-    ),
-  );
+  const spelled = names.map((name) => Array.from(name));
+  return names.length === 0 ? ANY_STRING : sequence(QUOTE, behind(spelled, 0));
 }
 
 function jsonOf(value: Json, path: string): string {

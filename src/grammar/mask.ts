@@ -7,6 +7,9 @@ import type { Trie, Vocabulary } from './vocabulary.ts';
 /** Masks that are kept, a bit a token: 19 KB each for 150,000 tokens. */
 const MAX_MASKS = 256;
 
+/** Steps that may be taken for one mask: a second or so. Common ones take thousands. */
+const MAX_VISITS = 10_000_000;
+
 /** A grammar with a vocabulary. Texts share what was found out about its states. */
 export class TokenGrammar {
   readonly #automaton: Automaton;
@@ -70,10 +73,16 @@ export class TokenGrammar {
   #walk({ bytes, depths, ends, firsts, tokens }: Trie, start: State, mask: Int32Array): void {
     const path = this.#path;
     const automaton = this.#automaton;
+    const most = automaton.nVisits + MAX_VISITS;
     path[0] = start;
     for (let node = 0; node < bytes.length; ) {
       const depth = depths[node];
       const next = automaton.step(path[depth], bytes[node]);
+      if (automaton.nVisits > most) {
+        throw new UnsupportedError(
+          'a pattern of the schema takes too long; make its parts differ sooner, or repeat less',
+        );
+      }
       if (next === null) {
         node = ends[node];
         continue;

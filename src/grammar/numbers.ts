@@ -24,10 +24,11 @@ export const ANY_NUMBER: Node = sequence(
 
 /** Multiples of `multiple` from `min` to `max`, both safe integers. */
 export function integers(min: number, max: number, multiple: number): Node {
+  const known = new Map<string, Node>();
   return choice(
-    ...(min < 0 ? [sequence(literal('-'), magnitudes(Math.max(1, -max), -min, multiple))] : []),
+    ...(min < 0 ? [sequence(literal('-'), magnitudes(Math.max(1, -max), -min, multiple, known))] : []),
     ...(min <= 0 && max >= 0 ? [literal('0')] : []),
-    ...(max > 0 ? [magnitudes(Math.max(1, min), max, multiple)] : []),
+    ...(max > 0 ? [magnitudes(Math.max(1, min), max, multiple, known)] : []),
   );
 }
 
@@ -66,9 +67,8 @@ export const isDecimalBound = (value: number): boolean =>
 
 // --- internal ---
 
-/** Whole numbers above 0, by their numbers of digits. */
-function magnitudes(min: number, max: number, multiple: number): Node {
-  const known = new Map<string, Node>();
+/** Whole numbers above 0, by their numbers of digits; `known` has what was made for the same multiple. */
+function magnitudes(min: number, max: number, multiple: number, known: Map<string, Node>): Node {
   /** `left` digits that may be any, where those before leave `rest`. */
   const free = (left: number, rest: number): Node => {
     if (left === 0) return rest === 0 ? EMPTY : NEVER;

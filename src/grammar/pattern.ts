@@ -42,6 +42,7 @@ const CLASSES: Record<string, Ranges> = {
   s: SPACE,
   S: complement(SPACE),
 };
+const DOT = characters(complement(LINE_ENDS));
 const CONTROLS: Record<string, number> = { t: 0x09, n: 0x0a, v: 0x0b, f: 0x0c, r: 0x0d, '0': 0 };
 
 /** Strings with a match of `pattern` in them, without their quotes. `refuse` throws, given what cannot be done. */
@@ -70,6 +71,7 @@ export function matching(pattern: string, refuse: (what: string) => never): Node
 class Reader {
   readonly #letters: readonly string[];
   readonly #refuse: (what: string) => never;
+  readonly #nodes = new Map<string, Node>();
   #at = 0;
 
   constructor(letters: readonly string[], refuse: (what: string) => never) {
@@ -105,11 +107,19 @@ class Reader {
     const letter = this.#letters[this.#at];
     if (letter === '^') this.#refuse(`^ stands in its middle: ${this.rest}`);
     if (letter === '(') return this.#group(depth);
-    if (letter === '[') return characters(this.#set());
+    if (letter === '[') return this.#characters(this.#set());
     this.#at++;
-    if (letter === '.') return characters(complement(LINE_ENDS));
-    if (letter === '\\') return characters(this.#escape());
-    return characters(single(letter));
+    if (letter === '.') return DOT;
+    if (letter === '\\') return this.#characters(this.#escape());
+    return this.#characters(single(letter));
+  }
+
+  /** The same node for the same ranges. */
+  #characters(ranges: Ranges): Node {
+    const key = ranges.join(' ');
+    const node = this.#nodes.get(key) ?? characters(ranges);
+    this.#nodes.set(key, node);
+    return node;
   }
 
   #group(depth: number): Node {
@@ -146,7 +156,7 @@ class Reader {
     if (min === 1 && max === 1) return part;
     if (max === 0) return EMPTY;
     const some = nonEmpty(part);
-    return repeat(some, some === part ? min : 0, max);
+    return repeat(some, some === part ? min : 0, max, some === DOT);
   }
 
   /** A class in brackets. */

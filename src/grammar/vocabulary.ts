@@ -14,7 +14,7 @@ export interface Trie {
 }
 
 /**
- * Tokens that are whole characters, none of which ends a JSON string or begins an escape, are told from others: within a string
+ * Tokens that are whole characters, none of which ends a JSON string or a line or begins an escape, are told from others: within a string
  * they fit by their lengths, and only the others are looked at one by one.
  */
 export interface Vocabulary {
@@ -64,7 +64,7 @@ function plainLength(token: Uint8Array): number {
   )
     return 0;
   const text = utf8.decode(token);
-  if (text.includes('\ufffd')) return 0; // not whole, or that very character
+  if (/[\ufffd\u2028\u2029]/.test(text)) return 0; // not whole, or that very character; or a line end
   let length = 0;
   for (const byte of token) if ((byte & 0xc0) !== 0x80) length++;
   return length;
