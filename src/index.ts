@@ -9,17 +9,8 @@ export { FormatError, LostError, UnsupportedError } from './errors.ts';
 export type { MemoryPlan } from './memoryPlan.ts';
 export type { Method } from './method.ts';
 export { METHOD_HELP, resolveMethod } from './method.ts';
-export type {
-  LoadOptions,
-  Model,
-  ModelFile,
-  Piece,
-  PlanningOptions,
-  Prompt,
-  ReadOptions,
-  SessionSource,
-  TextOptions,
-} from './model.ts';
+export type { Model, Piece, Prompt, ReadOptions, SessionSource, TextOptions } from './model.ts';
+export type { LoadOptions, ModelFile, PlanningOptions } from './modelFile.ts';
 export type { Scale } from './placement.ts';
 export type { FileHandle, FileSource, ModelSource } from './platform/platform.ts';
 export type { GeneratedToken } from './runtime/texts.ts';

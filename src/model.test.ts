@@ -6,15 +6,8 @@ import { openCheckpoint } from './checkpoint/open.ts';
 import { UnsupportedError } from './errors.ts';
 import { pagesFor } from './kvCache.ts';
 import { resolveMethod } from './method.ts';
-import {
-  type LoadOptions,
-  Model,
-  type Piece,
-  type PlanningOptions,
-  type Prompt,
-  splitAtStop,
-  type TextOptions,
-} from './model.ts';
+import { Model, type Piece, type Prompt, splitAtStop, type TextOptions } from './model.ts';
+import type { LoadOptions, PlanningOptions } from './modelFile.ts';
 import { backendName, loadModel, openModel } from './node.ts';
 import { node } from './platform/node.ts';
 import { Engine } from './runtime/engine.ts';

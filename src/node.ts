@@ -1,5 +1,5 @@
 /** The package's entry in Node, Deno and Bun. */
-import { type Models, modelsOn } from './model.ts';
+import { type Models, modelsOn } from './modelFile.ts';
 import { node } from './platform/node.ts';
 
 export * from './index.ts';

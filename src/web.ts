@@ -1,5 +1,5 @@
 /** The package's entry in browsers. */
-import { type Models, modelsOn } from './model.ts';
+import { type Models, modelsOn } from './modelFile.ts';
 import { web } from './platform/web.ts';
 
 export * from './index.ts';

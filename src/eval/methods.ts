@@ -1,7 +1,7 @@
 /** Samples are put to ways to read: to methods of a model on disk, or to a server, which reads as it does. */
 import type { OpenAI } from 'openai';
 import { resolveMethod } from '../method.ts';
-import type { LoadOptions, ModelFile } from '../model.ts';
+import type { LoadOptions, ModelFile } from '../modelFile.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { modelReader, serverReader } from './readers.ts';
 import type { MethodRun } from './run.ts';
