@@ -15,6 +15,7 @@ import { openModel, type TextOptions } from '../../src/node.ts';
 import { MARK } from '../../src/tokenizer/literal.ts';
 import { makeTokenizer, type Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { mutateBytes, mutateJson, strangeText } from './mutate.ts';
+import { trySchema } from './schemas.ts';
 import { randomTemplate } from './templates.ts';
 
 export type Target = (random: Random) => Promise<string>;
@@ -180,7 +181,7 @@ const options: Target = (random) => {
 };
 
 export const TARGETS: Readonly<Record<string, Target>> = {
-  ...{ gguf, folder, tokenizer, template, samples, text, options },
+  ...{ gguf, folder, tokenizer, template, samples, text, options, schema: trySchema },
 };
 
 /** Whether a thrown error is a good answer to bad input. */
