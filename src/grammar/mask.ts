@@ -130,10 +130,14 @@ export function makeConstraint(
   };
 }
 
-/** Takes away all that is not in the mask, and tells how many are left. */
+/** Takes away all that is not in the mask, or is in `never`, and tells how many are left. */
 function keep(logits: Logits, mask: Int32Array, never: ReadonlySet<number>): number {
-  for (const id of never) if (id < logits.length) logits[id] = -Infinity;
   let nFit = 0;
+  for (const id of never) {
+    if (id >= logits.length) continue;
+    logits[id] = -Infinity;
+    if (((mask[id >> 5] ?? 0) >> (id & 31)) & 1) nFit--; // it is counted below
+  }
   for (let word = 0; word < mask.length; word++) {
     const bits = mask[word];
     const first = word * 32;
