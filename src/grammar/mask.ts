@@ -51,13 +51,10 @@ export class TokenGrammar {
 
   #makeMask(state: State): Int32Array {
     const { plain, other, longestPlain } = this.#vocabulary;
-    const isText = state.room > 0;
-    const mask = !isText
-      ? new Int32Array(this.#allPlain.length)
-      : state.room >= longestPlain
-        ? this.#allPlain.slice()
-        : this.#plainUpTo(state.room);
-    if (!isText) this.#walk(plain, state, mask);
+    const fitsAll = state.room >= longestPlain;
+    const fitsByLength = state.room > 0 && state.isOnlyText;
+    const mask = fitsAll ? this.#allPlain.slice() : this.#plainUpTo(fitsByLength ? state.room : 0);
+    if (!fitsAll && !fitsByLength) this.#walk(plain, state, mask);
     this.#walk(other, state, mask);
     return mask;
   }
