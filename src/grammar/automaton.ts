@@ -73,6 +73,8 @@ export interface State {
   readonly canEnd: boolean;
   /** So many characters of a string may come, whichever they are. */
   readonly room: number;
+  /** Nothing else may come but a quote or a backslash. */
+  readonly isOnlyText: boolean;
   /** States by class of byte, null where nothing fits, absent where it was not tried. */
   readonly to: (State | null | undefined)[];
 }
@@ -142,6 +144,8 @@ export class Automaton {
     const stacks: Frame[] = [];
     let canEnd = false;
     let room = 0;
+    let isOnlyText = true;
+    let isWithinText = false;
     const visit = (frame: Frame): void => {
       const { part, at, next } = frame;
       if (seen.has(frame)) return;
@@ -151,6 +155,7 @@ export class Automaton {
         canEnd = true;
       } else if (part.kind === 'bytes') {
         stacks.push(frame);
+        isOnlyText &&= isWithinText || isByte(part, 0x22) || isByte(part, 0x5c);
       } else if (part.kind === 'sequence') {
         if (at === part.parts.length) visit(next);
         // What is last leaves nothing behind, so that lists are no deeper than their items.
@@ -158,8 +163,10 @@ export class Automaton {
       } else if (part.kind === 'repeat') {
         if (part.isText) room = Math.max(room, part.max - at);
         const count = part.max === Infinity ? Math.min(at + 1, part.min) : at + 1;
+        isWithinText = part.isText && isByte(next.part?.parts[next.at], 0x22);
         if (at < part.max && part.parts.length > 0)
           visit(this.#frame(part.parts[0], 0, this.#frame(part, count, next)));
+        isWithinText = false;
         if (at >= part.min) visit(next);
       } else {
         for (const one of part.parts) visit(this.#frame(one, 0, next));
@@ -170,7 +177,7 @@ export class Automaton {
     const known = this.#states.get(key);
     if (known) return known;
     if (this.#states.size >= MAX_STATES || this.#nFrames - this.#nForgotten > MAX_FRAMES) this.#forget(stacks);
-    const state = { stacks, canEnd, room, to: [] };
+    const state = { stacks, canEnd, room, isOnlyText, to: [] };
     this.#states.set(key, state);
     return state;
   }
@@ -187,6 +194,9 @@ export class Automaton {
     for (const { above } of cleared) above.clear();
   }
 }
+
+const isByte = (part: Part | undefined, byte: number) =>
+  part?.kind === 'bytes' && part.min === byte && part.max === byte;
 
 const tooMany = () =>
   new UnsupportedError(

@@ -142,6 +142,26 @@ describe.each(tokenizers)('tokens of %s', { timeout: 60_000 }, (name, tokenizer)
     }
   });
 
+  it.each([
+    { anyOf: [{ type: 'string', maxLength: 2 }, { enum: ['the other', 'there'] }] },
+    { type: 'string', pattern: '^.{1,2}(he|ing)+$' },
+    {
+      anyOf: [
+        { type: 'string', pattern: '^[a-f]+$' },
+        { type: 'string', maxLength: 3 },
+      ],
+    },
+  ])('are masked so where a short text is one way of several: %j', (schema) => {
+    const grammar = new TokenGrammar(compileJsonSchema(schema), vocabulary);
+    for (const text of ['"', '"t', '"th']) {
+      const state = grammar.step(grammar.start, new TextEncoder().encode(text));
+      const mask = state && grammar.maskOf(state);
+      const fits = (id: number) => bytesOf(id).length > 0 && state && grammar.step(state, bytesOf(id)) !== null;
+      const ids = [...Array(vocabSize).keys()];
+      expect(ids.filter((id) => mask && (mask[id >> 5] >> (id & 31)) & 1)).toEqual(ids.filter(fits));
+    }
+  });
+
   it('never are control tokens, and ends come where the value may end', () => {
     const constraint = makeConstraint(
       new TokenGrammar(compileJsonSchema({ type: 'integer' }), vocabulary),

@@ -51,13 +51,10 @@ export class TokenGrammar {
 
   #makeMask(state: State): Int32Array {
     const { plain, other, longestPlain } = this.#vocabulary;
-    const isText = state.room > 0;
-    const mask = !isText
-      ? new Int32Array(this.#allPlain.length)
-      : state.room >= longestPlain
-        ? this.#allPlain.slice()
-        : this.#plainUpTo(state.room);
-    if (!isText) this.#walk(plain, state, mask);
+    const fitsAll = state.room >= longestPlain;
+    const fitsByLength = state.room > 0 && state.isOnlyText;
+    const mask = fitsAll ? this.#allPlain.slice() : this.#plainUpTo(fitsByLength ? state.room : 0);
+    if (!fitsAll && !fitsByLength) this.#walk(plain, state, mask);
     this.#walk(other, state, mask);
     return mask;
   }
@@ -130,10 +127,14 @@ export function makeConstraint(
   };
 }
 
-/** Takes away all that is not in the mask, and tells how many are left. */
+/** Takes away all that is not in the mask, or is in `never`, and tells how many are left. */
 function keep(logits: Logits, mask: Int32Array, never: ReadonlySet<number>): number {
-  for (const id of never) if (id < logits.length) logits[id] = -Infinity;
   let nFit = 0;
+  for (const id of never) {
+    if (id >= logits.length) continue;
+    logits[id] = -Infinity;
+    if (((mask[id >> 5] ?? 0) >> (id & 31)) & 1) nFit--; // it is counted below
+  }
   for (let word = 0; word < mask.length; word++) {
     const bits = mask[word];
     const first = word * 32;

@@ -86,6 +86,19 @@ describe('generate with jsonSchema', { timeout: 60_000 }, () => {
     expect(JSON.parse(together[1].text)).toEqual([null, null, null]);
   });
 
+  it('leaves them alone where it fails, as for want of a token', async () => {
+    const { vocabSize, bytesOf } = random.tokenizer;
+    const stopTokens = [...Array(vocabSize).keys()].filter((id) => bytesOf(id).includes(0x22));
+    const free = { temperature: 0.9, seed: 5, maxTokens: 30 };
+    const alone = await answer(random, free);
+    const failing = answer(random, { jsonSchema: { const: 'x' }, stopTokens });
+    const [together, failed] = await Promise.allSettled([answer(random, free), failing]);
+    expect(together).toMatchObject({ value: { text: alone.text } });
+    expect(failed).toMatchObject({
+      reason: { name: 'UnsupportedError', message: expect.stringMatching(/no token of the vocabulary/) },
+    });
+  });
+
   it("reports the model's own log-probabilities", async () => {
     const [free, held] = [undefined, { type: 'null' }].map((jsonSchema) =>
       answer(random, { jsonSchema, temperature: 0, maxTokens: 1, logprobs: 3 }),

@@ -16,6 +16,7 @@ import { MARK } from '../../src/tokenizer/literal.ts';
 import { makeTokenizer, type Tokenizer } from '../../src/tokenizer/tokenizer.ts';
 import { post, scripted, serverOf } from '../serverModel.ts';
 import { mutateBytes, mutateJson, strangeText } from './mutate.ts';
+import { trySchema } from './schemas.ts';
 import { randomTemplate } from './templates.ts';
 
 export type Target = (random: Random) => Promise<string>;
@@ -239,7 +240,7 @@ const requests: Target = async (random) => {
 };
 
 export const TARGETS: Readonly<Record<string, Target>> = {
-  ...{ gguf, folder, tokenizer, template, samples, text, options, requests },
+  ...{ gguf, folder, tokenizer, template, samples, text, options, requests, schema: trySchema },
 };
 
 /** Whether a thrown error is a good answer to bad input. */
