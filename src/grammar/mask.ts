@@ -51,10 +51,15 @@ export class TokenGrammar {
 
   #makeMask(state: State): Int32Array {
     const { plain, other, longestPlain } = this.#vocabulary;
-    const fitsAll = state.room >= longestPlain;
-    const fitsByLength = state.room > 0 && state.isOnlyText;
-    const mask = fitsAll ? this.#allPlain.slice() : this.#plainUpTo(fitsByLength ? state.room : 0);
-    if (!fitsAll && !fitsByLength) this.#walk(plain, state, mask);
+    let mask: Int32Array;
+    if (state.room >= longestPlain) {
+      mask = this.#allPlain.slice();
+    } else if (state.room > 0 && state.isOnlyText) {
+      mask = this.#plainUpTo(state.room);
+    } else {
+      mask = new Int32Array(this.#allPlain.length);
+      this.#walk(plain, state, mask);
+    }
     this.#walk(other, state, mask);
     return mask;
   }
