@@ -10,6 +10,7 @@
 import { UnsupportedError } from '../errors.ts';
 import type { Choice } from '../kernels/draw.ts';
 import type { Activation } from '../kernels/elementwise.ts';
+import { PAGE_LEN } from '../kvTypes.ts';
 import type { Slice, Stretch } from '../placement.ts';
 import type { TensorType } from '../tensorTypes.ts';
 
@@ -64,8 +65,11 @@ export interface Backend {
   reserve?(sizes: CallSizes, stage?: number): void;
   /** The same numbers seen as `[rows, cols]`, beginning at number `offset` of an F32 tensor. */
   view(tensor: Tensor, rows: number, cols: number, offset?: number): Tensor;
-  /** Runs what was recorded and returns a copy of a page, keys and values of some layers as they lie, one layer behind the other. */
-  readPage(layers: readonly KvLayer[], page: number): Promise<Uint8Array>;
+  /**
+   * Runs what was recorded and returns a copy of a page, keys and values of some layers as they lie, one layer behind the other.
+   * Behind its first `nTokens` tokens, which may be a text's last, stand zeros instead of what was there before.
+   */
+  readPage(layers: readonly KvLayer[], page: number, nTokens: number): Promise<Uint8Array>;
   /** Runs what was recorded and puts a page in its place, as `readPage` gave it. */
   writePage(layers: readonly KvLayer[], page: number, bytes: Uint8Array): Promise<void>;
   /** Writes numbers into an F32 tensor from its beginning, at once. */
@@ -136,6 +140,11 @@ export function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
     at += part.length;
   }
   return bytes;
+}
+
+/** A copy of part of a page, `[PAGE_LEN]` tokens of some bytes each, with zeros behind the first `nTokens`. */
+export function clearedBehind(part: Uint8Array, nTokens: number): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(part).fill(0, (part.length / PAGE_LEN) * nTokens);
 }
 
 /** The message of all that is asked of a backend after `dispose`. */

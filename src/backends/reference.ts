@@ -11,7 +11,7 @@ import { rmsNorm } from '../kernels/rmsNorm.ts';
 import { rotate } from '../kernels/rotate.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import { rowBytes } from '../tensorTypes.ts';
-import { type Backend, DISPOSED, joined, type KvLayer, notFinite, type Tensor } from './backend.ts';
+import { type Backend, clearedBehind, DISPOSED, joined, type KvLayer, notFinite, type Tensor } from './backend.ts';
 
 interface ReferenceTensor extends Tensor {
   /** F32: the numbers, in float64. */
@@ -97,9 +97,9 @@ export function deferred(backend: Backend): Backend {
       run();
       return backend.read(tensor);
     },
-    async readPage(layers, page) {
+    async readPage(layers, page, nTokens) {
       run();
-      return backend.readPage(layers, page);
+      return backend.readPage(layers, page, nTokens);
     },
     async writePage(layers, page, bytes) {
       run();
@@ -182,7 +182,10 @@ export function openEager(): Backend {
 
     submit: async () => {},
     read: async (tensor) => numbersOf(tensor).slice(),
-    readPage: async (layers, page) => joined(layers.flatMap((kv) => pageOf(kv as ReferenceKv, page))),
+    async readPage(layers, page, nTokens) {
+      const parts = layers.flatMap((kv) => pageOf(kv as ReferenceKv, page));
+      return joined(parts.map((part) => clearedBehind(part, nTokens)));
+    },
     async writePage(layers, page, bytes) {
       let from = 0;
       for (const part of layers.flatMap((kv) => pageOf(kv as ReferenceKv, page))) {

@@ -8,10 +8,10 @@ import { unshared } from '../kernels/unshared.ts';
 import { PLAIN_SIMD, RELAXED_SIMD } from '../kernels/wasmBinary.ts';
 import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
 import type { Machine } from '../platform/machine.ts';
-import { type Backend, joined, type KvLayer, type Tensor } from './backend.ts';
+import { type Backend, clearedBehind, joined, type KvLayer, type Tensor } from './backend.ts';
 import { type Command, runHere } from './wasmProgram.ts';
 import { defaultThreads, MAX_THREADS } from './wasmScratch.ts';
-import { openStage, type Precision, type WasmKv, type WasmStage, type WasmTensor } from './wasmStage.ts';
+import { clearedPanels, openStage, type Precision, type WasmKv, type WasmStage, type WasmTensor } from './wasmStage.ts';
 import { startThreads } from './wasmThreads.ts';
 
 export interface WasmOptions {
@@ -137,14 +137,23 @@ export function openWasm(
     copy: (out, x) => stageOf(out).copy(out, x),
 
     submit,
-    async readPage(layers, page) {
+    async readPage(layers, page, nTokens) {
       await submit();
-      return joined(layers.flatMap((kv) => stageOf(kv).page(kv as WasmKv, page)));
+      const partsOf = (kv: KvLayer) => stageOf(kv).page(kv as WasmKv, page);
+      const ofLayer = (kv: KvLayer) => {
+        const { keys, others } = partsOf(kv);
+        return [
+          ...keys.map((part) => clearedPanels(part, kv.headDim, nTokens)),
+          ...others.map((part) => clearedBehind(part, nTokens)),
+        ];
+      };
+      return joined(layers.flatMap(ofLayer));
     },
     async writePage(layers, page, bytes) {
       await submit();
       let from = 0;
-      for (const part of layers.flatMap((kv) => stageOf(kv).page(kv as WasmKv, page))) {
+      const parts = layers.map((kv) => stageOf(kv).page(kv as WasmKv, page));
+      for (const part of parts.flatMap(({ keys, others }) => [...keys, ...others])) {
         part.set(bytes.subarray(from, from + part.length));
         from += part.length;
       }

@@ -74,6 +74,18 @@ type OfBackend =
   | ('name' | 'pageLayout' | 'view' | 'reserve')
   | ('submit' | 'read' | 'readPage' | 'writePage' | 'dispose');
 
+/** A copy of a head's keys of a page, `[PAGE_LEN / 8, headDim, 8]`, with zeros in place of all behind the first `nTokens`. */
+export function clearedPanels(part: Uint8Array, headDim: number, nTokens: number): Uint8Array<ArrayBuffer> {
+  const numberBytes = part.length / PAGE_LEN / headDim;
+  const copy = Uint8Array.from(part);
+  const panel = (nTokens >> 3) * 8 * headDim; // the one that is not full
+  for (let d = 0; d < headDim && nTokens < PAGE_LEN; d++) {
+    const row = panel + 8 * d;
+    copy.fill(0, (row + (nTokens & 7)) * numberBytes, (row + 8) * numberBytes);
+  }
+  return copy.fill(0, (panel + 8 * headDim) * numberBytes);
+}
+
 /**
  * One memory, and the kernels whose operands lie in it.
  * @internal `WebAssembly` is a type only where a consumer has those of browsers.
@@ -86,8 +98,8 @@ export interface WasmStage extends Omit<Backend, OfBackend> {
   /** @throws UnsupportedError once when kernels met numbers that nothing can be computed from since it was asked last. */
   checkNumbers(): void;
   numbers(tensor: Tensor): Float32Array;
-  /** The bytes of a page of a layer, in place. */
-  page(kv: WasmKv, page: number): Uint8Array[];
+  /** The bytes of a page of a layer, in place: keys, which lie in panels of eight, and all else, a token behind the other. */
+  page(kv: WasmKv, page: number): Record<'keys' | 'others', Uint8Array[]>;
 }
 
 interface StageOptions {
@@ -279,12 +291,14 @@ export function openStage(
           return new Uint8Array(memory.buffer, from + (nth * nPages + page) * pageBytes, pageBytes);
         });
       const nRuns = scaleDims && Math.ceil(headDim / scaleDims);
-      return [
-        ...parts(keys, keyForms * nKvHeads, headDim * numberBytes),
-        ...parts(keyScales, keyForms * nKvHeads * nRuns, 4),
-        ...parts(values, nKvHeads, headDim * numberBytes),
-        ...parts(valueScales, nKvHeads * nRuns, 4),
-      ];
+      return {
+        keys: parts(keys, keyForms * nKvHeads, headDim * numberBytes),
+        others: [
+          ...parts(keyScales, keyForms * nKvHeads * nRuns, 4),
+          ...parts(values, nKvHeads, headDim * numberBytes),
+          ...parts(valueScales, nKvHeads * nRuns, 4),
+        ],
+      };
     },
     reserve(sizes) {
       const { thread, quantized, parts } = largestScratch(sizes, threads);

@@ -13,7 +13,7 @@ import { gridOf, ITEMS, type WgslKernel } from '../kernels/wgsl.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import type { Slice } from '../placement.ts';
 import { rowBytes } from '../tensorTypes.ts';
-import type { Backend, Tensor } from './backend.ts';
+import { type Backend, clearedBehind, type Tensor } from './backend.ts';
 import { openAttend } from './webgpuAttend.ts';
 import { openGpu, type WebGpuOptions } from './webgpuDevice.ts';
 import { at, bufferOf, openMemory, partsOf, type WebGpuKv } from './webgpuMemory.ts';
@@ -277,7 +277,16 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
       const range = { buffer: bufferOf(tensor), byteOffset: 4 * at(tensor), nBytes: 4 * rows * cols };
       return new Float32Array(await recorder.read([range]));
     },
-    readPage: async (layers, page) => new Uint8Array(await recorder.read(pageRanges(layers, page))),
+    async readPage(layers, page, nTokens) {
+      const ranges = pageRanges(layers, page);
+      const bytes = new Uint8Array(await recorder.read(ranges));
+      let from = 0;
+      for (const { nBytes } of ranges) {
+        bytes.set(clearedBehind(bytes.subarray(from, from + nBytes), nTokens), from);
+        from += nBytes;
+      }
+      return bytes;
+    },
     async writePage(layers, page, bytes) {
       for (const kv of layers) growTo(kv as WebGpuKv, PAGE_LEN * (page + 1));
       await recorder.submit(); // a cache that has grown is moved by then

@@ -262,7 +262,11 @@ export class Engine {
       if (path.length < length && !text.isCachedOnly) return false;
       const nPages = text.isCachedOnly ? Math.floor(path.length / PAGE_LEN) : path.nodes.length;
       if (text.nGiven >= nPages) text.finish();
-      else text.give(await backend.readPage(cache.layers, path.nodes[text.nGiven++].page));
+      else {
+        const nth = text.nGiven++;
+        const nTokens = Math.min(PAGE_LEN, path.length - PAGE_LEN * nth);
+        text.give(await backend.readPage(cache.layers, path.nodes[nth].page, nTokens));
+      }
     } catch (error) {
       text.fail(error);
     }

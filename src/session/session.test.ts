@@ -79,6 +79,9 @@ describe('a session', () => {
     const again = await new Response(opened.stream()).blob();
     expect(Buffer.from(await again.arrayBuffer()).equals(Buffer.from(await blob.arrayBuffer()))).toBe(true);
     expect(await answer(there, opened.tokens)).toEqual(await answer(here, session.tokens));
+    // What was written behind the text, to the same page, is nobody's business.
+    const afterwards = await new Response(session.stream()).blob();
+    expect(Buffer.from(await afterwards.arrayBuffer()).equals(Buffer.from(await blob.arrayBuffer()))).toBe(true);
   });
 
   it('says what it wants before a model is loaded', async () => {
