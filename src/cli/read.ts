@@ -50,13 +50,12 @@ export const readCommand = (): Command =>
     .addHelpText(
       'after',
       `
-The file holds the text and the model's keys and values; its size is that of the cache. It is for this very model, method and
-type of cache: run and chat take the last two from it. --kv-type q8_0 makes it half as large.
+Ask it with  dualchunk run model.gguf --session book.kv -p "Who keeps a journal?"  or with chat, today and tomorrow. The file holds
+the text and the model's keys and values; its size is that of the cache, and --kv-type q8_0 makes it about half as large. It is for
+this very model, method and type of cache: run, chat and serve take the last two from it.
 
 Examples:
   $ dualchunk read model.gguf -f book.txt -o book.kv
-  $ dualchunk run model.gguf --session book.kv -p "Who keeps a journal?"
-  $ dualchunk chat model.gguf --session book.kv
   $ dualchunk read model.gguf -f book.txt --take 48k --kv-type q8_0 --context 64k -o book.kv`,
     )
     .action(read);
