@@ -197,10 +197,11 @@ export class Engine {
     } catch (error) {
       this.#failed(step, error);
     }
-    const isBlock = step.entries.some(({ slice }) => slice.nRows > 1);
-    const isBoth = isBlock && step.entries.some(({ slice }) => slice.nRows === 1);
     const milliseconds = performance.now() - startedAt;
-    this.#owed = isBoth ? owedAfter(milliseconds) : isBlock ? 0 : this.#owed - milliseconds;
+    const isOfLongPrompt = step.entries.some(({ slice, gives }) => slice.nRows > 1 && gives !== 'token');
+    const isBoth = isOfLongPrompt && step.entries.some(({ slice }) => slice.nRows === 1);
+    // Time that short prompts take counts too: however many come, a long one has its turn.
+    this.#owed = isBoth ? owedAfter(milliseconds) : this.#owed - milliseconds;
     return true;
   }
 

@@ -42,13 +42,17 @@ describe('schedule', () => {
     expect(rows(waits(...unread))).toEqual(expected);
   });
 
-  it('lets prompts wait while it is the turn of those that are written, if there are any', () => {
+  it('lets long prompts wait while it is the turn of texts that are written, if there are any', () => {
     const turn = (...unread: number[]) => schedule(waits(...unread), BLOCK, true).map(({ nth, nRows }) => [nth, nRows]);
     expect(turn(2000, 1, 1)).toEqual([
       [1, 1],
       [2, 1],
     ]);
     expect(turn(2000)).toEqual([[0, 512]]);
+    expect(turn(2000, 1, 100)).toEqual([
+      [1, 1],
+      [2, 100],
+    ]);
     expect(owedAfter(675)).toBeCloseTo(325);
   });
 

@@ -29,7 +29,7 @@ export const owedAfter = (milliseconds: number): number => (milliseconds * TOKEN
 /**
  * First a row for each text that has but one token to read, as those have that generate; then prompts in the order in which
  * they wait, up to `blockLen` rows together.
- * @param isTurnOfTokens Prompts wait, as long as there are such texts.
+ * @param isTurnOfTokens Prompts that take more than one share of a block wait, as long as there are such texts.
  */
 export function schedule(waiting: readonly Waiting[], blockLen: number, isTurnOfTokens = false): Share[] {
   const alone = waiting.findIndex(({ isAlone }) => isAlone);
@@ -39,9 +39,10 @@ export function schedule(waiting: readonly Waiting[], blockLen: number, isTurnOf
     .filter(({ unread }) => unread === 1)
     .slice(0, blockLen)
     .map(({ nth }) => ({ nth, nRows: 1 }));
-  if (isTurnOfTokens && shares.length > 0) return shares;
-  let left = shares.length === 0 ? blockLen : Math.min(Math.ceil(PROMPT_SHARE * blockLen), blockLen - shares.length);
-  for (const { nth, unread } of all.filter(({ unread }) => unread > 1)) {
+  const share = Math.ceil(PROMPT_SHARE * blockLen);
+  const most = isTurnOfTokens && shares.length > 0 ? share : Infinity;
+  let left = shares.length === 0 ? blockLen : Math.min(share, blockLen - shares.length);
+  for (const { nth, unread } of all.filter(({ unread }) => unread > 1 && unread <= most)) {
     const nRows = Math.min(unread, left);
     if (nRows > 0) shares.push({ nth, nRows });
     left -= nRows;
