@@ -93,6 +93,7 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
   ['index', LIBRARY, ['platform/platform']],
   ['node', ['index', 'modelFile', 'platform/node']],
   ['web', ['index', 'modelFile', 'platform/web']],
+  ['server/aiSdk', ['server/app', '@ai-sdk/openai-compatible']],
   [
     'server/*',
     ['server/*', 'config', 'errors', 'model', 'sampler', 'hono*', 'prom-client', 'zod'],

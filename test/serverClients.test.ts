@@ -7,9 +7,11 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import Anthropic from '@anthropic-ai/sdk';
 import { serve } from '@hono/node-server';
 import { ChatOpenAI } from '@langchain/openai';
-import { generateText, jsonSchema, streamText, tool } from 'ai';
+import { generateText, jsonSchema, Output, streamText, tool } from 'ai';
 import OpenAI from 'openai';
 import { afterAll, describe, expect, it } from 'vitest';
+import { loadModel } from '../src/node.ts';
+import { languageModel } from '../src/server/aiSdk.ts';
 import type { Server } from '../src/server/app.ts';
 import { type Script, scripted, serverOf } from './serverModel.ts';
 
@@ -116,6 +118,28 @@ describe('the AI SDK', () => {
     const called = streamText({ model: caller, prompt: 'Hi', tools: { weather } });
     expect((await called.toolResults)[0]?.output).toBe('rain in Bonn');
     expect(await called.reasoningText).toBe('Hm.');
+  });
+
+  it('takes a model of this process, without a server', async () => {
+    const model = languageModel(await scripted());
+    expect((await generateText({ model, prompt: 'Hi' })).text).toBe('Hello there');
+    const stream = streamText({ model, prompt: 'Hi' });
+    expect((await all(stream.textStream)).join('')).toBe('Hello there');
+    expect((await stream.usage).outputTokens).toBe(4);
+    const [first, second] = await Promise.all([1, 2].map(() => generateText({ model, prompt: 'Hi' })));
+    expect([first.text, second.text]).toEqual(['Hello there', 'Hello there']);
+    const real = await loadModel('test/golden/llama/model.gguf', { context: 512, backend: 'wasm', threads: 2 });
+    const schema = jsonSchema<{ mood: string }>({
+      type: 'object',
+      properties: { mood: { enum: ['good', 'bad'] } },
+      required: ['mood'],
+      additionalProperties: false,
+    });
+    const { output } = await generateText({
+      ...{ model: languageModel(real), prompt: 'Hi', output: Output.object({ schema }) },
+    });
+    await real.dispose();
+    expect(['good', 'bad']).toContain(output.mood);
   });
 });
 
