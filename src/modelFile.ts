@@ -216,8 +216,8 @@ function modelFile(checkpoint: Checkpoint, platform: Platform): ModelFile {
       const nPages = sequences * pagesFor(context);
       const blockLen = Math.min(MEMORY[kind].blockLen, sequences * context);
       const sizes = { blockLen, maxLogitRows: MAX_LOGIT_ROWS, nPages };
-      const samples: Uint8Array<ArrayBuffer>[] = [];
-      const onSample = (bytes: Uint8Array<ArrayBuffer>) => samples.push(bytes);
+      const samples: Uint8Array[] = [];
+      const onSample = (bytes: Uint8Array) => samples.push(bytes);
       const weights = await loadWeights(checkpoint, backend, stageOf, { ...options, onSample });
       const layersAttend = attention(method);
       const cache = allocKvCache(backend, config, layersAttend, nPages, stageOf);
@@ -225,13 +225,16 @@ function modelFile(checkpoint: Checkpoint, platform: Platform): ModelFile {
       await backend.submit(); // tells of memory that did not suffice
       const { vocabSize } = config;
       const engine = new Engine({ backend, transformer, cache, context, sequences, ...sizes, vocabSize });
-      const ofModel = modelIdentity({ config, tensors: checkpoint.tensors.values(), samples, tokenizerJson });
-      ofModel.catch(() => {}); // of no interest unless there is a session
-      const identity = async (): Promise<Identity> => ({
-        ...(await ofModel),
+      const made = async (): Promise<Identity> => ({
+        ...(await modelIdentity({ config, tensors: checkpoint.tensors.values(), samples, tokenizerJson })),
         method: config.ropeScaling?.ropeType === 'dynamic' ? `${method.name} to ${method.longest}` : method.name,
         cache: backend.pageLayout,
       });
+      let known: Promise<Identity> | undefined;
+      const identity = () => {
+        known ??= made(); // few ask for it
+        return known;
+      };
       return new Model({ name, config, tokenizer, sampling, method, engine, backend, identity, platform, store });
     } catch (error) {
       await backend.dispose();

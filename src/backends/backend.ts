@@ -131,21 +131,10 @@ export const notFinite = (where: string) =>
     `a number in ${where} is not finite or too large to compute with; the model's weights are damaged, or the text takes it beyond what floats hold`,
   );
 
-/** Bytes one behind the other. */
-export function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
-}
-
-/** A copy of part of a page, `[PAGE_LEN]` tokens of some bytes each, with zeros behind the first `nTokens`. */
-export function clearedBehind(part: Uint8Array, nTokens: number): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(part).fill(0, (part.length / PAGE_LEN) * nTokens);
-}
+/** Puts zeros behind the first `nTokens` of a part of a page, `[PAGE_LEN]` tokens of some bytes each. */
+export const clearBehind = (part: Uint8Array, nTokens: number): void => {
+  part.fill(0, (part.length / PAGE_LEN) * nTokens);
+};
 
 /** The message of all that is asked of a backend after `dispose`. */
 export const DISPOSED = 'the backend was disposed; open the model again';

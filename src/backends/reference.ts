@@ -2,6 +2,7 @@
  * The truth, slowly: every kernel is its float64 definition. Every tensor is an array of its own, so a stage is only a
  * number. Calls wait for `submit` or `read` as on the fast backends, so that a mistake in their order shows here too.
  */
+import { cut, joined } from '../bytes.ts';
 import { UnsupportedError } from '../errors.ts';
 import { attend, placeOf } from '../kernels/attend.ts';
 import { dequantizeRow } from '../kernels/dequantize.ts';
@@ -11,7 +12,7 @@ import { rmsNorm } from '../kernels/rmsNorm.ts';
 import { rotate } from '../kernels/rotate.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import { rowBytes } from '../tensorTypes.ts';
-import { type Backend, clearedBehind, DISPOSED, joined, type KvLayer, notFinite, type Tensor } from './backend.ts';
+import { type Backend, clearBehind, DISPOSED, type KvLayer, notFinite, type Tensor } from './backend.ts';
 
 interface ReferenceTensor extends Tensor {
   /** F32: the numbers, in float64. */
@@ -184,14 +185,14 @@ export function openEager(): Backend {
     read: async (tensor) => numbersOf(tensor).slice(),
     async readPage(layers, page, nTokens) {
       const parts = layers.flatMap((kv) => pageOf(kv as ReferenceKv, page));
-      return joined(parts.map((part) => clearedBehind(part, nTokens)));
+      const bytes = joined(parts);
+      for (const part of cut(bytes, parts)) clearBehind(part, nTokens);
+      return bytes;
     },
     async writePage(layers, page, bytes) {
-      let from = 0;
-      for (const part of layers.flatMap((kv) => pageOf(kv as ReferenceKv, page))) {
-        part.set(bytes.subarray(from, from + part.length));
-        from += part.length;
-      }
+      const parts = layers.flatMap((kv) => pageOf(kv as ReferenceKv, page));
+      const pieces = cut(bytes, parts);
+      for (const [nth, part] of parts.entries()) part.set(pieces[nth]);
     },
     dispose: async () => {},
   };

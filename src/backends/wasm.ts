@@ -2,16 +2,18 @@
  * WebAssembly SIMD on all cores: which kernels and threads to run on, and the stages that hold everything
  * (`wasmStage.ts`). Calls of kernels are recorded as commands (`wasmProgram.ts`) and run by threads (`wasmThreads.ts`).
  */
+import { joined } from '../bytes.ts';
 import { UnsupportedError } from '../errors.ts';
 import { FLOAT32, INT8, INT8_FUSED, INT16 } from '../kernels/abi.ts';
 import { unshared } from '../kernels/unshared.ts';
 import { PLAIN_SIMD, RELAXED_SIMD } from '../kernels/wasmBinary.ts';
 import { DEFAULT_KV_TYPE, KV_TYPES, type KvType } from '../kvTypes.ts';
 import type { Machine } from '../platform/machine.ts';
-import { type Backend, clearedBehind, joined, type KvLayer, type Tensor } from './backend.ts';
+import type { Backend, KvLayer, Tensor } from './backend.ts';
+import { readPage, writePage } from './wasmPages.ts';
 import { type Command, runHere } from './wasmProgram.ts';
 import { defaultThreads, MAX_THREADS } from './wasmScratch.ts';
-import { clearedPanels, openStage, type Precision, type WasmKv, type WasmStage, type WasmTensor } from './wasmStage.ts';
+import { openStage, type Precision, type WasmKv, type WasmStage, type WasmTensor } from './wasmStage.ts';
 import { startThreads } from './wasmThreads.ts';
 
 export interface WasmOptions {
@@ -139,24 +141,12 @@ export function openWasm(
     submit,
     async readPage(layers, page, nTokens) {
       await submit();
-      const partsOf = (kv: KvLayer) => stageOf(kv).page(kv as WasmKv, page);
-      const ofLayer = (kv: KvLayer) => {
-        const { keys, others } = partsOf(kv);
-        return [
-          ...keys.map((part) => clearedPanels(part, kv.headDim, nTokens)),
-          ...others.map((part) => clearedBehind(part, nTokens)),
-        ];
-      };
-      return joined(layers.flatMap(ofLayer));
+      return joined(layers.map((kv) => readPage(stageOf(kv).memory.buffer, kvType, kv as WasmKv, page, nTokens)));
     },
     async writePage(layers, page, bytes) {
       await submit();
-      let from = 0;
-      const parts = layers.map((kv) => stageOf(kv).page(kv as WasmKv, page));
-      for (const part of parts.flatMap(({ keys, others }) => [...keys, ...others])) {
-        part.set(bytes.subarray(from, from + part.length));
-        from += part.length;
-      }
+      let left = bytes;
+      for (const kv of layers) left = writePage(stageOf(kv).memory.buffer, kvType, kv as WasmKv, page, left);
     },
     async read(tensor) {
       await submit();

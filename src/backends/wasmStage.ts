@@ -69,22 +69,10 @@ function reserveMemory(shared: boolean): WebAssembly.Memory {
   }
 }
 
-/** What a backend has once for all of its stages. */
+/** A backend has these once for all of its stages. */
 type OfBackend =
   | ('name' | 'pageLayout' | 'view' | 'reserve')
   | ('submit' | 'read' | 'readPage' | 'writePage' | 'dispose');
-
-/** A copy of a head's keys of a page, `[PAGE_LEN / 8, headDim, 8]`, with zeros in place of all behind the first `nTokens`. */
-export function clearedPanels(part: Uint8Array, headDim: number, nTokens: number): Uint8Array<ArrayBuffer> {
-  const numberBytes = part.length / PAGE_LEN / headDim;
-  const copy = Uint8Array.from(part);
-  const panel = (nTokens >> 3) * 8 * headDim; // the one that is not full
-  for (let d = 0; d < headDim && nTokens < PAGE_LEN; d++) {
-    const row = panel + 8 * d;
-    copy.fill(0, (row + (nTokens & 7)) * numberBytes, (row + 8) * numberBytes);
-  }
-  return copy.fill(0, (panel + 8 * headDim) * numberBytes);
-}
 
 /**
  * One memory, and the kernels whose operands lie in it.
@@ -98,8 +86,6 @@ export interface WasmStage extends Omit<Backend, OfBackend> {
   /** @throws UnsupportedError once when kernels met numbers that nothing can be computed from since it was asked last. */
   checkNumbers(): void;
   numbers(tensor: Tensor): Float32Array;
-  /** The bytes of a page of a layer, in place: keys, which lie in panels of eight, and all else, a token behind the other. */
-  page(kv: WasmKv, page: number): Record<'keys' | 'others', Uint8Array[]>;
 }
 
 interface StageOptions {
@@ -281,24 +267,6 @@ export function openStage(
       const scales = (forms: number) => allocBytes(scaleDims && 4 * forms * numbers * Math.ceil(headDim / scaleDims));
       const [keys, keyScales, values, valueScales] = [half(keyForms), scales(keyForms), half(1), scales(1)];
       return { nPages, nKvHeads, headDim, stage, keys, keyScales, values, valueScales, keyForms } as WasmKv;
-    },
-    page({ nPages, nKvHeads, headDim, keys, keyScales, values, valueScales, keyForms }, page) {
-      const { numberBytes, scaleDims } = KV_TYPES[kvType];
-      // Heads, and of scales their runs too, each have the tokens of all pages one behind the other.
-      const parts = (from: number, count: number, tokenBytes: number) =>
-        Array.from({ length: count }, (_, nth) => {
-          const pageBytes = PAGE_LEN * tokenBytes;
-          return new Uint8Array(memory.buffer, from + (nth * nPages + page) * pageBytes, pageBytes);
-        });
-      const nRuns = scaleDims && Math.ceil(headDim / scaleDims);
-      return {
-        keys: parts(keys, keyForms * nKvHeads, headDim * numberBytes),
-        others: [
-          ...parts(keyScales, keyForms * nKvHeads * nRuns, 4),
-          ...parts(values, nKvHeads, headDim * numberBytes),
-          ...parts(valueScales, nKvHeads * nRuns, 4),
-        ],
-      };
     },
     reserve(sizes) {
       const { thread, quantized, parts } = largestScratch(sizes, threads);

@@ -1,4 +1,5 @@
 /** WebGPU, in Node and in browsers: which kernel a call takes. How tensors lie in the GPU's buffers is `webgpuMemory.ts`. */
+import { cut } from '../bytes.ts';
 import { append } from '../kernels/append.wgsl.ts';
 import { placeOf } from '../kernels/attend.ts';
 import { decoderOf } from '../kernels/dequantize.wgsl.ts';
@@ -13,7 +14,7 @@ import { gridOf, ITEMS, type WgslKernel } from '../kernels/wgsl.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import type { Slice } from '../placement.ts';
 import { rowBytes } from '../tensorTypes.ts';
-import { type Backend, clearedBehind, type Tensor } from './backend.ts';
+import { type Backend, clearBehind, type Tensor } from './backend.ts';
 import { openAttend } from './webgpuAttend.ts';
 import { openGpu, type WebGpuOptions } from './webgpuDevice.ts';
 import { at, bufferOf, openMemory, partsOf, type WebGpuKv } from './webgpuMemory.ts';
@@ -274,27 +275,21 @@ export async function openWebGpu(options: WebGpuOptions = {}): Promise<Backend> 
     submit: () => recorder.submit(),
     async read(tensor) {
       const { rows, cols } = tensor;
-      const range = { buffer: bufferOf(tensor), byteOffset: 4 * at(tensor), nBytes: 4 * rows * cols };
+      const range = { buffer: bufferOf(tensor), byteOffset: 4 * at(tensor), length: 4 * rows * cols };
       return new Float32Array(await recorder.read([range]));
     },
     async readPage(layers, page, nTokens) {
       const ranges = pageRanges(layers, page);
       const bytes = new Uint8Array(await recorder.read(ranges));
-      let from = 0;
-      for (const { nBytes } of ranges) {
-        bytes.set(clearedBehind(bytes.subarray(from, from + nBytes), nTokens), from);
-        from += nBytes;
-      }
+      for (const part of cut(bytes, ranges)) clearBehind(part, nTokens);
       return bytes;
     },
     async writePage(layers, page, bytes) {
       for (const kv of layers) growTo(kv as WebGpuKv, PAGE_LEN * (page + 1));
       await recorder.submit(); // a cache that has grown is moved by then
-      let from = 0;
-      for (const { buffer, byteOffset, nBytes } of pageRanges(layers, page)) {
-        put(buffer, byteOffset, bytes.subarray(from, from + nBytes));
-        from += nBytes;
-      }
+      const ranges = pageRanges(layers, page);
+      const pieces = cut(bytes, ranges);
+      for (const [nth, { buffer, byteOffset }] of ranges.entries()) put(buffer, byteOffset, pieces[nth]);
     },
     async dispose() {
       await recorder.destroy();

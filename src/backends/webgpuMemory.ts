@@ -57,7 +57,7 @@ export const at = (tensor: Tensor) => (tensor as WebGpuTensor).at;
 type Memory = Pick<Backend, 'alloc' | 'allocKv' | 'view' | 'write' | 'load'> & {
   /** Sees to room for `tokens` in a cache: what it holds moves within the GPU. @throws UnsupportedError as `alloc`. */
   growTo(kv: WebGpuKv, tokens: number): void;
-  /** Where a page of some layers lies, which must have room for it: of each head the keys, form by form, and the values. */
+  /** Finds where a page of some layers lies, keys of all heads form by form and then values. The caches must have room for it. */
   pageRanges(layers: readonly KvLayer[], page: number): BufferRange[];
 };
 
@@ -136,7 +136,7 @@ export function openMemory(
             Array.from({ length: part.nHeads }, (_, head) => {
               const first = (form * part.nHeads + head) * room;
               const byteOffset = (first + PAGE_LEN * page) * tokenBytes;
-              return { buffer: part[half], byteOffset, nBytes: PAGE_LEN * tokenBytes };
+              return { buffer: part[half], byteOffset, length: PAGE_LEN * tokenBytes };
             }),
           );
         const keys = Array.from({ length: keyForms }, (_, form) => ofHeads('keys', form));

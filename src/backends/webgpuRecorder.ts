@@ -35,11 +35,11 @@ export interface Call {
   work?: number;
 }
 
-/** Bytes of a buffer; offset and length are multiples of 4. */
+/** A range is bytes of a buffer; offset and length are multiples of 4. */
 export interface BufferRange {
   readonly buffer: GPUBuffer;
   readonly byteOffset: number;
-  readonly nBytes: number;
+  readonly length: number;
 }
 
 /** A buffer, and the place in it, in numbers of 32 bits. */
@@ -320,15 +320,15 @@ export function openRecorder(device: GPUDevice): Recorder {
     },
     async read(ranges) {
       if (end) throw end;
-      const nBytes = ranges.reduce((sum, range) => sum + range.nBytes, 0);
+      const nBytes = ranges.reduce((sum, { length }) => sum + length, 0);
       const size = nBytes + FAULT_BYTES;
       const index = readBacks.findIndex((free) => free.size >= size);
       const readBack =
         index < 0 ? makeBuffer(Math.max(SLOT, size), MAP_READ | COPY_DST) : readBacks.splice(index, 1)[0];
       let to = 0;
       for (const range of ranges) {
-        copy(range.buffer, range.byteOffset, readBack, to, range.nBytes);
-        to += range.nBytes;
+        copy(range.buffer, range.byteOffset, readBack, to, range.length);
+        to += range.length;
       }
       copy(fault, 0, readBack, nBytes, FAULT_BYTES);
       flush();

@@ -26,7 +26,7 @@ export interface WeightOptions {
   onProgress?: (done: number, total: number) => void;
   signal?: AbortSignal;
   /** Is called with the first bytes of each tensor as they are stored, which tell models of one shape apart. */
-  onSample?: (bytes: Uint8Array<ArrayBuffer>) => void;
+  onSample?: (bytes: Uint8Array) => void;
 }
 
 /** Bytes of a sample, at most. */
@@ -166,7 +166,7 @@ export async function loadWeights(
     const stage = entry.layer === undefined ? 0 : stageOf[entry.layer];
     let isFirst = true;
     const advance = (bytes: Uint8Array) => {
-      if (isFirst) onSample?.(Uint8Array.from(bytes.subarray(0, SAMPLE_BYTES)));
+      if (isFirst) onSample?.(bytes.slice(0, SAMPLE_BYTES));
       isFirst = false;
       done += bytes.length;
       onProgress?.(done, total);

@@ -45,8 +45,8 @@ export type Result = GeneratedToken | Float64Array | undefined;
 export const isDrawn = (text: Text): text is Writing => text instanceof Writing && text.isDrawn;
 
 /**
- * Records a forward of the entries' rows and runs it: their tokens and losses, in their order. All that the backend draws, into
- * `drawn`, is recorded before this returns.
+ * Records a forward of the entries' rows and runs it; returns their tokens and losses, in their order. All that the backend
+ * draws, into `drawnIds`, is recorded before this returns.
  */
 export async function runStep(
   parts: EngineParts,
@@ -68,16 +68,15 @@ export async function runStep(
   const [drawn, sampled] = [true, false].map((of) => tokens.filter((entry) => forBackend(entry) === of));
   const scored = numbered.filter(({ gives }) => gives === 'losses');
   if (drawnIds && drawn.length > 0) {
-    const ids = drawnIds;
     for (const run of runsOf(drawn, lastRow, maxLogitRows)) {
       const logits = transformer.logits(lastRow(run[0]), run.length);
       run.forEach(({ text, end }, row) => {
-        const to = backend.view(ids, 1, 1, drawn.indexOf(run[row]));
+        const to = backend.view(drawnIds, 1, 1, drawn.indexOf(run[row]));
         const from = backend.view(logits, 1, vocabSize, row * vocabSize);
         if (text instanceof Writing) backend.draw?.(to, from, text.choiceAt(end));
       });
     }
-    const found = await backend.read(backend.view(ids, drawn.length, 1));
+    const found = await backend.read(backend.view(drawnIds, drawn.length, 1));
     drawn.forEach(({ nth }, row) => {
       results[nth] = { token: checkedToken(found[row]) };
     });

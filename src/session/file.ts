@@ -5,6 +5,7 @@
  *     DUALCHNK | version u32 | bytes of the head u32 | head, JSON | tokens, u32 each | SHA-256 of all that
  *     for each page: its bytes | SHA-256
  */
+import { joined } from '../bytes.ts';
 import type { Source } from '../checkpoint/source.ts';
 import { FormatError, isRecord, UnsupportedError } from '../errors.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
@@ -49,22 +50,13 @@ export async function* sessionBytes(
   pages: AsyncIterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const json = utf8(JSON.stringify(head));
-  const front = new Uint8Array(BEFORE + json.length + 4 * tokens.length);
-  front.set(utf8(MAGIC));
-  const view = new DataView(front.buffer);
-  view.setUint32(8, VERSION, true);
-  view.setUint32(12, json.length, true);
-  front.set(json, BEFORE);
-  for (const [nth, token] of tokens.entries()) view.setUint32(BEFORE + json.length + 4 * nth, token, true);
+  const front = joined([utf8(MAGIC), words([VERSION, json.length]), json, words(tokens)]);
   const digest = await sha256(front);
   yield front;
   yield digest;
   let nth = 0;
   for await (const page of pages) {
-    const record = new Uint8Array(page.length + DIGEST);
-    record.set(page);
-    record.set(await pageDigest(page, nth++, digest), page.length);
-    yield record;
+    yield joined([page, await pageDigest(page, nth++, digest)]);
   }
 }
 
@@ -87,20 +79,21 @@ export async function openSessionFile(source: Source): Promise<SessionFile> {
     );
   }
   if (headBytes > MOST_HEAD_BYTES || BEFORE + headBytes > size) throw damaged(`its head has ${headBytes} bytes`);
-  const head = checkedHead(await source.read(BEFORE, headBytes), damaged);
+  const json = await source.read(BEFORE, headBytes);
+  const head = checkedHead(json, damaged);
   const { nTokens, pageBytes } = head;
   const frontBytes = BEFORE + headBytes + 4 * nTokens;
   const nPages = Math.ceil(nTokens / PAGE_LEN);
   const whole = frontBytes + DIGEST + nPages * (pageBytes + DIGEST);
   if (size !== whole) throw damaged(`it has ${size} bytes where ${whole} are wanted`);
-  const front = Uint8Array.from(await source.read(0, frontBytes));
-  const digest = await sha256(front);
+  const ids = await source.read(BEFORE + headBytes, 4 * nTokens);
+  const digest = await sha256(before, json, ids);
   if (!isSame(digest, await source.read(frontBytes, DIGEST))) throw damaged('the checksum of its head is wrong');
-  const ids = new DataView(front.buffer, BEFORE + headBytes);
+  const tokens = new DataView(ids.buffer, ids.byteOffset);
   return {
     name,
     head,
-    tokens: Array.from({ length: nTokens }, (_, nth) => ids.getUint32(4 * nth, true)),
+    tokens: Array.from({ length: nTokens }, (_, nth) => tokens.getUint32(4 * nth, true)),
     async pageAt(nth) {
       const record = await source.read(frontBytes + DIGEST + nth * (pageBytes + DIGEST), pageBytes + DIGEST);
       const page = record.subarray(0, pageBytes);
@@ -126,20 +119,22 @@ function checkedHead(bytes: Uint8Array, damaged: (what: string) => Error): Sessi
   }
   const isCount = (value: unknown) =>
     Number.isSafeInteger(value) && (value as number) > 0 && (value as number) < 2 ** 40;
-  const isHead =
-    isRecord(head) && TEXTS.every((key) => typeof head[key] === 'string') && COUNTS.every((key) => isCount(head[key]));
-  if (!isHead) throw damaged('its head lacks what a session has');
-  const made = head as unknown as SessionHead;
-  if (made.pageLen !== PAGE_LEN) throw damaged(`its pages have ${made.pageLen} tokens, not ${PAGE_LEN}`);
-  return made;
+  const isHead = (value: unknown): value is SessionHead =>
+    isRecord(value) &&
+    TEXTS.every((key) => typeof value[key] === 'string') &&
+    COUNTS.every((key) => isCount(value[key]));
+  if (!isHead(head)) throw damaged('its head lacks what a session has');
+  if (head.pageLen !== PAGE_LEN) throw damaged(`its pages have ${head.pageLen} tokens, not ${PAGE_LEN}`);
+  return head;
 }
 
-async function pageDigest(page: Uint8Array, nth: number, front: Uint8Array): Promise<Uint8Array> {
-  const bytes = new Uint8Array(page.length + DIGEST + 4);
-  bytes.set(page);
-  bytes.set(front, page.length);
-  new DataView(bytes.buffer).setUint32(page.length + DIGEST, nth, true);
-  return sha256(bytes);
+const pageDigest = (page: Uint8Array, nth: number, front: Uint8Array) => sha256(page, front, words([nth]));
+
+/** Writes whole numbers in 32 bits each, the lowest byte first. */
+function words(numbers: readonly number[]): Uint8Array {
+  const view = new DataView(new ArrayBuffer(4 * numbers.length));
+  for (const [nth, number] of numbers.entries()) view.setUint32(4 * nth, number, true);
+  return new Uint8Array(view.buffer);
 }
 
 const isSame = (a: Uint8Array, b: Uint8Array) => a.length === b.length && a.every((byte, at) => byte === b[at]);

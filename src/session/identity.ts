@@ -1,4 +1,5 @@
 /** What keys and values of a text depend on besides its tokens. A session is of use only where all of it is the same. */
+import { hexOf, joined } from '../bytes.ts';
 import type { ModelConfig } from '../config.ts';
 import { UnsupportedError } from '../errors.ts';
 
@@ -25,7 +26,7 @@ export async function modelIdentity(read: {
     readonly rows: number;
     readonly cols: number;
   }>;
-  readonly samples: readonly Uint8Array<ArrayBuffer>[];
+  readonly samples: readonly Uint8Array[];
   readonly tokenizerJson: unknown;
 }): Promise<Pick<Identity, 'model' | 'tokenizer' | 'rope'>> {
   const { ropeTheta, ropeLocalTheta, ropeScaling, layersWithoutRope, ...others } = read.config;
@@ -62,16 +63,13 @@ export function checkIdentity(name: string, saved: Identity, wanted: Identity): 
 
 export const utf8 = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text);
 
-/** SHA-256 of bytes one behind the other. @throws UnsupportedError on a page that is not secure, which has no digests. */
-export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+/** Computes SHA-256 of bytes one behind the other. @throws UnsupportedError on a page that is not secure, which has no digests. */
+export async function sha256(...parts: readonly Uint8Array[]): Promise<Uint8Array<ArrayBuffer>> {
   const { subtle } = globalThis.crypto;
   if (!subtle) {
     throw new UnsupportedError('sessions need SHA-256, which pages have on https: and localhost only; serve it so');
   }
-  return new Uint8Array(await subtle.digest('SHA-256', bytes));
+  return new Uint8Array(await subtle.digest('SHA-256', joined(parts)));
 }
 
-async function digestOf(parts: BlobPart[]): Promise<string> {
-  const digest = await sha256(new Uint8Array(await new Blob(parts).arrayBuffer()));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
-}
+const digestOf = async (parts: readonly Uint8Array[]): Promise<string> => hexOf(await sha256(...parts));

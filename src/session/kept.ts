@@ -2,6 +2,7 @@
  * Pages that outlive the cache: full ones are kept in a store under a name that follows from all tokens up to their end, and
  * found again by the next text that begins so, in another process too.
  */
+import { hexOf } from '../bytes.ts';
 import { PAGE_LEN } from '../kvTypes.ts';
 import type { Engine } from '../runtime/engine.ts';
 import { type Identity, sha256, utf8 } from './identity.ts';
@@ -73,13 +74,13 @@ export class KeptPages {
 
   /** Names of the full pages. */
   async *#namesOf(tokens: readonly number[]): AsyncGenerator<string> {
-    let name = await hex(JSON.stringify(await this.#identity()));
+    let name = await nameOf(JSON.stringify(await this.#identity()));
     for (let end = PAGE_LEN; end <= tokens.length; end += PAGE_LEN) {
-      name = await hex(`${name} ${tokens.slice(end - PAGE_LEN, end).join()}`);
+      name = await nameOf(`${name} ${tokens.slice(end - PAGE_LEN, end).join()}`);
       yield name;
     }
   }
 }
 
-const hex = async (text: string): Promise<string> =>
-  Array.from((await sha256(utf8(text))).subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+/** Half of a digest is name enough. */
+const nameOf = async (text: string): Promise<string> => hexOf((await sha256(utf8(text))).subarray(0, 16));
