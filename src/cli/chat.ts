@@ -28,7 +28,7 @@ import {
   type TextFlags,
 } from './options.ts';
 import { checkLength, checkPromptFits, isStdin, ROOM_TO_TALK, readTexts } from './prompt.ts';
-import { openingBar, openTextSession, type SessionFlags, sessionOption } from './read.ts';
+import { type SessionFlags, sessionOption, settledBySession } from './read.ts';
 import { guardTerminal, loadingBar, note, readingBar, writeAnswer } from './terminal.ts';
 import { utf16Of } from './text.ts';
 
@@ -58,16 +58,14 @@ Examples:
     .action(chat);
 
 async function chat(path: string, typed: ChatFlags): Promise<void> {
-  const { session } = typed;
-  const opened = session === undefined ? undefined : await openTextSession({ ...typed, session });
-  const flags = opened?.flags ?? typed;
+  const { flags, text: textOfSession, bring } = await settledBySession(typed);
   const questions = flags.file?.some(isStdin) ? openTerminal() : process.stdin;
   const file = await openModel(path);
   const { tokenizer } = file;
   if (tokenizer.chatTemplate === undefined) {
     throw new UnsupportedError(`${path}: no chat template, so not an instruct model; use dualchunk run`);
   }
-  const text = opened?.text() ?? (await readTexts(flags, tokenizer));
+  const text = textOfSession?.() ?? (await readTexts(flags, tokenizer));
   checkLength(text, file, flags);
   const parts = {
     system: flags.system,
@@ -80,8 +78,7 @@ async function chat(path: string, typed: ChatFlags): Promise<void> {
   checkPromptFits(frameTokens, context, () => new Conversation({ ...parts, text: '' }).frameTokens);
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
-  if (opened) await model.loadSession(opened.file, { onProgress: openingBar() });
-  await opened?.file.close();
+  await bring(model);
   note(`${model.backendName}, method ${model.method.name}, context ${context}; /help, /exit`);
   await talk(model, conversation, questions, flags);
   await model.dispose();

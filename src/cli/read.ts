@@ -4,7 +4,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { Command, Option } from 'commander';
-import { FormatError, openModel, openSession, type SessionFile, UnsupportedError } from '../node.ts';
+import { FormatError, type Model, openModel, openSession, UnsupportedError } from '../node.ts';
 import {
   addModelFlags,
   addTemplateFlags,
@@ -18,7 +18,7 @@ import {
 import { checkLength, checkPromptFits, makePrompt, ROOM_TO_TALK, readTexts } from './prompt.ts';
 import { count, loadingBar, note, progressBar, readingBar, size } from './terminal.ts';
 
-/** What a session says of how its prompt was made. */
+/** A session of `read` says so of how its prompt was made. */
 interface ReadText {
   readonly text: string;
   readonly system?: string;
@@ -99,19 +99,24 @@ function sharedTokens(encode: (question: string) => number[]): number[] {
   return end < 0 ? a : a.slice(0, end);
 }
 
-/** A session that a command goes on from, and the command's flags with what it says where they are silent. */
-export interface Opened<Flags> {
+/** A command's flags are settled by its session, where one is given. */
+export interface Settled<Flags> {
   readonly flags: Flags;
-  readonly file: SessionFile;
-  /** The text that was read. @throws FormatError where the session is none of `read`. */
-  text(): string;
+  /** Gives the text that was read; absent without a session. @throws FormatError where the session is none of `read`. */
+  readonly text?: () => string;
+  /** Puts the session, if there is one, into the model's cache, and closes it. */
+  bring(model: Model, signal?: AbortSignal): Promise<void>;
 }
 
-/** @throws UnsupportedError where flags say something else than the session; FormatError where it is none, or damaged. */
-export async function openTextSession<
+/**
+ * Fills in what a session says where flags are silent.
+ * @throws UnsupportedError where flags say something else than the session; FormatError where it is none, or damaged.
+ */
+export async function settledBySession<
   Flags extends ModelFlags & TextFlags & TemplateFlags & SessionFlags & { raw?: boolean },
->(flags: Flags & { session: string }): Promise<Opened<Flags>> {
+>(flags: Flags): Promise<Settled<Flags>> {
   const { session, system, templateVar, raw } = flags;
+  if (session === undefined) return { flags, bring: async () => {} };
   const others = {
     '-f': flags.file,
     '--take': flags.take,
@@ -131,13 +136,17 @@ export async function openTextSession<
   const given = Object.fromEntries(Object.entries({ ...flags, ...said }).filter(([, value]) => value !== undefined));
   return {
     flags: { ...settled, ...given } as Flags,
-    file,
     text() {
       if (typeof text === 'string') return text;
       throw new FormatError(`${session}: a session of another program, without its text; wanted one of dualchunk read`);
     },
+    async bring(model, signal) {
+      const onProgress = progressBar('opening', (done, total) => `${count(done)} of ${count(total)} tokens`);
+      try {
+        await model.loadSession(file, { signal, onProgress });
+      } finally {
+        await file.close();
+      }
+    },
   };
 }
-
-/** Draws a bar of what is brought back. */
-export const openingBar = () => progressBar('opening', (done, total) => `${count(done)} of ${count(total)} tokens`);

@@ -15,7 +15,7 @@ import {
   type TextFlags,
 } from './options.ts';
 import { checkLength, checkPromptFits, makePrompt, type PromptFlags, readText, readTexts } from './prompt.ts';
-import { openingBar, openTextSession, type SessionFlags, sessionOption } from './read.ts';
+import { type SessionFlags, sessionOption, settledBySession } from './read.ts';
 import { count, loadingBar, note, readingBar, size, visible, writeAnswer } from './terminal.ts';
 
 interface RunFlags extends ModelFlags, TextFlags, SamplingFlags, PromptFlags, SessionFlags {
@@ -61,12 +61,10 @@ Examples:
     .action(run);
 
 async function run(path: string, typed: RunFlags): Promise<void> {
-  const { session } = typed;
-  const opened = session === undefined ? undefined : await openTextSession({ ...typed, session });
-  const flags = opened?.flags ?? typed;
+  const { flags, text: textOfSession, bring } = await settledBySession(typed);
   const jsonSchema = flags.jsonSchema === undefined ? undefined : await readSchema(flags.jsonSchema);
   const file = await openModel(path);
-  const text = opened?.text() ?? (await readTexts(flags, file.tokenizer, { question: flags.prompt ?? '' }));
+  const text = textOfSession?.() ?? (await readTexts(flags, file.tokenizer, { question: flags.prompt ?? '' }));
   checkLength(text, file, flags);
   const { ids, messages } = makePrompt(file, text, flags);
   const context = flags.context ?? ids.length + (flags.maxTokens ?? DEFAULT_MAX_TOKENS);
@@ -75,8 +73,7 @@ async function run(path: string, typed: RunFlags): Promise<void> {
   checkPromptFits(ids.length, context, frameTokens);
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
-  if (opened) await model.loadSession(opened.file, { onProgress: openingBar() });
-  await opened?.file.close();
+  await bring(model);
 
   const startedAt = performance.now();
   let readAt = startedAt;

@@ -16,7 +16,7 @@ import {
   OPTIONAL_MODEL_ARGUMENT,
   wholeFrom,
 } from './options.ts';
-import { openingBar, openTextSession, type SessionFlags, sessionOption } from './read.ts';
+import { type SessionFlags, sessionOption, settledBySession } from './read.ts';
 import { guardTerminal, loadingBar, note } from './terminal.ts';
 
 interface ServeFlags extends ModelFlags, SessionFlags {
@@ -31,7 +31,7 @@ interface ServeFlags extends ModelFlags, SessionFlags {
 
 /** Answers may go on for so long once the server is asked to end. */
 const GRACE_MS = 5000;
-/** And may take so long to arrive. */
+/** The last of what was answered may take so long to arrive. */
 const FLUSH_MS = 1000;
 
 export const serveCommand = (): Command =>
@@ -128,19 +128,16 @@ async function serve(path: string, flags: ServeFlags): Promise<void> {
 }
 
 async function load(path: string, typed: ServeFlags, signal: AbortSignal): Promise<Model> {
-  const { session } = typed;
-  const opened = session === undefined ? undefined : await openTextSession({ ...typed, session });
-  const flags = opened?.flags ?? typed;
+  const { flags, bring } = await settledBySession(typed);
   const file = await openModel(path);
   try {
     const context = flags.context ?? Math.min(trainedWindow(file.config), 8192);
     const options = { ...loadOptionsOf(flags, context), sequences: flags.parallel, signal };
     const model = await file.load({ ...options, onProgress: loadingBar() });
-    if (opened) await model.loadSession(opened.file, { signal, onProgress: openingBar() });
+    await bring(model, signal);
     return model;
   } finally {
     await file.close();
-    await opened?.file.close();
   }
 }
 
