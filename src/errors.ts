@@ -30,7 +30,7 @@ export class UnsupportedError extends SafeError {
   override name = 'UnsupportedError';
 }
 
-/** What a model computes on, threads or a GPU, is gone: nothing can be computed until it is opened again. */
+/** The threads or the GPU that a model computes on are gone: nothing can be computed until it is opened again. */
 export class LostError extends UnsupportedError {
   override name = 'LostError';
 }

@@ -3,8 +3,9 @@ import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import { loadModel } from '../src/node.ts';
+import { LostError, loadModel } from '../src/node.ts';
 import { makeServer, type SessionShelf } from '../src/server/app.ts';
+import { get, post, scripted, serverOf } from './serverModel.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'server-sessions-'));
 const TEXT = readFileSync('test/golden/text.txt', 'utf8').slice(0, 600);
@@ -60,4 +61,11 @@ it('names that lead elsewhere, and files that are no sessions, are refused', asy
   const { status, body } = await ask('/sessions/restore', { name: 'bad' });
   expect([status, body.error.message]).toEqual([400, expect.stringContaining('not a session')]);
   expect((await ask('/sessions/restore', { name: 'missing' })).status).toBe(400);
+});
+
+it('a model that is lost while a session is read is told of as such, and stays lost', async () => {
+  const lost = () => Promise.reject(new LostError('the GPU was lost; open the model again'));
+  const server = serverOf(await scripted(), { sessions: { save: lost, restore: lost } });
+  expect((await post(server, '/sessions/restore', { name: 'a' })).status).toBe(503);
+  expect((await get(server, '/health')).status).toBe(503);
 });

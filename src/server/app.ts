@@ -9,7 +9,7 @@ import { type Access, guard, HEALTH } from './access.ts';
 import { chat } from './chat.ts';
 import { completions } from './completions.ts';
 import { RequestError } from './errors.ts';
-import type { Exchange, Protocol } from './exchange.ts';
+import { type Exchange, type Protocol, seconds } from './exchange.ts';
 import { answers, collect, type Numbered, type ServedModel, type Usage } from './generation.ts';
 import { countTokens, errorBody, messages } from './messages.ts';
 import { type Metrics, makeMetrics, sumOf } from './metrics.ts';
@@ -169,7 +169,7 @@ function appOf(parts: Parts): Hono<Env> {
 function routesOf(parts: Parts): Routes {
   const { options, places } = parts;
   const { name, maxBodyBytes } = options;
-  const created = Math.floor(Date.now() / 1000);
+  const created = seconds();
   const read = (c: Context<Env>, { context }: ServedModel) => bodyOf(c.req.raw, maxBodyBytes ?? 2 ** 19 + 32 * context);
   const exchange =
     (protocol: Protocol): Handler =>

@@ -1,4 +1,6 @@
 /** A request is refused, or fails, with a status and what protocols say of it. */
+import { LostError, UnsupportedError } from '../errors.ts';
+
 export class RequestError extends Error {
   readonly status: number;
   /** OpenAI's kind of error, such as `invalid_request_error`. */
@@ -40,6 +42,13 @@ export class RequestError extends Error {
 /** Refuses a field by its name. */
 export const refused = (param: string, message: string, status = 400): RequestError =>
   new RequestError(status, `${param} ${message}`, { param });
+
+/**
+ * What the library refuses becomes an answer with a status; all else, and that a model is lost, stays what it is, for the app to
+ * deal with.
+ */
+export const refusal = (error: unknown, status = 400): unknown =>
+  error instanceof UnsupportedError && !(error instanceof LostError) ? new RequestError(status, error.message) : error;
 
 const TYPES: Readonly<Record<number, string>> = {
   401: 'authentication_error',

@@ -2,10 +2,9 @@
  * An answer is a stream of events, which every protocol writes down in its own way: how much of the prompt is read, text,
  * reasoning, calls of tools, and the end with what it took.
  */
-import { LostError, UnsupportedError } from '../errors.ts';
 import type { Model, Piece, Prompt, TextOptions } from '../model.ts';
 import type { GeneratedToken } from '../runtime/texts.ts';
-import { RequestError } from './errors.ts';
+import { refusal } from './errors.ts';
 import { makeAnswerReader, type Part } from './toolCalls.ts';
 
 /** What the server needs of a model. */
@@ -188,10 +187,7 @@ async function* answer(model: ServedModel, task: Task, signal: AbortSignal): Asy
     const { finishReason = 'stop', stop } = last ?? {};
     yield { type: 'end', reason: hasCalled ? 'toolCalls' : finishReason, ...(stop !== undefined && { stop }), usage };
   } catch (error) {
-    if (error instanceof LostError) throw error;
-    // What is refused before anything is read is the request's fault.
-    if (error instanceof UnsupportedError) throw new RequestError(isBegun ? 500 : 400, error.message);
-    throw error;
+    throw refusal(error, isBegun ? 500 : 400); // what is refused before anything is read is the request's fault
   } finally {
     await pieces.return(undefined).catch(() => {});
   }

@@ -1,10 +1,9 @@
 /** What requests may say, checked, and what it means for `generate`. Fields that are not known are left out. */
 import { z } from 'zod';
-import { UnsupportedError } from '../errors.ts';
 import type { Prompt, TextOptions } from '../model.ts';
 import { SAMPLING_RANGES } from '../sampler.ts';
 import type { Message } from '../tokenizer/tokenizer.ts';
-import { RequestError, refused } from './errors.ts';
+import { RequestError, refusal, refused } from './errors.ts';
 import type { ServedModel, Task } from './generation.ts';
 
 export const MAX_ANSWERS = 16;
@@ -244,8 +243,7 @@ export function readably<T>(work: () => T): T {
   try {
     return work();
   } catch (error) {
-    if (error instanceof UnsupportedError) throw new RequestError(400, error.message);
-    throw error;
+    throw refusal(error);
   }
 }
 

@@ -3,9 +3,9 @@
  * `/sessions/restore` puts it back into the cache. Requests that begin so are then answered at once.
  */
 import { z } from 'zod';
-import { FormatError, UnsupportedError } from '../errors.ts';
+import { FormatError } from '../errors.ts';
 import type { Prompt } from '../model.ts';
-import { RequestError } from './errors.ts';
+import { RequestError, refusal } from './errors.ts';
 import type { ServedModel } from './generation.ts';
 import { encoded, messageList, messagesOf, parse, templateVariables } from './requests.ts';
 
@@ -51,7 +51,6 @@ async function told(name: string, work: () => Promise<number>): Promise<object> 
     const tokens = await work();
     return { object: 'session', name, n_tokens: tokens, milliseconds: Math.round(performance.now() - startedAt) };
   } catch (error) {
-    if (error instanceof FormatError || error instanceof UnsupportedError) throw new RequestError(400, error.message);
-    throw error;
+    throw error instanceof FormatError ? new RequestError(400, error.message) : refusal(error);
   }
 }
