@@ -28,7 +28,8 @@ it('what runs fails in words, later requests are told so, and so is whoever asks
     return { status: response.status, text: await response.text() };
   };
   expect((await ask('/health')).status).toBe(200);
-  const long = { prompt: 'Once', max_tokens: 3000, temperature: 0, logit_bias: { 0: -100, 1: -100, 2: -100 } };
+  const logit_bias = Object.fromEntries([...model.tokenizer.eosTokens].map((id) => [id, -100])); // it goes on until it is ended
+  const long = { prompt: 'Once', max_tokens: 4000, temperature: 0, logit_bias };
   const running = [ask('/v1/completions', long), ask('/v1/completions', { ...long, stream: true })];
   await new Promise((resolve) => setTimeout(resolve, 150));
   await workers[0].terminate();

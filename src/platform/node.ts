@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { checkRange, type Source } from '../checkpoint/source.ts';
 import { FormatError, UnsupportedError } from '../errors.ts';
 import { nodeMachine } from './nodeMachine.ts';
+import { leftoverOf, partialOf } from './nodePartial.ts';
 import { openFolderStore } from './nodeStore.ts';
 import type { Folder, Platform } from './platform.ts';
 import { web } from './web.ts';
@@ -76,8 +77,7 @@ export async function openFile(path: string): Promise<Source> {
 
 async function replaceFile(path: string, pieces: AsyncIterable<Uint8Array>): Promise<void> {
   await removeLeftovers(path);
-  // Its name tells who writes it, so that what a killed process has left is known as such.
-  const partial = `${path}.${process.pid}.${Date.now().toString(36)}.partial`;
+  const partial = partialOf(path);
   const fail = (error: NodeJS.ErrnoException): never => {
     if (error.code === undefined || error.syscall === undefined) throw error; // the pieces themselves could not be had
     const why = error.code === 'ENOSPC' || error.code === 'EDQUOT' ? 'the disk is full' : error.code;
@@ -103,17 +103,7 @@ async function replaceFile(path: string, pieces: AsyncIterable<Uint8Array>): Pro
 async function removeLeftovers(path: string): Promise<void> {
   const names = await readdir(dirname(path)).catch(() => []);
   for (const name of names) {
-    const [, of, pid] = /^(.*)\.(\d+)\.[0-9a-z]+\.partial$/.exec(name) ?? [];
-    if (of === basename(path) && !isRunning(Number(pid))) await rm(join(dirname(path), name), { force: true });
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    if (leftoverOf(name) === basename(path)) await rm(join(dirname(path), name), { force: true });
   }
 }
 

@@ -1,9 +1,10 @@
 /** A folder of pages: a file each, with a checksum behind it, the least recently used removed where they are too many. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UnsupportedError } from '../errors.ts';
+import { leftoverOf, partialOf } from './nodePartial.ts';
 
 const SUFFIX = '.page';
 const DIGEST = 32;
@@ -14,7 +15,9 @@ export function openFolderStore(folder: string, maxBytes: number) {
   const sizes = new Map<string, number>();
   try {
     mkdirSync(folder, { recursive: true });
-    const pages = readdirSync(folder)
+    const names = readdirSync(folder);
+    for (const name of names) if (leftoverOf(name)?.endsWith(SUFFIX)) rmSync(join(folder, name), { force: true });
+    const pages = names
       .filter((name) => name.endsWith(SUFFIX))
       .map((name) => ({ name: name.slice(0, -SUFFIX.length), info: statSync(join(folder, name)) }));
     for (const { name, info } of pages.sort((a, b) => a.info.mtimeMs - b.info.mtimeMs)) sizes.set(name, info.size);
@@ -54,7 +57,7 @@ export function openFolderStore(folder: string, maxBytes: number) {
         if (total + size <= maxBytes) break;
         await remove(oldest);
       }
-      const partial = `${pathOf(name)}.${process.pid}.partial`;
+      const partial = partialOf(pathOf(name));
       try {
         await writeFile(partial, Buffer.concat([bytes, digestOf(name, bytes)]));
         await rename(partial, pathOf(name));

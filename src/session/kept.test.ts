@@ -1,4 +1,5 @@
 /** What one process has read, the next one finds in a folder; nothing else changes. */
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -94,6 +95,14 @@ describe('pages in a folder', () => {
     await later.write('e', page(5));
     expect(['a', 'c', 'd', 'e'].filter(later.has)).toHaveLength(2);
     expect(await later.read('nothing')).toBeUndefined();
+  });
+
+  it('leave nothing of processes that were killed while they wrote', async () => {
+    const gone = spawnSync('true').pid;
+    const [left, written] = [`a.page.${gone}.x1.partial`, `a.page.${process.pid}.x1.partial`];
+    for (const name of [left, written]) writeFileSync(join(cacheDir, name), 'half a page');
+    openFolderStore(cacheDir, 1000);
+    expect(readdirSync(cacheDir)).toEqual([written]);
   });
 
   it('do no harm where they cannot be written', async () => {
