@@ -7,6 +7,7 @@
 import { execFileSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { median } from '../median.ts';
+import { loadLlamaCpp } from './llamaCpp.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -40,16 +41,7 @@ async function openDualchunk(): Promise<Write> {
 }
 
 async function openLlamaCpp(): Promise<Write> {
-  const name: string = 'node-llama-cpp';
-  const { getLlama } = await import(name);
-  const llama = await getLlama({
-    build: 'never',
-    skipDownload: true,
-    gpu: false,
-    logLevel: 'error',
-    maxThreads: threads,
-  });
-  const model = await llama.loadModel({ modelPath: path });
+  const { model } = await loadLlamaCpp(path, threads);
   const context = await model.createContext({
     ...{ contextSize: nPrompt + nTokens + 8, sequences: nTexts, batchSize: 512, flashAttention: true },
     threads: { ideal: threads, min: threads },

@@ -4,6 +4,7 @@
  */
 import { cpus } from 'node:os';
 import { median } from '../median.ts';
+import { loadLlamaCpp } from './llamaCpp.ts';
 
 export type EngineName = 'dualchunk' | 'llama.cpp';
 
@@ -76,46 +77,8 @@ async function openDualchunk({ path, threads, method, context }: Job): Promise<E
   };
 }
 
-/** What is used of node-llama-cpp, so that types can be checked while it is not installed. */
-interface NodeLlamaCpp {
-  getLlama(options: object): Promise<{
-    systemInfo: string;
-    llamaCppRelease: { release: string };
-    loadModel(options: object): Promise<LlamaModel>;
-    dispose(): Promise<void>;
-  }>;
-}
-
-interface LlamaModel {
-  createContext(options: object): Promise<{
-    currentThreads: number;
-    flashAttention: boolean | 'auto';
-    getSequence(): LlamaSequence;
-  }>;
-}
-
-interface LlamaSequence {
-  nextTokenIndex: number;
-  tokenMeter: { usedInputTokens: number; usedOutputTokens: number };
-  clearHistory(): Promise<void>;
-  evaluateWithoutGeneratingNewTokens(tokens: number[]): Promise<void>;
-  evaluate(tokens: number[], options: object): AsyncGenerator<number>;
-  controlledEvaluate(
-    input: (number | [number, object])[],
-  ): Promise<({ next: { logits: Map<number, number> } } | undefined)[]>;
-}
-
 async function openLlamaCpp({ path, threads, context: contextSize }: Job): Promise<Engine> {
-  const name: string = 'node-llama-cpp'; // a plain string, so that the compiler does not look for the package
-  const { getLlama }: NodeLlamaCpp = await import(name);
-  const llama = await getLlama({
-    build: 'never',
-    skipDownload: true,
-    gpu: false,
-    logLevel: 'error',
-    maxThreads: threads,
-  });
-  const model = await llama.loadModel({ modelPath: path });
+  const { llama, model } = await loadLlamaCpp(path, threads);
   const context = await model.createContext({
     contextSize, // the last place stays free: it would drop old tokens first, which the count below would show
     batchSize: 512,

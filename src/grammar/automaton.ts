@@ -4,7 +4,7 @@
  */
 import { UnsupportedError } from '../errors.ts';
 
-/** What a text may be, as a tree, or as a graph where a `reference` leads back. */
+/** A node says what a text may be. Nodes form a tree, or a graph where a `reference` leads back. */
 export type Node =
   | { readonly kind: 'bytes'; readonly from: number; readonly to: number }
   | { readonly kind: 'sequence'; readonly parts: readonly Node[] }
@@ -69,7 +69,7 @@ interface Frame {
 export interface State {
   /** Each begins with a byte. */
   readonly stacks: readonly Frame[];
-  /** Whether the text may end. */
+  /** The text may end here. */
   readonly canEnd: boolean;
   /** So many characters of a string may come, whichever they are. */
   readonly room: number;
@@ -117,7 +117,7 @@ export class Automaton {
     return next;
   }
 
-  /** Whether the bytes are a whole text. */
+  /** Tells whether the bytes are a whole text. */
   accepts(text: Uint8Array): boolean {
     let state: State | null = this.start;
     for (const byte of text) {
