@@ -1,0 +1,2 @@
+/** `dualchunk/browser`. */
+export {};
