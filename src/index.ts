@@ -4,6 +4,8 @@ export { MAX_THREADS } from './backends/wasmScratch.ts';
 export type { Source } from './checkpoint/source.ts';
 export type { ModelConfig, RopeScaling } from './config.ts';
 export { trainedWindow } from './config.ts';
+export type { ConversationOptions, Talker, Turn } from './conversation.ts';
+export { Conversation, messagesOf } from './conversation.ts';
 export type { DualChunk, Parts } from './dualChunk.ts';
 export { FormatError, LostError, UnsupportedError } from './errors.ts';
 export type { MemoryPlan } from './memoryPlan.ts';

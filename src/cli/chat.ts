@@ -5,15 +5,16 @@ import { Readable } from 'node:stream';
 import { ReadStream } from 'node:tty';
 import { Command } from 'commander';
 import {
+  Conversation,
   DEFAULT_MAX_TOKENS,
   FormatError,
-  type Message,
   type Model,
+  messagesOf,
   openModel,
+  type Session,
   trainedWindow,
   UnsupportedError,
 } from '../node.ts';
-import { Conversation } from './conversation.ts';
 import {
   addModelFlags,
   addSamplingFlags,
@@ -67,19 +68,17 @@ async function chat(path: string, typed: ChatFlags): Promise<void> {
   }
   const text = textOfSession?.() ?? (await readTexts(flags, tokenizer));
   checkLength(text, file, flags);
-  const parts = {
-    system: flags.system,
-    text,
-    encode: (messages: readonly Message[]) => tokenizer.encodeChat(messages, { variables: flags.templateVar }),
-  };
-  const conversation = new Conversation(parts);
-  const { frameTokens } = conversation;
-  const context = flags.context ?? (text ? frameTokens + ROOM_TO_TALK : Math.min(trainedWindow(file.config), 8192));
-  checkPromptFits(frameTokens, context, () => new Conversation({ ...parts, text: '' }).frameTokens);
+  const { system, templateVar: templateVariables } = flags;
+  const frameTokens = (before: string) =>
+    tokenizer.encodeChat(messagesOf({ system, text: before }, [], '?'), { variables: templateVariables }).length;
+  const context =
+    flags.context ?? (text ? frameTokens(text) + ROOM_TO_TALK : Math.min(trainedWindow(file.config), 8192));
+  checkPromptFits(frameTokens(text), context, () => frameTokens(''));
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
   await bring(model);
   note(`${model.backendName}, method ${model.method.name}, context ${context}; /help, /exit`);
+  const conversation = new Conversation(model, { system, text, templateVariables });
   await talk(model, conversation, questions, flags);
   await model.dispose();
 }
@@ -105,7 +104,12 @@ async function* piped(questions: AsyncIterable<Buffer>): AsyncGenerator<string> 
   }
 }
 
-async function talk(model: Model, conversation: Conversation, questions: Readable, flags: ChatFlags): Promise<void> {
+async function talk(
+  model: Model,
+  conversation: Conversation<Session>,
+  questions: Readable,
+  flags: ChatFlags,
+): Promise<void> {
   const input = questions instanceof ReadStream ? questions : Readable.from(piped(questions));
   const terminal = createInterface({ input, output: process.stderr, prompt: '> ' });
   let answering: AbortController | undefined;
@@ -141,7 +145,7 @@ async function talk(model: Model, conversation: Conversation, questions: Readabl
 /** Answers a question. One that is refused, stopped or fails is a note, and leaves the conversation as it was. */
 async function answer(
   model: Model,
-  conversation: Conversation,
+  conversation: Conversation<Session>,
   question: string,
   flags: ChatFlags,
   signal: AbortSignal,
@@ -149,8 +153,7 @@ async function answer(
   const { context } = model;
   const { maxTokens = DEFAULT_MAX_TOKENS } = flags;
   try {
-    const room = Math.min(maxTokens, Math.floor(context / 4));
-    const { prompt, nDropped } = conversation.ask(question, context, room);
+    const { prompt, nDropped } = await conversation.prompt(question, maxTokens);
     if (nDropped > 0) {
       const turns =
         nDropped === 1 ? 'the oldest turn no longer fits and is' : `${nDropped} old turns no longer fit and are`;
