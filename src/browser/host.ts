@@ -152,7 +152,7 @@ async function* itemsOf(stream: AsyncIterable<unknown> | ReadableStream<unknown>
 /** A value without the functions in it, which cannot be copied to a page. */
 function plain(value: unknown): unknown {
   if (typeof value === 'function') return undefined;
-  if (Array.isArray(value)) return value.some((item) => typeof item === 'object') ? value.map(plain) : value;
+  if (Array.isArray(value)) return value.map(plain);
   if (value === null || typeof value !== 'object' || Object.getPrototypeOf(value) !== Object.prototype) return value;
   return Object.fromEntries(
     Object.entries(value)
