@@ -76,7 +76,8 @@ type Named<K extends Kind, Part extends keyof Shape> = (typeof SHAPES)[K] extend
   ? T
   : never;
 type KeysOf<T> = [T] extends [never] ? never : keyof T;
-type FieldsOf<K extends Kind> = Named<K, 'fields'> extends readonly (infer F)[] ? F & keyof Apis[K] : never;
+type ItemsOf<T> = [T] extends [never] ? never : T extends readonly (infer F)[] ? F : never;
+type FieldsOf<K extends Kind> = ItemsOf<Named<K, 'fields'>> & keyof Apis[K];
 type CallsOf<K extends Kind> = KeysOf<Named<K, 'calls'>> & keyof Apis[K];
 type StreamsOf<K extends Kind> = KeysOf<Named<K, 'streams'>> & keyof Apis[K];
 type PartsOf<K extends Kind> = KeysOf<Named<K, 'parts'>>;
