@@ -89,7 +89,7 @@ type ArgumentsOf<F> = F extends (...args: infer A) => unknown ? SentAll<A> : nev
 type Given<Of, F> = Of extends Kind ? Remote<Of> : F extends (...args: never[]) => infer R ? Awaited<R> : never;
 
 /** An object of the worker as a page has it: the API's own type, in which every call takes its time. */
-export type Remote<K extends Kind> = { readonly [F in FieldsOf<K>]: Apis[K][F] } & {
+export type Remote<K extends Kind> = Readonly<Pick<Apis[K], FieldsOf<K>>> & {
   readonly [P in PartsOf<K>]: Named<K, 'parts'>[P] extends Kind ? Remote<Named<K, 'parts'>[P]> : never;
 } & {
   [C in CallsOf<K>]: (...args: ArgumentsOf<Apis[K][C]>) => Promise<Given<Named<K, 'calls'>[C], Apis[K][C]>>;

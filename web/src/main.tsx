@@ -1,3 +1,9 @@
 import { render } from 'preact';
+import { begin } from './actions.ts';
+import { App } from './app.tsx';
+import { takeDrops } from './dropping.ts';
+import './style.css';
 
-render(<h1>dualchunk</h1>, document.getElementById('app') as HTMLElement);
+render(<App />, document.getElementById('app') as HTMLElement);
+takeDrops();
+void begin();

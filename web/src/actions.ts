@@ -1,0 +1,417 @@
+/** What a user can do. Each action ends with what is known changed, or with a fault in words; nothing that was read is lost over it. */
+import { batch } from '@preact/signals';
+import { Conversation, FormatError, type LoadOptions, LostError, trainedWindow, UnsupportedError } from 'dualchunk';
+import { type RemoteModel, type RemoteSession, startWorker, type WorkerModels } from 'dualchunk/browser';
+import { BUNDLED_BOOK, BUNDLED_MODEL } from './bundled.ts';
+import { hideKeys, KEYS_ROOM, type PassKey, questionOf } from './passKeys.ts';
+import type { AboutSession, Exchange, Method, Opened, Origin, SessionText, Text } from './state.ts';
+import * as state from './state.ts';
+import { placeInWords } from './words.ts';
+
+export const BUNDLED: Origin = { kind: 'bundled', name: 'books-16m' };
+
+/** Tokens that question and answer may have behind a text: of a chat, and of a model that only goes on. */
+const ROOM = { chat: 768, plain: 96 };
+const ANSWER_TOKENS = { chat: 512, plain: 24 };
+/** Contexts that are offered, in tokens. */
+export const CONTEXTS = [1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
+
+const asked = new URLSearchParams(location.search).get('backend');
+/** `?backend=wasm` or `?backend=webgpu` chooses what computes. */
+const BACKEND: LoadOptions['backend'] = asked === 'wasm' || asked === 'webgpu' ? asked : 'auto';
+
+let models: WorkerModels = startWorker();
+/** Stops what goes on. */
+let abort = new AbortController();
+/** The same model without DCA, and how far it has read. */
+let plain: { readonly model: RemoteModel; readonly conversation: Conversation<RemoteSession> } | undefined;
+
+export async function begin(): Promise<void> {
+  await guarded(async () => {
+    const name = await models.backendName(BACKEND);
+    state.place.value = { name: placeInWords(name), why: await whyNot(name) };
+  });
+  await refreshKept();
+}
+
+/** Asks that the browser does not throw away what is kept; it may say no. */
+const askToKeep = async () => void (await navigator.storage?.persist?.());
+
+export const stop = (): void => abort.abort();
+
+// --- models ---
+
+export const openBundled = (): Promise<void> => opening(BUNDLED, BUNDLED_MODEL);
+export const openFile = (file: File): Promise<void> => opening({ kind: 'file', name: file.name }, file);
+export const openKept = (name: string): Promise<void> =>
+  guarded(async () => show({ kind: 'kept', name }, await models.storage.open(name)));
+
+/** Downloads a model, or the rest of it, and keeps it. */
+export const openAddress = (address: string): Promise<void> =>
+  guarded(async () => {
+    if (!URL.canParse(address))
+      throw new UnsupportedError(`"${address}" is no address; wanted one such as https://host/model.gguf`);
+    await askToKeep();
+    const { storage } = models;
+    const file = await running('downloading', (options) => storage.download(address, options), refreshKept);
+    await show({ kind: 'kept', name: file.name }, file);
+  });
+
+/** Keeps a file that was chosen, so that it is here without being chosen again. */
+export const keepFile = (file: File): Promise<void> =>
+  guarded(async () => {
+    await askToKeep();
+    await running('keeping', (options) => models.storage.keep(file.name, file, options), refreshKept);
+  });
+
+export const remove = (name: string): Promise<void> =>
+  guarded(async () => {
+    await models.storage.remove(name);
+    await refreshKept();
+  });
+
+/** Says what the model would take, before it is loaded. */
+export async function choose(context: number, method: Method): Promise<void> {
+  batch(() => {
+    state.context.value = context;
+    state.method.value = method;
+  });
+  await guarded(async () => {
+    state.plan.value = await state.opened.value?.file.memoryPlan(context);
+  });
+}
+
+/** Loads the chosen model, and goes on with the text that is there. */
+export const load = (): Promise<void> =>
+  guarded(async () => {
+    await loadModel();
+    if (state.text.value) await read();
+  });
+
+// --- texts ---
+
+export const readBundledBook = (): Promise<void> =>
+  guarded(async () => {
+    const response = await fetch(BUNDLED_BOOK);
+    if (!response.ok) throw new FormatError(`${BUNDLED_BOOK}: the server answered ${response.status}; reload the page`);
+    await take({ title: 'Dracula', text: await response.text() });
+  });
+
+/** Reads a file that was dropped or chosen; parsers come when they are wanted. */
+export const readFile = (file: File): Promise<void> =>
+  guarded(async () => {
+    const { textOf } = await import('./documents.ts');
+    await take(await textOf(file));
+  });
+
+/** Reads on from where it was stopped. */
+export const goOn = (): Promise<void> => guarded(read);
+
+export const ask = (question: string): Promise<void> => guarded(() => answer(question));
+export const askForKey = (key: PassKey): Promise<void> => guarded(() => answer(questionOf(key), key.key));
+
+/** Puts questions to the model without DCA too, or no longer. */
+export async function compare(isCompared: boolean): Promise<void> {
+  state.isCompared.value = isCompared;
+  if (!isCompared) await forgetPlain();
+}
+
+// --- sessions ---
+
+export const save = (): Promise<void> =>
+  guarded(async () => {
+    const { text, opened, conversation, model } = currently();
+    await askToKeep();
+    const about = { title: text.title, origin: opened.origin };
+    await running('saving', async (options) => {
+      const { signal } = options;
+      const head: Omit<SessionText, 'nTokens'> = { ...about, text: text.text, keys: text.keys };
+      const session = await conversation.clone().read({ signal, about: head });
+      const record: AboutSession = { ...about, nTokens: session.tokens.length };
+      const name = `${text.title}, ${session.tokens.length} tokens, ${opened.origin.name}, ${model.method.name}`;
+      await models.storage.keep(name, session, { ...options, about: record });
+    });
+    await refreshKept();
+  });
+
+export const reopen = (name: string): Promise<void> =>
+  guarded(async () => {
+    const file = await models.openSession(await models.storage.open(name));
+    try {
+      const { head } = file;
+      const about = state.sessionText(head);
+      if (!about) throw new FormatError(`${name}: it is not from this page; open it with dualchunk run --session`);
+      const { origin } = about;
+      const isOpen = state.opened.value?.origin.name === origin.name;
+      if (!isOpen && origin.kind === 'file') {
+        throw new UnsupportedError(
+          `it was read by ${origin.name}, which is not kept here; choose that file, then reopen this`,
+        );
+      }
+      if (!isOpen)
+        await show(origin, origin.kind === 'bundled' ? BUNDLED_MODEL : await models.storage.open(origin.name));
+      const [backend] = head.cache.split(' ') as ['wasm' | 'webgpu'];
+      await loadModel({ context: head.context, method: head.method.split(' ')[0], backend });
+      const { text, keys, title, nTokens } = about;
+      state.text.value = { text, keys, title, isCut: false };
+      const model = state.model.value as RemoteModel;
+      const session = await running('opening', (options) => model.loadSession(file, options));
+      batch(() => {
+        state.conversation.value = new Conversation(model, { text });
+        const total = nTokens ?? session.tokens.length;
+        state.reading.value = { state: 'read', done: total, total, speed: 0 };
+        state.exchanges.value = [];
+      });
+    } finally {
+      await file.close();
+    }
+  });
+
+// --- internal ---
+
+/** Says why it is not something faster that computes. */
+async function whyNot(name: string): Promise<string> {
+  const reasons: string[] = [];
+  if (!name.startsWith('webgpu')) {
+    const gpu = await models.backendName('webgpu').then(
+      (found) => (BACKEND === 'auto' ? `the only GPU is one in software: ${found}` : 'the address asks for the CPU'),
+      (error: Error) => error.message,
+    );
+    reasons.push(`No GPU: ${gpu}.`);
+    if (!crossOriginIsolated) {
+      reasons.push(
+        'One thread: the page is not cross-origin isolated (its server does not send COOP and COEP headers).',
+      );
+    }
+  }
+  return reasons.join(' ');
+}
+
+async function refreshKept(): Promise<void> {
+  try {
+    const { storage } = models;
+    const [kept, room] = [await storage.list(), await storage.room()];
+    batch(() => {
+      state.kept.value = kept;
+      state.room.value = room;
+    });
+  } catch {} // a private window keeps nothing; what wants to keep something says so
+}
+
+const opening = (origin: Origin, source: string | File): Promise<void> => guarded(() => show(origin, source));
+
+/** Opens a model and says what it is; what was loaded goes when another is loaded. */
+async function show(origin: Origin, source: string | File): Promise<void> {
+  const file = await models.openModel(source);
+  const window = trainedWindow(file.config);
+  const isChat = file.tokenizer.chatTemplate !== undefined;
+  await state.opened.value?.file.close();
+  const context = CONTEXTS.find((one) => one >= 2 * window) ?? window;
+  const opened: Opened = { origin, file, window, isChat };
+  batch(() => {
+    state.opened.value = opened;
+    state.plan.value = undefined;
+  });
+  await choose(context, 'auto');
+}
+
+async function loadModel(
+  given: { context?: number; method?: string; backend?: 'wasm' | 'webgpu' } = {},
+): Promise<void> {
+  const { opened } = state;
+  if (!opened.value) throw new UnsupportedError('no model is chosen; choose one');
+  const { context = state.context.value, backend = BACKEND } = given;
+  const method = given.method ?? (state.method.value === 'auto' ? undefined : state.method.value);
+  await forgetPlain();
+  await state.model.value?.dispose().catch(() => {});
+  batch(() => {
+    state.model.value = undefined;
+    state.conversation.value = undefined;
+    state.reading.value = undefined;
+    state.context.value = context;
+  });
+  const { file } = opened.value;
+  const options = { context, backend, ...(method !== undefined && { method }) };
+  state.model.value = await running('loading the model', (more) => file.load({ ...options, ...more }));
+  const { backendName } = state.model.value;
+  state.place.value = { name: placeInWords(backendName), why: state.place.value?.why ?? '' };
+}
+
+/** Makes a text the one that is asked about: as much of it as the context holds, with keys where the model only goes on. */
+async function take({ title, text }: { title: string; text: string }): Promise<void> {
+  const { model, opened } = state;
+  if (!model.value || !opened.value) throw new UnsupportedError('no model is loaded; load one, then give it a text');
+  const { isChat } = opened.value;
+  const { tokenizer, context } = model.value;
+  const most = context - (isChat ? ROOM.chat : ROOM.plain + KEYS_ROOM);
+  if (most < 64)
+    throw new UnsupportedError(`a context of ${context} tokens leaves no room for a text; load a larger one`);
+  const { ids, complete } = await tokenizer.encodePrefix(text, most, { addSpecialTokens: false });
+  const fitting = complete ? text : (await tokenizer.decode(ids)).replace(/\uFFFD+$/, '');
+  const hidden = isChat ? { text: fitting, keys: [] } : hideKeys(fitting);
+  batch(() => {
+    const taken: Text = { title, ...hidden, isCut: !complete };
+    state.text.value = taken;
+    state.exchanges.value = [];
+    state.conversation.value = undefined;
+    state.reading.value = undefined;
+  });
+  await forgetPlain();
+  await read();
+}
+
+async function read(): Promise<void> {
+  const { model, text } = state;
+  if (!model.value || !text.value) throw new UnsupportedError('there is nothing to read; choose a model and a text');
+  state.conversation.value ??= new Conversation(model.value, { text: text.value.text });
+  abort = new AbortController();
+  const from = performance.now();
+  let [total, found] = [state.reading.value?.total ?? 0, 0];
+  const tell = (is: 'reading' | 'read' | 'stopped', done: number, speed = 0) => {
+    state.reading.value = { state: is, done, total, speed };
+  };
+  tell('reading', state.reading.value?.done ?? 0);
+  const onProgress = (done: number, rest: number) => {
+    total = Math.max(total, rest);
+    found = total - rest; // the cache had these
+    tell('reading', found + done, done / ((performance.now() - from) / 1000));
+  };
+  try {
+    await state.conversation.value.read({ signal: abort.signal, onProgress });
+    tell('read', total, state.reading.value?.speed);
+  } catch (error) {
+    tell('stopped', state.reading.value?.done ?? 0);
+    if (!abort.signal.aborted) throw error;
+  }
+}
+
+async function answer(question: string, expected?: string): Promise<void> {
+  const { conversation, opened } = currently();
+  const place = state.exchanges.value.length;
+  const base: Exchange = { question, answer: '', expected, state: 'answering', speed: 0 };
+  const change = (more: Partial<Exchange>) => {
+    state.exchanges.value = state.exchanges.value.map((one, at) => (at === place ? { ...one, ...more } : one));
+  };
+  state.exchanges.value = [...state.exchanges.value, base];
+  abort = new AbortController();
+  const { signal } = abort;
+  const { isChat } = opened;
+  const options = isChat
+    ? { maxTokens: ANSWER_TOKENS.chat, signal }
+    : { maxTokens: expected ? 8 : ANSWER_TOKENS.plain, temperature: 0, signal };
+  // A pass key is asked for beside the conversation, so that one answer does not help the next.
+  const before = expected ? conversation.clone() : conversation;
+  const copy = state.isCompared.value ? before.clone() : undefined;
+  try {
+    const told = (answer: string, speed: number) => change({ answer, speed });
+    await stream(before.ask(question, options), told);
+    if (copy) {
+      change({ state: 'comparing', plain: '' });
+      const other = (await plainConversation(signal)).clone();
+      for (const turn of copy.turns) other.add(turn.question, turn.answer);
+      await stream(other.ask(question, options), (text) => change({ plain: text }));
+    }
+    change({ state: 'done' });
+  } catch (error) {
+    change({ state: 'stopped' });
+    if (!signal.aborted) throw error;
+  }
+}
+
+async function stream(
+  pieces: ReturnType<Conversation<RemoteSession>['ask']>,
+  told: (text: string, speed: number) => void,
+) {
+  let text = '';
+  let [n, from] = [0, 0];
+  for await (const piece of pieces) {
+    from ||= performance.now();
+    text += piece.text;
+    n += piece.tokens.length;
+    told(text, n > 1 ? (n - 1) / ((performance.now() - from) / 1000) : 0);
+  }
+}
+
+/** The model without DCA, which reads the same text when it is asked for the first time. */
+async function plainConversation(signal: AbortSignal): Promise<Conversation<RemoteSession>> {
+  const { opened, text, model } = currently();
+  if (plain) return plain.conversation;
+  const loaded = await opened.file.load({ context: model.context, method: 'none', backend: BACKEND, signal });
+  const conversation = new Conversation(loaded, { text: text.text });
+  plain = { model: loaded, conversation };
+  const onProgress = (done: number, total: number) => {
+    state.task.value = { what: 'reading without DCA', done, total, stop };
+  };
+  try {
+    await conversation.read({ signal, onProgress });
+  } finally {
+    state.task.value = undefined;
+  }
+  return conversation;
+}
+
+async function forgetPlain(): Promise<void> {
+  const { model } = plain ?? {};
+  plain = undefined;
+  await model?.dispose().catch(() => {});
+}
+
+function currently() {
+  const { opened, text, conversation, model } = state;
+  if (opened.value && text.value && conversation.value && model.value) {
+    return { opened: opened.value, text: text.value, conversation: conversation.value, model: model.value };
+  }
+  throw new UnsupportedError('no text was read; choose a model and a text');
+}
+
+/** Runs something with a bar and a way to stop it. */
+async function running<T>(
+  what: string,
+  run: (options: { signal: AbortSignal; onProgress: (done: number, total: number) => void }) => Promise<T>,
+  after?: () => Promise<void>,
+): Promise<T> {
+  abort = new AbortController();
+  const { signal } = abort;
+  const onProgress = (done: number, total: number) => {
+    state.task.value = { what, done, total, stop };
+  };
+  onProgress(0, 0);
+  try {
+    return await run({ signal, onProgress });
+  } finally {
+    state.task.value = undefined;
+    await after?.();
+  }
+}
+
+/** Shows what went wrong. Where threads, worker or GPU are gone, a new worker is started and the model opened again. */
+async function guarded(action: () => Promise<void>): Promise<void> {
+  state.fault.value = undefined;
+  try {
+    await action();
+  } catch (error) {
+    const { name, message } = error as Error;
+    if (name === 'AbortError') return;
+    const isLost = error instanceof LostError;
+    state.fault.value = { message, isLost };
+    if (isLost) await restart();
+  }
+}
+
+/** Text, questions and answers stay; the model is to be loaded again. */
+async function restart(): Promise<void> {
+  models.terminate();
+  models = startWorker();
+  plain = undefined;
+  const { opened } = state;
+  const { origin } = opened.value ?? {};
+  batch(() => {
+    state.model.value = undefined;
+    state.conversation.value = undefined;
+    state.reading.value = undefined;
+    opened.value = undefined;
+  });
+  if (!origin || origin.kind === 'file') return;
+  const source = origin.kind === 'bundled' ? BUNDLED_MODEL : await models.storage.open(origin.name);
+  await show(origin, source).catch(() => {});
+}

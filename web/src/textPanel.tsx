@@ -1,0 +1,97 @@
+/** Choosing a text, and how far it has been read. */
+import * as act from './actions.ts';
+import { FileButton } from './fileButton.tsx';
+import { PlanOfAttention } from './planOfAttention.tsx';
+import * as state from './state.ts';
+import { count, duration } from './words.ts';
+
+export function TextPanel() {
+  const { model, text, isBusy } = state;
+  const isOff = isBusy.value || !model.value;
+  return (
+    <section aria-labelledby="text-title">
+      <h2 id="text-title">2. A text</h2>
+      {!model.value && <p class="hint">Load a model first; a text may then be dropped anywhere on the page.</p>}
+      <div class="row">
+        <FileButton
+          label="Open a text"
+          accept=".txt,.md,.markdown,.html,.htm,.xhtml,.epub,.pdf,text/*"
+          isDisabled={isOff}
+          onFile={act.readFile}
+        />
+        <button type="button" disabled={isOff} onClick={act.readBundledBook}>
+          Read Dracula
+        </button>
+        <span class="hint">.txt, .md, .html, .epub or .pdf</span>
+      </div>
+      {text.value && (
+        <p>
+          <strong>{text.value.title}</strong>
+          {text.value.isCut && ', as much of it as the context holds; a model with a larger context reads more'}
+          {text.value.keys.length > 0 && `, with ${text.value.keys.length} pass keys hidden in it`}.
+        </p>
+      )}
+      {state.reading.value && <Meter />}
+      <PlanOfAttention />
+    </section>
+  );
+}
+
+/** Tokens read, on a scale on which the trained window and the context are marked. */
+function Meter() {
+  const { reading, opened, context, isBusy } = state;
+  if (!reading.value || !opened.value) return null;
+  const { done, total, speed, state: is } = reading.value;
+  const { window } = opened.value;
+  const share = (tokens: number) => `${Math.min(100, (100 * tokens) / context.value)}%`;
+  const left = speed > 0 ? `, ${duration((total - done) / speed)} left` : '';
+  const said = {
+    reading: `reading: ${count(done)} of ${count(total)} tokens, ${count(speed)} a second${left}`,
+    stopped: `stopped at ${count(done)} of ${count(total)} tokens`,
+    read: `read: ${count(done)} tokens${speed > 0 ? `, ${count(speed)} a second` : ''}`,
+  }[is];
+  return (
+    <div class="meter">
+      <div
+        class="track"
+        role="progressbar"
+        aria-label="Tokens read"
+        aria-valuemin={0}
+        aria-valuemax={context.value}
+        aria-valuenow={done}
+        aria-valuetext={said}
+      >
+        <span class="fill" style={{ width: share(done) }} />
+        <span class="wanted" style={{ width: share(total) }} />
+        {window < context.value && <span class="window" style={{ left: share(window) }} />}
+      </div>
+      <div class="scale" aria-hidden="true">
+        <span>0</span>
+        {window < context.value && (
+          <span class="mark" style={{ left: share(window) }}>
+            trained to {count(window)}
+          </span>
+        )}
+        <span>{count(context.value)}</span>
+      </div>
+      <div class="row">
+        <span class="grow">{said}</span>
+        {is === 'reading' && (
+          <button type="button" onClick={act.stop}>
+            Stop reading
+          </button>
+        )}
+        {is === 'stopped' && (
+          <button type="button" class="primary" disabled={isBusy.value} onClick={act.goOn}>
+            Go on
+          </button>
+        )}
+        {is === 'read' && (
+          <button type="button" disabled={isBusy.value} onClick={act.save}>
+            Save what was read
+          </button>
+        )}
+      </div>
+    </div>
+  );
+}
