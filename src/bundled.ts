@@ -10,4 +10,7 @@ export const BUNDLED_MODEL = fileURLToPath(root('books-16m/books-16m.Q8_0.gguf')
 /** Bram Stoker's *Dracula*, whose author wrote nothing that the model was trained on. Public domain. */
 export const BUNDLED_BOOK = fileURLToPath(root('texts/dracula.txt'));
 
+/** The page, built. */
+export const BUNDLED_PAGE = fileURLToPath(root('dist/web'));
+
 export const PACKAGE: { version: string; description: string } = JSON.parse(readFileSync(root('package.json'), 'utf8'));

@@ -113,6 +113,8 @@ const MAY_IMPORT: [modules: string, imports: readonly string[], types?: readonly
     ['server/*', 'config', 'errors', 'model', 'sampler', 'hono*', 'prom-client', 'zod'],
     ['model', 'runtime/texts', 'tokenizer/tokenizer'],
   ],
+  ['cli/pageHeaders', []],
+  ['cli/page', ['cli/*', 'node', 'bundled', 'commander', 'hono', '@hono/node-server*', NODE]],
   ['cli/serve', ['cli/*', 'server/app', 'node', 'bundled', 'commander', '@hono/node-server', NODE]],
   ['cli/*', ['cli/*', 'eval/*', 'node', 'options', 'bundled', 'errors', 'commander', 'cli-progress', 'openai', NODE]],
 ];

@@ -1,5 +1,5 @@
 /** Headless Chromium for tests, and pages that are bundled for it as users bundle theirs. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -52,8 +52,9 @@ export async function serveFolder(
   const server = createServer((request, response) => {
     if (answer(request, response)) return;
     const { pathname } = new URL(request.url ?? '', 'http://host');
-    const path = join(folder, pathname === '/' ? 'index.html' : pathname);
+    const path = join(folder, pathname.endsWith('/') ? `${pathname}index.html` : pathname);
     if (!existsSync(path)) return response.writeHead(404).end();
+    if (statSync(path).isDirectory()) return response.writeHead(404).end();
     response.setHeader('content-type', TYPES[extname(path)] ?? 'application/octet-stream').end(readFileSync(path));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

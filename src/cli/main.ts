@@ -10,6 +10,7 @@ import { chatCommand } from './chat.ts';
 import { demoCommand } from './demo.ts';
 import { evalCommand } from './eval.ts';
 import { inspectCommand } from './inspect.ts';
+import { pageCommand } from './page.ts';
 import { readCommand } from './read.ts';
 import { runCommand } from './run.ts';
 import { serveCommand } from './serve.ts';
@@ -24,6 +25,7 @@ const program = new Command('dualchunk')
   .addCommand(chatCommand())
   .addCommand(readCommand())
   .addCommand(serveCommand())
+  .addCommand(pageCommand())
   .addCommand(inspectCommand())
   .addCommand(demoCommand())
   .addCommand(evalCommand())

@@ -16,6 +16,7 @@ import {
   OPTIONAL_MODEL_ARGUMENT,
   wholeFrom,
 } from './options.ts';
+import { pageFetch } from './page.ts';
 import { type SessionFlags, sessionOption, settledBySession } from './read.ts';
 import { guardTerminal, loadingBar, note } from './terminal.ts';
 
@@ -54,7 +55,8 @@ export const serveCommand = (): Command =>
       'after',
       `
 Routes: /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages, /v1/messages/count_tokens, /v1/models, /tokenize,
-/detokenize, /health, /metrics; with --session-dir also /sessions/save and /sessions/restore.
+/detokenize, /health, /metrics; with --session-dir also /sessions/save and /sessions/restore. At / is a page that reads books with a
+model in the browser, and asks nothing of this server but its files.
 
 Examples:
   $ dualchunk serve model.gguf --context 32k
@@ -87,7 +89,9 @@ async function serve(path: string, flags: ServeFlags): Promise<void> {
     };
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.removeAllListeners(signal).on(signal, end);
   });
-  const http = listen({ fetch: server.fetch, port, hostname: host }) as HttpServer;
+  const page = pageFetch();
+  const fetch = async (request: Request) => (await page(request)) ?? server.fetch(request);
+  const http = listen({ fetch, port, hostname: host }) as HttpServer;
   const failed = new Promise<never>((_, reject) => {
     http.on('error', ({ message }: Error) =>
       reject(new UnsupportedError(`cannot listen on ${host}:${port}: ${message}`)),
@@ -119,7 +123,7 @@ async function serve(path: string, flags: ServeFlags): Promise<void> {
     const at = typeof address === 'object' && address ? address.port : port;
     const shownHost = host.includes(':') ? `[${host}]` : host;
     note(
-      `listening on http://${shownHost}:${at}, ${backendName}, method ${method.name}, context ${context}, ${sequences} at once` +
+      `listening on http://${shownHost}:${at}, ${backendName}, method ${method.name}, context ${context}, ${sequences} at once; a page for browsers is at /` +
         (isLoopback || apiKeys.length > 0
           ? ''
           : '; whoever reaches this address may ask, --api-key would keep them out'),

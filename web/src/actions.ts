@@ -41,8 +41,8 @@ export const stop = (): void => abort.abort();
 
 // --- models ---
 
-export const openBundled = (): Promise<void> => opening(BUNDLED, BUNDLED_MODEL);
-export const openFile = (file: File): Promise<void> => opening({ kind: 'file', name: file.name }, file);
+export const openBundled = (): Promise<void> => guarded(async () => show(BUNDLED, await bundled()));
+export const openFile = (file: File): Promise<void> => guarded(() => show({ kind: 'file', name: file.name }, file));
 export const openKept = (name: string): Promise<void> =>
   guarded(async () => show({ kind: 'kept', name }, await models.storage.open(name)));
 
@@ -85,7 +85,9 @@ export async function choose(context: number, method: Method): Promise<void> {
 export const load = (): Promise<void> =>
   guarded(async () => {
     await loadModel();
-    if (state.text.value) await read();
+    const { title, whole } = state.text.value ?? {};
+    if (title !== undefined && whole !== undefined) await take({ title, text: whole });
+    else if (title !== undefined) await read();
   });
 
 // --- texts ---
@@ -148,8 +150,7 @@ export const reopen = (name: string): Promise<void> =>
           `it was read by ${origin.name}, which is not kept here; choose that file, then reopen this`,
         );
       }
-      if (!isOpen)
-        await show(origin, origin.kind === 'bundled' ? BUNDLED_MODEL : await models.storage.open(origin.name));
+      if (!isOpen) await show(origin, await found(origin));
       const [backend] = head.cache.split(' ') as ['wasm' | 'webgpu'];
       await loadModel({ context: head.context, method: head.method.split(' ')[0], backend });
       const { text, keys, title, nTokens } = about;
@@ -198,7 +199,23 @@ async function refreshKept(): Promise<void> {
   } catch {} // a private window keeps nothing; what wants to keep something says so
 }
 
-const opening = (origin: Origin, source: string | File): Promise<void> => guarded(() => show(origin, source));
+/** The bundled model, which is kept at its first use, so that it is there without a network. */
+async function bundled(): Promise<File | string> {
+  const { storage } = models;
+  try {
+    const more = { name: BUNDLED.name };
+    return await running(
+      'bringing the model',
+      (options) => storage.download(BUNDLED_MODEL, { ...options, ...more }),
+      refreshKept,
+    );
+  } catch (error) {
+    if (error instanceof UnsupportedError) return BUNDLED_MODEL; // nothing can be kept here
+    throw error;
+  }
+}
+
+const found = (origin: Origin) => (origin.kind === 'bundled' ? bundled() : models.storage.open(origin.name));
 
 /** Opens a model and says what it is; what was loaded goes when another is loaded. */
 async function show(origin: Origin, source: string | File): Promise<void> {
@@ -250,7 +267,7 @@ async function take({ title, text }: { title: string; text: string }): Promise<v
   const fitting = complete ? text : (await tokenizer.decode(ids)).replace(/\uFFFD+$/, '');
   const hidden = isChat ? { text: fitting, keys: [] } : hideKeys(fitting);
   batch(() => {
-    const taken: Text = { title, ...hidden, isCut: !complete };
+    const taken: Text = { title, ...hidden, whole: text, isCut: !complete };
     state.text.value = taken;
     state.exchanges.value = [];
     state.conversation.value = undefined;
@@ -393,8 +410,8 @@ async function guarded(action: () => Promise<void>): Promise<void> {
     const { name, message } = error as Error;
     if (name === 'AbortError') return;
     const isLost = error instanceof LostError;
-    state.fault.value = { message, isLost };
     if (isLost) await restart();
+    state.fault.value = { message, isLost };
   }
 }
 
@@ -412,6 +429,7 @@ async function restart(): Promise<void> {
     opened.value = undefined;
   });
   if (!origin || origin.kind === 'file') return;
-  const source = origin.kind === 'bundled' ? BUNDLED_MODEL : await models.storage.open(origin.name);
-  await show(origin, source).catch(() => {});
+  await found(origin)
+    .then((source) => show(origin, source))
+    .catch(() => {});
 }

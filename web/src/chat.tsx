@@ -129,9 +129,13 @@ function Answer({ title, text, expected, isOn }: AnswerParts) {
     <div class="answer">
       {title && <h3>{title}</h3>}
       <div aria-live="polite" aria-busy={isOn}>
-        <Suspense fallback={<p>{text}</p>}>
-          <Markdown text={text} />
-        </Suspense>
+        {state.opened.value?.isChat ? (
+          <Suspense fallback={<p>{text}</p>}>
+            <Markdown text={text} />
+          </Suspense>
+        ) : (
+          <p>{text}</p>
+        )}
         {isOn && text === '' && <p class="hint">reading …</p>}
       </div>
       {expected !== undefined && !isOn && (

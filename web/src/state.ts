@@ -21,7 +21,10 @@ export interface Opened {
 
 export interface Text {
   readonly title: string;
+  /** What is read: as much as the context holds, with the keys in it. */
   readonly text: string;
+  /** The whole of it, as it was given; absent where it came with a session. */
+  readonly whole?: string;
   /** Pass keys that are hidden in it. */
   readonly keys: readonly PassKey[];
   /** Whether the rest was cut off, as the context does not hold it. */

@@ -27,8 +27,9 @@ export function TextPanel() {
       {text.value && (
         <p>
           <strong>{text.value.title}</strong>
-          {text.value.isCut && ', as much of it as the context holds; a model with a larger context reads more'}
-          {text.value.keys.length > 0 && `, with ${text.value.keys.length} pass keys hidden in it`}.
+          {text.value.keys.length > 0 && `, with ${text.value.keys.length} pass keys hidden in it`}.{' '}
+          {text.value.isCut &&
+            'Its beginning, as much as the context holds: load the model with a larger one to read more.'}
         </p>
       )}
       {state.reading.value && <Meter />}
