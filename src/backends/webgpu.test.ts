@@ -18,19 +18,23 @@ import { openWebGpu } from './webgpu.ts';
 vi.setConfig({ testTimeout: 60_000 }); // a software driver takes seconds to compile a kernel
 
 /** What a real entry point gives, but for what `change` makes of its devices. */
-async function gpuWith(change: (device: GPUDevice) => void): Promise<GPU> {
+async function gpuWith(change: (device: GPUDevice) => void, offers: { subgroups?: number } = {}): Promise<GPU> {
   const { create } = await import('webgpu');
   const gpu = create([]) as GPU;
   return {
     gpu,
     requestAdapter: async () => {
       const adapter = (await gpu.requestAdapter()) as GPUAdapter;
+      const { subgroups } = offers;
+      const claimed =
+        subgroups === undefined ? {} : { vendor: 'any', subgroupMinSize: subgroups, subgroupMaxSize: 128 };
       return {
-        info: adapter.info,
-        features: adapter.features,
+        info: subgroups === undefined ? adapter.info : claimed,
+        features: subgroups === undefined ? adapter.features : new Set(['subgroups']),
         limits: adapter.limits,
-        requestDevice: async (descriptor: GPUDeviceDescriptor) => {
-          const device = await adapter.requestDevice(descriptor);
+        requestDevice: async ({ requiredFeatures = [], ...descriptor }: GPUDeviceDescriptor) => {
+          const features = [...requiredFeatures].filter((name) => name !== 'subgroups' || subgroups === undefined);
+          const device = await adapter.requestDevice({ ...descriptor, requiredFeatures: features });
           change(device);
           return device;
         },
@@ -191,6 +195,71 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
     const again = await openWebGpu();
     expect(Array.from(await again.read(again.alloc('F32', 1, 2)))).toEqual([0, 0]);
     await again.dispose();
+  });
+});
+
+/**
+ * A GPU that claims subgroups of at least so many threads, which are played in workgroup memory: what comes from a thread beyond
+ * a subgroup of `width` is no use.
+ */
+const gpuOfSubgroups = (claimed: number, width: number, onShuffle = () => {}) =>
+  gpuWith(
+    (device) => {
+      const create = device.createShaderModule.bind(device);
+      Object.defineProperty(device, 'createShaderModule', {
+        value: ({ code }: GPUShaderModuleDescriptor) => {
+          if (!code.includes('subgroupShuffleXor')) return create({ code });
+          onShuffle();
+          const played = `
+            var<workgroup> shuffled: array<vec4<f32>, 128>;
+            fn shuffle(t: u32, value: vec4<f32>, mask: u32) -> vec4<f32> {
+              workgroupBarrier();
+              shuffled[t] = value;
+              workgroupBarrier();
+              let other = t ^ mask;
+              return select(vec4(1e30), shuffled[other], other / ${width} == t / ${width});
+            }`;
+          const text = code.replace('enable subgroups;', '').replaceAll('subgroupShuffleXor(', 'shuffle(t, ');
+          return create({ code: text + played });
+        },
+      });
+    },
+    { subgroups: claimed },
+  );
+
+describe.skipIf(!hasWebGpu)('subgroups', () => {
+  afterEach(() => void vi.unstubAllGlobals());
+  const decoding = [16, 64, 128, 256].map((headDim) => ({
+    headDim,
+    kernelCase: attend({ n: 1, start: 300, nKvHeads: 1, group: 3, headDim, chunkLen: 100 }),
+  }));
+
+  // Threads that share a key of 32-bit numbers are a quarter of its dimensions.
+  it.each([4, 8, 16, 32, 64, 128])('of %i threads are used where a key fits in one, and rightly', async (width) => {
+    let nShuffled = 0;
+    const gpu = await gpuOfSubgroups(width, width, () => nShuffled++);
+    vi.stubGlobal('navigator', { gpu });
+    const b = await openWebGpu();
+    expect(b.name).toMatch(/subgroups/);
+    for (const { kernelCase } of decoding) await expectRight(b, kernelCase);
+    expect(nShuffled).toBe(decoding.filter(({ headDim }) => headDim / 4 <= width).length);
+    await b.dispose();
+  });
+
+  it('that are narrower than they claim would be noticed here', async () => {
+    vi.stubGlobal('navigator', { gpu: await gpuOfSubgroups(128, 8) });
+    const b = await openWebGpu();
+    await expect(expectRight(b, decoding[2].kernelCase)).rejects.toThrow();
+    await b.dispose();
+  });
+
+  it('are left alone where nobody tells their width', async () => {
+    let nShuffled = 0;
+    vi.stubGlobal('navigator', { gpu: await gpuOfSubgroups(0, 4, () => nShuffled++) });
+    const b = await openWebGpu();
+    for (const { kernelCase } of decoding.slice(0, 2)) await expectRight(b, kernelCase);
+    expect(nShuffled).toBe(0);
+    await b.dispose();
   });
 });
 

@@ -1,5 +1,6 @@
 /** Files of readers become text: plain text, Markdown, HTML, EPUB and PDF. What reads a kind is imported when one is met. */
 import { FormatError, UnsupportedError } from 'dualchunk';
+import { damaged, decoded, MOST_TEXT, type Read } from './documents/decoding.ts';
 
 export interface Text {
   /** From the file's own metadata, else its name without the ending. */
@@ -9,11 +10,11 @@ export interface Text {
 
 /** A file may have so many bytes; books with pictures are large. */
 const MOST_FILE_BYTES = 512 * 2 ** 20;
-/** A text may have so many bytes or characters, more than any model here reads. */
-export const MOST_TEXT = 64 * 2 ** 20;
-
-/** Reads 100,000 pages no slower than they are decoded; nothing leaves the browser.
- * @throws FormatError where the file is damaged, and UnsupportedError where it holds no text that can be read here. */
+/**
+ * Gives a file's text; nothing leaves the browser.
+ *
+ * @throws FormatError where the file is damaged; UnsupportedError where it holds no text that can be read here.
+ */
 export async function textOf(file: File): Promise<Text> {
   const { name, size } = file;
   if (size === 0) throw new FormatError(`${name}: the file is empty; choose one with a text in it`);
@@ -28,9 +29,6 @@ export async function textOf(file: File): Promise<Text> {
   if (/\S/.test(text)) return { title: title?.trim() || name.replace(/\.\w+$/, ''), text };
   throw new UnsupportedError(`${name}: there is no text in it; choose another file`);
 }
-
-/** What a reader of a kind gives; the title where the file tells one. */
-export type Read = (bytes: Uint8Array, name: string) => Promise<{ title?: string; text: string }>;
 
 type Kind = 'plain' | 'html' | 'epub' | 'pdf';
 
@@ -63,23 +61,3 @@ function kindOf(name: string, start: Uint8Array): Kind {
   if (ending === 'epub') throw damaged(name, 'an EPUB is a zip archive, and this file is none');
   return /^x?html?$/.test(ending) || /^\W{0,3}\s*<(!doctype html|html)\b/i.test(head) ? 'html' : 'plain';
 }
-
-export const damaged = (name: string, what: string) =>
-  new FormatError(`${name}: damaged: ${what}; get the file again, or choose another`);
-
-/** @throws FormatError when the bytes are neither UTF-8, nor UTF-16 with a byte order mark, nor in the encoding named. */
-export function decoded(bytes: Uint8Array, name: string, encoding = 'utf-8'): string {
-  const [first, second] = bytes;
-  const marked = first === 0xff && second === 0xfe ? 'utf-16le' : first === 0xfe && second === 0xff ? 'utf-16be' : '';
-  let text: string;
-  try {
-    text = new TextDecoder(marked || encoding, { fatal: true }).decode(bytes);
-  } catch {
-    const isBinary = bytes.subarray(0, 4096).includes(0);
-    throw new FormatError(isBinary ? binary(name) : `${name}: not valid ${marked || encoding}; save it as UTF-8`);
-  }
-  if (text.includes('\0')) throw new FormatError(binary(name));
-  return text;
-}
-
-const binary = (name: string) => `${name}: binary data, not a text; wanted txt, md, html, epub or pdf`;

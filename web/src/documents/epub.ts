@@ -1,7 +1,7 @@
 /** An EPUB is a zip archive: a container names a package, whose spine names the chapters in their order. */
 import { UnsupportedError } from 'dualchunk';
 import { type Unzipped, unzipSync } from 'fflate';
-import { damaged, decoded, MOST_TEXT, type Read } from '../documents.ts';
+import { damaged, decoded, MOST_TEXT, type Read } from './decoding.ts';
 import { parsed, textOfMarkup } from './html.ts';
 
 const CONTAINER = 'META-INF/container.xml';

@@ -1,5 +1,5 @@
 /** Markup becomes text: a line for each paragraph and heading; nothing that is run, drawn or clicked. */
-import { decoded, type Read } from '../documents.ts';
+import { decoded, type Read } from './decoding.ts';
 
 export const readHtml: Read = async (bytes, name) => {
   const document = parsed(bytes, name);

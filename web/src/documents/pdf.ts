@@ -3,7 +3,7 @@ import { UnsupportedError } from 'dualchunk';
 // This build brings what browsers of the last years lack.
 import { getDocument, type PDFDocumentProxy, PDFWorker, VerbosityLevel } from 'pdfjs-dist/legacy/build/pdf.mjs';
 import PdfThread from 'pdfjs-dist/legacy/build/pdf.worker.mjs?worker';
-import { damaged, MOST_TEXT, type Read } from '../documents.ts';
+import { damaged, MOST_TEXT, type Read } from './decoding.ts';
 
 export const readPdf: Read = async (bytes, name) => {
   const thread = new PdfThread();
