@@ -2,11 +2,10 @@
 import { strToU8, zipSync } from 'fflate';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { textOf as textOfFile } from '../web/src/documents.ts';
 import { bundledPage, isSkipped, launch, openPage, serveFolder } from './chromium.ts';
 
 /** What the page sees as global. */
-declare const textOf: typeof textOfFile;
+declare const textOf: (file: File) => Promise<{ title: string; text: string }>;
 
 /** A PDF of pages with these lines, each shown by itself; without lines it has empty pages, as pictures would be. */
 function pdf(pages: string[][]): Uint8Array {
