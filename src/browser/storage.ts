@@ -51,8 +51,9 @@ export interface DownloadOptions {
 const FOLDER = 'dualchunk';
 /** Bytes that are read at a time for a checksum. */
 const PIECE = 2 ** 22;
-/** Times that a download is taken up again without a byte in between. */
+/** Times that a download is taken up again without a byte in between, and in all. */
 const MOST_FAILURES = 3;
+const MOST_ATTEMPTS = 100;
 
 type StoredRecord = Omit<StoredFile, 'bytes'>;
 
@@ -101,18 +102,19 @@ export class Storage {
     const address = new URL(url, globalThis.location?.href);
     const { name = address.origin + address.pathname } = options;
     return this.#locked(name, async () => {
-      const found = await this.#find(name);
-      if (found?.record.isWhole && (await isCurrent(address, found.record, options.signal))) return this.#file(found);
-      for (let failures = 0; ; ) {
-        const before = await this.#bytesOf(name);
+      const found = await this.#find(name, true);
+      const isExpected = options.sha256 === undefined || options.sha256.toLowerCase() === found?.record.sha256;
+      if (found && isExpected && (await isCurrent(address, found.record, options.signal))) return this.#file(found);
+      for (let [failures, attempts] = [0, 1]; ; attempts++) {
+        const before = await this.#partOf(name);
         try {
           return await this.#fetch(address, name, options);
         } catch (error) {
           const isBroken =
             error instanceof TypeError || (error instanceof FormatError && /sent nothing/.test(error.message));
           if (!isBroken || options.signal?.aborted) throw error;
-          failures = (await this.#bytesOf(name)) > before ? 1 : failures + 1;
-          if (failures > MOST_FAILURES) {
+          failures = (await this.#partOf(name)) > before ? 1 : failures + 1;
+          if (failures > MOST_FAILURES || attempts === MOST_ATTEMPTS) {
             throw new FormatError(`${name}: the connection broke (${error.message}); try again, what came is kept`);
           }
         }
@@ -155,10 +157,12 @@ export class Storage {
 
   /** @throws UnsupportedError when nothing has that name, or only a part of it is here. */
   async open(name: string): Promise<File> {
-    const found = await this.#find(name);
-    if (!found) throw new UnsupportedError(`${shown(name)} is not kept here; list() tells what is`);
-    if (!found.record.isWhole) throw new UnsupportedError(`only a part of ${shown(name)} is here; download it again`);
-    return this.#file(found);
+    const found = await this.#find(name, true);
+    if (found) return this.#file(found);
+    if (await this.#find(name, false)) {
+      throw new UnsupportedError(`only a part of ${shown(name)} is here; download it again`);
+    }
+    throw new UnsupportedError(`${shown(name)} is not kept here; list() tells what is`);
   }
 
   /** Nothing of that name is there afterwards. */
@@ -172,8 +176,8 @@ export class Storage {
 
   /** Goes on with what is here of a file. */
   async #fetch(address: URL, name: string, { signal, onProgress, about, ...options }: DownloadOptions): Promise<File> {
-    let entry = await this.#find(name);
-    const have = entry && !entry.record.isWhole ? await this.#bytesOf(name) : 0;
+    let entry = await this.#find(name, false);
+    const have = entry ? (await this.#file(entry)).size : 0;
     const download = await openDownload(address, have, entry?.record.version, signal);
     const { version, totalBytes, start } = download;
     const expected = (options.sha256 ?? download.sha256)?.toLowerCase();
@@ -193,26 +197,26 @@ export class Storage {
         };
         const replaced = entry;
         entry = await this.#begin(record);
-        if (replaced && !replaced.record.isWhole) await this.#discard(replaced.id);
+        if (replaced) await this.#discard(replaced.id);
       }
-      const digest = await this.#write(entry.id, download, name, onProgress);
+      const { digest, bytes } = await this.#write(entry.id, download, name, onProgress);
       if (expected !== undefined && digest !== expected) {
         await this.#discard(entry.id);
         throw new FormatError(`${name}: its SHA-256 is ${digest}, where ${expected} was expected; download it again`);
       }
-      return await this.#finish(entry, { isWhole: true, sha256: digest, totalBytes: await this.#bytesOf(name) });
+      return await this.#finish(entry, { isWhole: true, sha256: digest, totalBytes: bytes });
     } finally {
       await download.body.cancel().catch(() => {});
     }
   }
 
-  /** Writes a download behind what is here. @returns the checksum of the whole. */
+  /** Writes a download behind what is here. @returns the checksum and the length of the whole. */
   async #write(
     id: string,
     download: Download,
     name: string,
     onProgress?: DownloadOptions['onProgress'],
-  ): Promise<string> {
+  ): Promise<{ digest: string; bytes: number }> {
     const { start, totalBytes, pieces } = download;
     const handle = await this.#handle(id);
     const hash = sha256.create();
@@ -226,13 +230,16 @@ export class Storage {
       let done = start;
       onProgress?.(done, totalBytes ?? 0);
       for await (const piece of pieces) {
+        if (done + piece.length > (totalBytes ?? Infinity)) {
+          throw new FormatError(`${name}: more came than the ${totalBytes} bytes that were said; take another server`);
+        }
         write(handle, piece, done, name);
         hash.update(piece);
         done += piece.length;
         onProgress?.(done, totalBytes ?? 0);
       }
       if (totalBytes !== undefined && done !== totalBytes) throw new TypeError(`${done} of ${totalBytes} bytes came`);
-      return hexOf(hash.digest());
+      return { digest: hexOf(hash.digest()), bytes: done };
     } finally {
       handle.flush();
       handle.close();
@@ -240,13 +247,12 @@ export class Storage {
   }
 
   #open(): Promise<FileSystemDirectoryHandle> {
-    this.#folder ??= navigator.storage.getDirectory().then(
-      (root) => root.getDirectoryHandle(FOLDER, { create: true }),
-      (error: Error) => {
-        this.#folder = undefined;
-        throw new UnsupportedError(`this browser keeps no files here (${error.message}); private windows often do not`);
-      },
-    );
+    this.#folder ??= openFolder().catch((error: Error) => {
+      this.#folder = undefined;
+      throw new UnsupportedError(
+        `this browser keeps no files for this page (${error.message}); it does at https: and localhost, in windows that are not private`,
+      );
+    });
     return this.#folder;
   }
 
@@ -264,15 +270,15 @@ export class Storage {
     return entries;
   }
 
-  /** The newest file of a name that is whole, else the newest part. */
-  async #find(name: string): Promise<Entry | undefined> {
-    const found = (await this.#entries()).filter(({ record }) => record.name === name);
-    found.sort((a, b) => Number(b.record.isWhole) - Number(a.record.isWhole) || b.record.savedAt - a.record.savedAt);
-    return found[0];
+  /** The newest file of a name, of those that are whole or of those that are not. */
+  async #find(name: string, isWhole: boolean): Promise<Entry | undefined> {
+    const found = (await this.#entries()).filter(({ record }) => record.name === name && record.isWhole === isWhole);
+    return found.sort((a, b) => b.record.savedAt - a.record.savedAt)[0];
   }
 
-  async #bytesOf(name: string): Promise<number> {
-    const found = await this.#find(name);
+  /** Bytes that have come of a file that is not whole. */
+  async #partOf(name: string): Promise<number> {
+    const found = await this.#find(name, false);
     return found ? (await this.#file(found)).size : 0;
   }
 
@@ -321,9 +327,15 @@ export class Storage {
   }
 
   /** One call a name at a time, in all tabs. */
-  #locked<T>(name: string, call: () => Promise<T>): Promise<T> {
+  async #locked<T>(name: string, call: () => Promise<T>): Promise<T> {
+    await this.#open(); // where files can be kept, there are locks
     return navigator.locks.request(lockOf(name), call) as Promise<T>;
   }
+}
+
+async function openFolder(): Promise<FileSystemDirectoryHandle> {
+  if (!navigator.storage?.getDirectory) throw new Error('it has no file system');
+  return (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create: true });
 }
 
 const lockOf = (name: string) => `${FOLDER} ${name}`;
