@@ -80,6 +80,9 @@ describe.skipIf(isSkipped)('the bundled model in a worker of a page', { timeout:
         const blocked: number[] = [];
         const file = await models.storage.download('model.gguf');
         const model = await models.loadModel(file, { context: 4096, ...load });
+        const loaded = performance.now();
+        await model.generate('Once upon a time', { maxTokens: 1 }).next();
+        const firstToken = performance.now() - loaded;
         new PerformanceObserver((list) => {
           for (const { duration } of list.getEntries()) blocked.push(duration);
         }).observe({ type: 'longtask' });
@@ -101,7 +104,7 @@ describe.skipIf(isSkipped)('the bundled model in a worker of a page', { timeout:
         };
         for await (const piece of other.generate(book, options)) again += piece.text;
         return {
-          backend: model.backendName,
+          ...{ backend: model.backendName, firstToken },
           text,
           again,
           nRead,
@@ -123,6 +126,7 @@ describe.skipIf(isSkipped)('the bundled model in a worker of a page', { timeout:
     expect(said).toMatchObject({ again: said.text, nRead: 1, about: 'a book' });
     expect(said.done.at(-1)).toBe(said.tokens.length);
     expect(said.blocked.filter((milliseconds) => milliseconds > 50)).toEqual([]);
+    if (load.backend === 'wasm') expect(said.firstToken).toBeLessThan(2000); // milliseconds, of the bundled model
     expect(faults).toEqual([]);
   });
 });
