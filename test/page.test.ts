@@ -177,10 +177,11 @@ describe.skipIf(isSkipped)('the page', { timeout: 240_000 }, () => {
     await expect.poll(() => marks(page), { timeout: 30_000 }).toEqual(['✓ right']);
   });
 
-  it('reads more with a larger context, and goes by the model that is loaded whatever is chosen', async () => {
+  it('reads a text that was there first, then more with a larger context, whatever is chosen beside it', async () => {
     const { page, faults } = await open();
-    await loadBundled(page, '1024');
     await button(page, 'Read Dracula').click();
+    await page.getByText('It waits for a model.').waitFor();
+    await loadBundled(page, '1024');
     const most = () => page.getByRole('progressbar', { name: 'Tokens read' }).getAttribute('aria-valuemax');
     await button(page, 'Save what was read').waitFor({ timeout: 60_000 });
     expect(await most()).toBe('1024');

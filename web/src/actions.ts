@@ -265,10 +265,19 @@ async function loadModel(
   state.place.value = { name: placeInWords(backendName), why: state.place.value?.why ?? '' };
 }
 
-/** Makes a text the one that is asked about: as much of it as the context holds, with keys where the model only goes on. */
+/**
+ * Makes a text the one that is asked about: as much of it as the context holds, with keys where the model only goes on. Without a model
+ * it waits for one.
+ */
 async function take({ title, text }: { title: string; text: string }): Promise<void> {
   const { model, loaded } = state;
-  if (!model.value || !loaded.value) throw new UnsupportedError('no model is loaded; load one, then give it a text');
+  if (!model.value || !loaded.value) {
+    batch(() => {
+      state.text.value = { title, text, whole: text, keys: [], isCut: false };
+      state.exchanges.value = [];
+    });
+    return;
+  }
   const { isChat } = loaded.value;
   const { tokenizer, context } = model.value;
   const most = context - (isChat ? ROOM.chat : ROOM.plain + KEYS_ROOM);

@@ -7,19 +7,20 @@ import { count, duration } from './words.ts';
 
 export function TextPanel() {
   const { model, text, isBusy } = state;
-  const isOff = isBusy.value || !model.value;
   return (
     <section aria-labelledby="text-title">
       <h2 id="text-title">2. A text</h2>
-      {!model.value && <p class="hint">Load a model first; a text may then be dropped anywhere on the page.</p>}
+      <p class="hint">
+        It may be dropped anywhere on the page{model.value ? '.' : ', and is read as soon as a model is loaded.'}
+      </p>
       <div class="row">
         <FileButton
           label="Open a text"
           accept=".txt,.md,.markdown,.html,.htm,.xhtml,.epub,.pdf,text/*"
-          isDisabled={isOff}
+          isDisabled={isBusy.value}
           onFile={act.readFile}
         />
-        <button type="button" disabled={isOff} onClick={act.readBundledBook}>
+        <button type="button" disabled={isBusy.value} onClick={act.readBundledBook}>
           Read Dracula
         </button>
         <span class="hint">.txt, .md, .html, .epub or .pdf</span>
@@ -28,6 +29,7 @@ export function TextPanel() {
         <p>
           <strong>{text.value.title}</strong>
           {text.value.keys.length > 0 && `, with ${text.value.keys.length} pass keys hidden in it`}.{' '}
+          {!model.value && 'It waits for a model.'}
           {text.value.isCut && 'Its beginning, as much as the context holds.'}
         </p>
       )}
