@@ -92,8 +92,10 @@ const METHODS: Record<Method, string> = {
 const contextsOf = (window: number, chosen: number) =>
   [...new Set([...act.CONTEXTS, window, chosen])].sort((a, b) => a - b);
 
-function Chosen({ opened: { origin, source, file, window, isChat } }: { opened: Opened }) {
-  const { context, method, plan, model, isBusy } = state;
+function Chosen({ opened }: { opened: Opened }) {
+  const { origin, source, window, isChat } = opened;
+  const { context, method, plan, model, loaded, isBusy } = state;
+  const isLoaded = model.value !== undefined && loaded.value === opened;
   const isKept = state.keptModels.value.some(({ name, isWhole }) => isWhole && name === origin.name);
   return (
     <div class="card">
@@ -134,19 +136,20 @@ function Chosen({ opened: { origin, source, file, window, isChat } }: { opened: 
         </label>
       </div>
       {plan.value && <Plan plan={plan.value} />}
-      <button type="button" class="primary" disabled={isBusy.value} onClick={act.load}>
-        {model.value ? 'Load again' : 'Load'} {file.format === 'GGUF' ? '' : 'the folder'}
-      </button>
-      {origin.kind === 'file' && source instanceof File && !isKept && (
-        <button type="button" disabled={isBusy.value} onClick={() => act.keepFile(source)}>
-          Keep this model here
+      <div class="row">
+        <button type="button" class="primary" disabled={isBusy.value} onClick={act.load}>
+          {isLoaded ? 'Load again' : 'Load'}
         </button>
-      )}
-      {model.value && (
-        <p role="status">
-          Loaded: context {count(model.value.context)} tokens, {model.value.method.description}.
-        </p>
-      )}
+        {origin.kind === 'file' && source instanceof File && !isKept && (
+          <button type="button" disabled={isBusy.value} onClick={() => act.keepFile(source)}>
+            Keep this model here
+          </button>
+        )}
+      </div>
+      <p role="status">
+        {model.value &&
+          `Loaded: ${isLoaded ? '' : `${loaded.value?.origin.name}, `}context ${count(model.value.context)} tokens, ${model.value.method.description}.`}
+      </p>
     </div>
   );
 }

@@ -44,9 +44,9 @@ export function PlanOfAttention() {
         {dca ? (
           <>
             Each row is a token that is read, each column one that it looks back to. <b class="intra">Its own chunk</b>{' '}
-            of {count(dca.chunkLen)} tokens and <b class="successive">the chunk before</b> are at their true distance,{' '}
-            <b class="inter">all earlier ones</b> at {count(dca.maxDistance)} at most: no distance is larger than those
-            of the trained window ({count(window)}, dashed).
+            of {count(dca.chunkLen)} tokens is at its true distance, <b class="successive">the chunk before</b> near the
+            border too, and <b class="inter">all earlier ones</b> as if from place {count(dca.maxDistance)}: no distance
+            is larger than those of the trained window ({count(window)}, dashed).
           </>
         ) : (
           <>
