@@ -154,7 +154,10 @@ describe.skipIf(isSkipped)('the page', { timeout: 240_000 }, () => {
 
   it('tells that the worker is gone, and reads on after the model was loaded again', async () => {
     const { page } = await open();
-    await loadBundled(page, '2048');
+    await page.getByLabel('Open a .gguf file').setInputFiles(MODEL);
+    await page.getByLabel('Context, in tokens').selectOption('1024');
+    await button(page, 'Load').click();
+    await page.getByText(/^Loaded: context/).waitFor();
     await page
       .getByLabel('Open a text')
       .setInputFiles({ name: 'a.txt', mimeType: '', buffer: BOOK.subarray(0, 20_000) });
@@ -168,9 +171,46 @@ describe.skipIf(isSkipped)('the page', { timeout: 240_000 }, () => {
     await button(page, /^Alice’s key/).click();
     await expect.poll(() => page.getByRole('alert').textContent()).toMatch(/the worker has failed .*out of memory/);
     await button(page, 'Load the model again').click();
+    await page.getByText(/^Loaded: context 1,024/).waitFor(); // as it was chosen
     await button(page, 'Save what was read').waitFor({ timeout: 60_000 });
     await button(page, /^Alice’s key/).click();
     await expect.poll(() => marks(page), { timeout: 30_000 }).toEqual(['✓ right']);
+  });
+
+  it('reads a text that was there first, then more with a larger context, whatever is chosen beside it', async () => {
+    const { page, faults } = await open();
+    await button(page, 'Read Dracula').click();
+    await page.getByText('It waits for a model.').waitFor();
+    await loadBundled(page, '1024');
+    const most = () => page.getByRole('progressbar', { name: 'Tokens read' }).getAttribute('aria-valuemax');
+    await button(page, 'Save what was read').waitFor({ timeout: 60_000 });
+    expect(await most()).toBe('1024');
+    await page.getByLabel('Context, in tokens').selectOption('16384');
+    await page.getByText(/^94 MiB of memory/).waitFor();
+    expect(await most()).toBe('1024');
+    await button(page, 'Read more, with a context of 2,048 tokens').click();
+    await page.getByText(/^Loaded: context 2,048/).waitFor();
+    await expect.poll(() => said(page), { timeout: 60_000 }).toMatch(/^read: 1,[6-9]\d\d tokens/);
+    expect(await most()).toBe('2048');
+    expect(faults).toEqual([]);
+  });
+
+  it('keeps a file that was chosen, so that what it has read is opened again', async () => {
+    const { page, faults } = await open();
+    await page.getByLabel('Open a .gguf file').setInputFiles(MODEL);
+    await button(page, 'Keep this model here').click();
+    await page.getByRole('list', { name: 'Models kept here' }).waitFor({ timeout: 60_000 });
+    await button(page, 'Keep this model here').waitFor({ state: 'detached' });
+    await page.getByLabel('Context, in tokens').selectOption('2048');
+    await button(page, 'Load').click();
+    await button(page, 'Read Dracula').click();
+    await button(page, 'Save what was read').click({ timeout: 60_000 });
+    await page.getByRole('heading', { name: 'Read before' }).waitFor({ timeout: 60_000 });
+    await page.reload();
+    await button(page, /^Reopen Dracula/).click();
+    await button(page, /^Alice’s key/).click({ timeout: 60_000 });
+    await expect.poll(() => marks(page), { timeout: 30_000 }).toEqual(['✓ right']);
+    expect(faults).toEqual([]);
   });
 
   it('keeps a model that was downloaded, opens it again, and removes it', async () => {
@@ -179,7 +219,7 @@ describe.skipIf(isSkipped)('the page', { timeout: 240_000 }, () => {
     await button(page, 'Download').click();
     await button(page, 'Load').waitFor({ timeout: 60_000 });
     await page.reload();
-    await button(page, 'Open').click();
+    await button(page, /^Open http/).click();
     await page.getByText(/trained to read 1,024 tokens/).waitFor();
     await button(page, /^Remove http/).click();
     await page.getByRole('list', { name: 'Models kept here' }).waitFor({ state: 'detached' });

@@ -27,7 +27,7 @@ let abort = new AbortController();
 let plain: { readonly model: RemoteModel; readonly conversation: Conversation<RemoteSession> } | undefined;
 
 export async function begin(): Promise<void> {
-  await guarded(async () => {
+  await reported(async () => {
     const name = await models.backendName(BACKEND);
     state.place.value = { name: placeInWords(name), why: await whyNot(name) };
   });
@@ -76,18 +76,20 @@ export async function choose(context: number, method: Method): Promise<void> {
     state.context.value = context;
     state.method.value = method;
   });
-  await guarded(async () => {
+  await reported(async () => {
     state.plan.value = await state.opened.value?.file.memoryPlan(context);
   });
 }
 
 /** Loads the chosen model, and goes on with the text that is there. */
-export const load = (): Promise<void> =>
+export const load = (): Promise<void> => guarded(() => loadAndRead());
+
+/** Loads the model again with a larger context, and reads more of the text. */
+export const readMore = (context: number): Promise<void> =>
   guarded(async () => {
-    await loadModel();
-    const { title, whole } = state.text.value ?? {};
-    if (title !== undefined && whole !== undefined) await take({ title, text: whole });
-    else if (title !== undefined) await read();
+    const { origin, source } = currently().opened;
+    if (state.opened.value !== state.loaded.value) await show(origin, source);
+    await loadAndRead(context);
   });
 
 // --- texts ---
@@ -145,7 +147,8 @@ export const reopen = (name: string): Promise<void> =>
       if (!about) throw new FormatError(`${name}: it is not from this page; open it with dualchunk run --session`);
       const { origin } = about;
       const isOpen = state.opened.value?.origin.name === origin.name;
-      if (!isOpen && origin.kind === 'file') {
+      const isKept = state.keptModels.value.some(({ name, isWhole }) => isWhole && name === origin.name);
+      if (!isOpen && !isKept && origin.kind === 'file') {
         throw new UnsupportedError(
           `it was read by ${origin.name}, which is not kept here; choose that file, then reopen this`,
         );
@@ -224,12 +227,19 @@ async function show(origin: Origin, source: string | File): Promise<void> {
   const isChat = file.tokenizer.chatTemplate !== undefined;
   await state.opened.value?.file.close();
   const context = CONTEXTS.find((one) => one >= 2 * window) ?? window;
-  const opened: Opened = { origin, file, window, isChat };
+  const opened: Opened = { origin, source, file, window, isChat };
   batch(() => {
     state.opened.value = opened;
     state.plan.value = undefined;
   });
   await choose(context, 'auto');
+}
+
+async function loadAndRead(context?: number): Promise<void> {
+  await loadModel({ context });
+  const { title, whole } = state.text.value ?? {};
+  if (title !== undefined && whole !== undefined) await take({ title, text: whole });
+  else if (title !== undefined) await read();
 }
 
 async function loadModel(
@@ -246,6 +256,7 @@ async function loadModel(
     state.conversation.value = undefined;
     state.reading.value = undefined;
     state.context.value = context;
+    state.loaded.value = opened.value;
   });
   const { file } = opened.value;
   const options = { context, backend, ...(method !== undefined && { method }) };
@@ -254,11 +265,20 @@ async function loadModel(
   state.place.value = { name: placeInWords(backendName), why: state.place.value?.why ?? '' };
 }
 
-/** Makes a text the one that is asked about: as much of it as the context holds, with keys where the model only goes on. */
+/**
+ * Makes a text the one that is asked about: as much of it as the context holds, with keys where the model only goes on. Without a model
+ * it waits for one.
+ */
 async function take({ title, text }: { title: string; text: string }): Promise<void> {
-  const { model, opened } = state;
-  if (!model.value || !opened.value) throw new UnsupportedError('no model is loaded; load one, then give it a text');
-  const { isChat } = opened.value;
+  const { model, loaded } = state;
+  if (!model.value || !loaded.value) {
+    batch(() => {
+      state.text.value = { title, text, whole: text, keys: [], isCut: false };
+      state.exchanges.value = [];
+    });
+    return;
+  }
+  const { isChat } = loaded.value;
   const { tokenizer, context } = model.value;
   const most = context - (isChat ? ROOM.chat : ROOM.plain + KEYS_ROOM);
   if (most < 64)
@@ -353,7 +373,8 @@ async function stream(
 async function plainConversation(signal: AbortSignal): Promise<Conversation<RemoteSession>> {
   const { opened, text, model } = currently();
   if (plain) return plain.conversation;
-  const loaded = await opened.file.load({ context: model.context, method: 'none', backend: BACKEND, signal });
+  const options = { context: model.context, method: 'none', backend: BACKEND, signal };
+  const loaded = await models.loadModel(opened.source, options);
   const conversation = new Conversation(loaded, { text: text.text });
   plain = { model: loaded, conversation };
   const onProgress = (done: number, total: number) => {
@@ -374,9 +395,9 @@ async function forgetPlain(): Promise<void> {
 }
 
 function currently() {
-  const { opened, text, conversation, model } = state;
-  if (opened.value && text.value && conversation.value && model.value) {
-    return { opened: opened.value, text: text.value, conversation: conversation.value, model: model.value };
+  const { loaded, text, conversation, model } = state;
+  if (loaded.value && text.value && conversation.value && model.value) {
+    return { opened: loaded.value, text: text.value, conversation: conversation.value, model: model.value };
   }
   throw new UnsupportedError('no text was read; choose a model and a text');
 }
@@ -401,8 +422,18 @@ async function running<T>(
   }
 }
 
-/** Shows what went wrong. Where threads, worker or GPU are gone, a new worker is started and the model opened again. */
+/** Runs what nothing else may be begun beside. */
 async function guarded(action: () => Promise<void>): Promise<void> {
+  state.acting.value++;
+  try {
+    await reported(action);
+  } finally {
+    state.acting.value--;
+  }
+}
+
+/** Shows what went wrong. Where threads, worker or GPU are gone, a new worker is started and the model opened again. */
+async function reported(action: () => Promise<void>): Promise<void> {
   state.fault.value = undefined;
   try {
     await action();
@@ -420,16 +451,17 @@ async function restart(): Promise<void> {
   models.terminate();
   models = startWorker();
   plain = undefined;
-  const { opened } = state;
-  const { origin } = opened.value ?? {};
+  const before = state.loaded.value ?? state.opened.value;
+  const [context, method] = [state.model.value?.context ?? state.context.value, state.method.value];
   batch(() => {
     state.model.value = undefined;
     state.conversation.value = undefined;
     state.reading.value = undefined;
-    opened.value = undefined;
+    state.opened.value = undefined;
+    state.loaded.value = undefined;
   });
-  if (!origin || origin.kind === 'file') return;
-  await found(origin)
-    .then((source) => show(origin, source))
+  if (!before) return;
+  await show(before.origin, before.source)
+    .then(() => choose(context, method))
     .catch(() => {});
 }

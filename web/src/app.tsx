@@ -55,7 +55,10 @@ function Notices() {
           <div class="notice">
             <span class="grow">
               {task.value.what}
-              {task.value.total > 0 && `: ${Math.floor((100 * task.value.done) / task.value.total)}%`}
+              {/* The bar beside it tells this to screen readers, when they ask. */}
+              <span aria-hidden="true">
+                {task.value.total > 0 && `: ${Math.floor((100 * task.value.done) / task.value.total)}%`}
+              </span>
             </span>
             <progress
               aria-label={task.value.what}

@@ -1,6 +1,6 @@
 /** Questions and answers about the text. */
 import { useSignal } from '@preact/signals';
-import { lazy, Suspense } from 'preact/compat';
+import { lazy, memo, Suspense } from 'preact/compat';
 import { useEffect, useRef } from 'preact/hooks';
 import * as act from './actions.ts';
 import type { Exchange } from './state.ts';
@@ -49,7 +49,7 @@ export function Chat() {
 function Question({ isReady }: { isReady: boolean }) {
   const typed = useSignal('');
   const isAnswering = state.exchanges.value.some(({ state: is }) => is === 'answering' || is === 'comparing');
-  const isChat = state.opened.value?.isChat ?? true;
+  const isChat = state.loaded.value?.isChat ?? true;
   return (
     <form
       class="row"
@@ -90,10 +90,12 @@ function Question({ isReady }: { isReady: boolean }) {
   );
 }
 
-function Answered({ exchange }: { exchange: Exchange }) {
+/** While one is answered the others stay as they are. */
+const Answered = memo(({ exchange }: { exchange: Exchange }) => {
   const { question, answer, plain, expected, state: is, speed } = exchange;
   const end = useRef<HTMLLIElement>(null);
-  useEffect(() => end.current?.scrollIntoView({ block: 'nearest' }), [answer, plain]);
+  // It comes into view once; from then on the reader scrolls.
+  useEffect(() => end.current?.scrollIntoView({ block: 'nearest' }), []);
   return (
     <li ref={end}>
       <p class="question">{question}</p>
@@ -114,7 +116,7 @@ function Answered({ exchange }: { exchange: Exchange }) {
       </p>
     </li>
   );
-}
+});
 
 interface AnswerParts {
   title?: string;
@@ -129,7 +131,7 @@ function Answer({ title, text, expected, isOn }: AnswerParts) {
     <div class="answer">
       {title && <h3>{title}</h3>}
       <div aria-live="polite" aria-busy={isOn}>
-        {state.opened.value?.isChat ? (
+        {state.loaded.value?.isChat ? (
           <Suspense fallback={<p>{text}</p>}>
             <Markdown text={text} />
           </Suspense>

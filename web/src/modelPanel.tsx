@@ -58,11 +58,16 @@ function Sources() {
                 <small>{isWhole ? size(bytes) : `${size(bytes)} of ${size(totalBytes ?? bytes)}, not whole`}</small>
               </span>
               {isWhole ? (
-                <button type="button" disabled={isBusy} onClick={() => act.openKept(name)}>
+                <button type="button" disabled={isBusy} aria-label={`Open ${name}`} onClick={() => act.openKept(name)}>
                   Open
                 </button>
               ) : (
-                <button type="button" disabled={isBusy || !url} onClick={() => url && act.openAddress(url)}>
+                <button
+                  type="button"
+                  disabled={isBusy || !url}
+                  aria-label={`Go on with ${name}`}
+                  onClick={() => url && act.openAddress(url)}
+                >
                   Go on
                 </button>
               )}
@@ -83,8 +88,15 @@ const METHODS: Record<Method, string> = {
   none: 'plain RoPE, as the model was trained',
 };
 
-function Chosen({ opened: { origin, file, window, isChat } }: { opened: Opened }) {
-  const { context, method, plan, model, isBusy } = state;
+/** Contexts to choose from: the usual ones, the model's window, and the one that is chosen. */
+const contextsOf = (window: number, chosen: number) =>
+  [...new Set([...act.CONTEXTS, window, chosen])].sort((a, b) => a - b);
+
+function Chosen({ opened }: { opened: Opened }) {
+  const { origin, source, window, isChat } = opened;
+  const { context, method, plan, model, loaded, isBusy } = state;
+  const isLoaded = model.value !== undefined && loaded.value === opened;
+  const isKept = state.keptModels.value.some(({ name, isWhole }) => isWhole && name === origin.name);
   return (
     <div class="card">
       <p>
@@ -100,10 +112,10 @@ function Chosen({ opened: { origin, file, window, isChat } }: { opened: Opened }
             disabled={isBusy.value}
             onChange={({ currentTarget }) => act.choose(Number(currentTarget.value), method.value)}
           >
-            {act.CONTEXTS.map((tokens) => (
+            {contextsOf(window, context.value).map((tokens) => (
               <option key={tokens} value={tokens}>
                 {count(tokens)}
-                {tokens > window ? `, ${tokens / window} windows` : ''}
+                {tokens > window ? `, ${Number((tokens / window).toFixed(1))} windows` : ''}
               </option>
             ))}
           </select>
@@ -124,14 +136,20 @@ function Chosen({ opened: { origin, file, window, isChat } }: { opened: Opened }
         </label>
       </div>
       {plan.value && <Plan plan={plan.value} />}
-      <button type="button" class="primary" disabled={isBusy.value} onClick={act.load}>
-        {model.value ? 'Load again' : 'Load'} {file.format === 'GGUF' ? '' : 'the folder'}
-      </button>
-      {model.value && (
-        <p role="status">
-          Loaded: context {count(model.value.context)} tokens, {model.value.method.description}.
-        </p>
-      )}
+      <div class="row">
+        <button type="button" class="primary" disabled={isBusy.value} onClick={act.load}>
+          {isLoaded ? 'Load again' : 'Load'}
+        </button>
+        {origin.kind === 'file' && source instanceof File && !isKept && (
+          <button type="button" disabled={isBusy.value} onClick={() => act.keepFile(source)}>
+            Keep this model here
+          </button>
+        )}
+      </div>
+      <p role="status">
+        {model.value &&
+          `Loaded: ${isLoaded ? '' : `${loaded.value?.origin.name}, `}context ${count(model.value.context)} tokens, ${model.value.method.description}.`}
+      </p>
     </div>
   );
 }

@@ -13,6 +13,8 @@ export interface Origin {
 
 export interface Opened {
   readonly origin: Origin;
+  /** Its file, which outlives the worker that has opened it. */
+  readonly source: string | File;
   readonly file: RemoteModelFile;
   /** Tokens that the model was trained to read. */
   readonly window: number;
@@ -81,6 +83,8 @@ export interface SessionText extends AboutSession {
 
 export type Method = 'auto' | 'none' | 'dca';
 
+/** How many actions have begun and not ended. */
+export const acting = signal(0);
 /** What computes, and why it is that. */
 export const place = signal<{ name: string; why: string } | undefined>(undefined);
 /** Whether a file is held over the page. */
@@ -96,6 +100,8 @@ export const context = signal(8192);
 export const method = signal<Method>('auto');
 export const plan = signal<MemoryPlan | undefined>(undefined);
 export const model = signal<RemoteModel | undefined>(undefined);
+/** What `model` was loaded from; `opened` may be another by now. */
+export const loaded = signal<Opened | undefined>(undefined);
 
 export const text = signal<Text | undefined>(undefined);
 export const reading = signal<Reading | undefined>(undefined);
@@ -107,6 +113,7 @@ export const isCompared = signal(false);
 /** Whether a model reads or writes. */
 export const isBusy = computed(
   () =>
+    acting.value > 0 ||
     task.value !== undefined ||
     reading.value?.state === 'reading' ||
     exchanges.value.some(({ state }) => state === 'answering' || state === 'comparing'),
