@@ -1,10 +1,13 @@
 /** What a user can do. Each action ends with what is known changed, or with a fault in words; nothing that was read is lost over it. */
 import { batch } from '@preact/signals';
-import { Conversation, FormatError, type LoadOptions, LostError, trainedWindow, UnsupportedError } from 'dualchunk';
-import { type RemoteModel, type RemoteSession, startWorker, type WorkerModels } from 'dualchunk/browser';
+import { Conversation, FormatError, trainedWindow, UnsupportedError } from 'dualchunk';
+import type { RemoteModel } from 'dualchunk/browser';
+import { currently, forgetPlain } from './asking.ts';
 import { BUNDLED_BOOK, BUNDLED_MODEL } from './bundled.ts';
-import { hideKeys, KEYS_ROOM, type PassKey, questionOf } from './passKeys.ts';
-import type { AboutSession, Exchange, Method, Opened, Origin, SessionText, Text } from './state.ts';
+import { begun, guarded, models, reported, running, whenLost } from './doing.ts';
+import { hideKeys, KEYS_ROOM } from './passKeys.ts';
+import { BACKEND, findPlace } from './place.ts';
+import type { AboutSession, Method, Opened, Origin, SessionText, Text } from './state.ts';
 import * as state from './state.ts';
 import { placeInWords } from './words.ts';
 
@@ -12,32 +15,17 @@ export const BUNDLED: Origin = { kind: 'bundled', name: 'books-16m' };
 
 /** Tokens that question and answer may have behind a text: of a chat, and of a model that only goes on. */
 const ROOM = { chat: 768, plain: 96 };
-const ANSWER_TOKENS = { chat: 512, plain: 24 };
 /** Contexts that are offered, in tokens. */
 export const CONTEXTS = [1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
 
-const asked = new URLSearchParams(location.search).get('backend');
-/** `?backend=wasm` or `?backend=webgpu` chooses what computes. */
-const BACKEND: LoadOptions['backend'] = asked === 'wasm' || asked === 'webgpu' ? asked : 'auto';
-
-let models: WorkerModels = startWorker();
-/** Stops what goes on. */
-let abort = new AbortController();
-/** The same model without DCA, and how far it has read. */
-let plain: { readonly model: RemoteModel; readonly conversation: Conversation<RemoteSession> } | undefined;
-
 export async function begin(): Promise<void> {
-  await reported(async () => {
-    const name = await models.backendName(BACKEND);
-    state.place.value = { name: placeInWords(name), why: await whyNot(name) };
-  });
+  whenLost(restart);
+  await reported(findPlace);
   await refreshKept();
 }
 
 /** Asks that the browser does not throw away what is kept; it may say no. */
 const askToKeep = async () => void (await navigator.storage?.persist?.());
-
-export const stop = (): void => abort.abort();
 
 // --- models ---
 
@@ -111,15 +99,6 @@ export const readFile = (file: File): Promise<void> =>
 /** Reads on from where it was stopped. */
 export const goOn = (): Promise<void> => guarded(read);
 
-export const ask = (question: string): Promise<void> => guarded(() => answer(question));
-export const askForKey = (key: PassKey): Promise<void> => guarded(() => answer(questionOf(key), key.key));
-
-/** Puts questions to the model without DCA too, or no longer. */
-export async function compare(isCompared: boolean): Promise<void> {
-  state.isCompared.value = isCompared;
-  if (!isCompared) await forgetPlain();
-}
-
 // --- sessions ---
 
 export const save = (): Promise<void> =>
@@ -172,24 +151,6 @@ export const reopen = (name: string): Promise<void> =>
   });
 
 // --- internal ---
-
-/** Says why it is not something faster that computes. */
-async function whyNot(name: string): Promise<string> {
-  const reasons: string[] = [];
-  if (!name.startsWith('webgpu')) {
-    const gpu = await models.backendName('webgpu').then(
-      (found) => (BACKEND === 'auto' ? `the only GPU is one in software: ${found}` : 'the address asks for the CPU'),
-      (error: Error) => error.message,
-    );
-    reasons.push(`No GPU: ${gpu}.`);
-    if (!crossOriginIsolated) {
-      reasons.push(
-        'One thread: the page is not cross-origin isolated (its server does not send COOP and COEP headers).',
-      );
-    }
-  }
-  return reasons.join(' ');
-}
 
 async function refreshKept(): Promise<void> {
   try {
@@ -288,8 +249,8 @@ async function take({ title, text }: { title: string; text: string }): Promise<v
   const hidden = isChat ? { text: fitting, keys: [] } : hideKeys(fitting);
   batch(() => {
     const taken: Text = { title, ...hidden, whole: text, isCut: !complete };
+    if (state.text.value?.whole !== text) state.exchanges.value = [];
     state.text.value = taken;
-    state.exchanges.value = [];
     state.conversation.value = undefined;
     state.reading.value = undefined;
   });
@@ -300,8 +261,14 @@ async function take({ title, text }: { title: string; text: string }): Promise<v
 async function read(): Promise<void> {
   const { model, text } = state;
   if (!model.value || !text.value) throw new UnsupportedError('there is nothing to read; choose a model and a text');
-  state.conversation.value ??= new Conversation(model.value, { text: text.value.text });
-  abort = new AbortController();
+  if (!state.conversation.value) {
+    const conversation = new Conversation(model.value, { text: text.value.text });
+    // What was said to a model that is gone is known to the next.
+    const said = state.exchanges.value.filter(({ state: is, expected }) => is === 'done' && expected === undefined);
+    for (const { question, answer } of said) conversation.add(question, answer);
+    state.conversation.value = conversation;
+  }
+  const signal = begun();
   const from = performance.now();
   let [total, found] = [state.reading.value?.total ?? 0, 0];
   const tell = (is: 'reading' | 'read' | 'stopped', done: number, speed = 0) => {
@@ -314,143 +281,16 @@ async function read(): Promise<void> {
     tell('reading', found + done, done / ((performance.now() - from) / 1000));
   };
   try {
-    await state.conversation.value.read({ signal: abort.signal, onProgress });
+    await state.conversation.value.read({ signal, onProgress });
     tell('read', total, state.reading.value?.speed);
   } catch (error) {
     tell('stopped', state.reading.value?.done ?? 0);
-    if (!abort.signal.aborted) throw error;
-  }
-}
-
-async function answer(question: string, expected?: string): Promise<void> {
-  const { conversation, opened } = currently();
-  const place = state.exchanges.value.length;
-  const base: Exchange = { question, answer: '', expected, state: 'answering', speed: 0 };
-  const change = (more: Partial<Exchange>) => {
-    state.exchanges.value = state.exchanges.value.map((one, at) => (at === place ? { ...one, ...more } : one));
-  };
-  state.exchanges.value = [...state.exchanges.value, base];
-  abort = new AbortController();
-  const { signal } = abort;
-  const { isChat } = opened;
-  const options = isChat
-    ? { maxTokens: ANSWER_TOKENS.chat, signal }
-    : { maxTokens: expected ? 8 : ANSWER_TOKENS.plain, temperature: 0, signal };
-  // A pass key is asked for beside the conversation, so that one answer does not help the next.
-  const before = expected ? conversation.clone() : conversation;
-  const copy = state.isCompared.value ? before.clone() : undefined;
-  try {
-    const told = (answer: string, speed: number) => change({ answer, speed });
-    await stream(before.ask(question, options), told);
-    if (copy) {
-      change({ state: 'comparing', plain: '' });
-      const other = (await plainConversation(signal)).clone();
-      for (const turn of copy.turns) other.add(turn.question, turn.answer);
-      await stream(other.ask(question, options), (text) => change({ plain: text }));
-    }
-    change({ state: 'done' });
-  } catch (error) {
-    change({ state: 'stopped' });
     if (!signal.aborted) throw error;
-  }
-}
-
-async function stream(
-  pieces: ReturnType<Conversation<RemoteSession>['ask']>,
-  told: (text: string, speed: number) => void,
-) {
-  let text = '';
-  let [n, from] = [0, 0];
-  for await (const piece of pieces) {
-    from ||= performance.now();
-    text += piece.text;
-    n += piece.tokens.length;
-    told(text, n > 1 ? (n - 1) / ((performance.now() - from) / 1000) : 0);
-  }
-}
-
-/** The model without DCA, which reads the same text when it is asked for the first time. */
-async function plainConversation(signal: AbortSignal): Promise<Conversation<RemoteSession>> {
-  const { opened, text, model } = currently();
-  if (plain) return plain.conversation;
-  const options = { context: model.context, method: 'none', backend: BACKEND, signal };
-  const loaded = await models.loadModel(opened.source, options);
-  const conversation = new Conversation(loaded, { text: text.text });
-  plain = { model: loaded, conversation };
-  const onProgress = (done: number, total: number) => {
-    state.task.value = { what: 'reading without DCA', done, total, stop };
-  };
-  try {
-    await conversation.read({ signal, onProgress });
-  } finally {
-    state.task.value = undefined;
-  }
-  return conversation;
-}
-
-async function forgetPlain(): Promise<void> {
-  const { model } = plain ?? {};
-  plain = undefined;
-  await model?.dispose().catch(() => {});
-}
-
-function currently() {
-  const { loaded, text, conversation, model } = state;
-  if (loaded.value && text.value && conversation.value && model.value) {
-    return { opened: loaded.value, text: text.value, conversation: conversation.value, model: model.value };
-  }
-  throw new UnsupportedError('no text was read; choose a model and a text');
-}
-
-/** Runs something with a bar and a way to stop it. */
-async function running<T>(
-  what: string,
-  run: (options: { signal: AbortSignal; onProgress: (done: number, total: number) => void }) => Promise<T>,
-  after?: () => Promise<void>,
-): Promise<T> {
-  abort = new AbortController();
-  const { signal } = abort;
-  const onProgress = (done: number, total: number) => {
-    state.task.value = { what, done, total, stop };
-  };
-  onProgress(0, 0);
-  try {
-    return await run({ signal, onProgress });
-  } finally {
-    state.task.value = undefined;
-    await after?.();
-  }
-}
-
-/** Runs what nothing else may be begun beside. */
-async function guarded(action: () => Promise<void>): Promise<void> {
-  state.acting.value++;
-  try {
-    await reported(action);
-  } finally {
-    state.acting.value--;
-  }
-}
-
-/** Shows what went wrong. Where threads, worker or GPU are gone, a new worker is started and the model opened again. */
-async function reported(action: () => Promise<void>): Promise<void> {
-  state.fault.value = undefined;
-  try {
-    await action();
-  } catch (error) {
-    const { name, message } = error as Error;
-    if (name === 'AbortError') return;
-    const isLost = error instanceof LostError;
-    if (isLost) await restart();
-    state.fault.value = { message, isLost };
   }
 }
 
 /** Text, questions and answers stay; the model is to be loaded again. */
 async function restart(): Promise<void> {
-  models.terminate();
-  models = startWorker();
-  plain = undefined;
   const before = state.loaded.value ?? state.opened.value;
   const [context, method] = [state.model.value?.context ?? state.context.value, state.method.value];
   batch(() => {
@@ -460,6 +300,7 @@ async function restart(): Promise<void> {
     state.opened.value = undefined;
     state.loaded.value = undefined;
   });
+  await forgetPlain();
   if (!before) return;
   await show(before.origin, before.source)
     .then(() => choose(context, method))

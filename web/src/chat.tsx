@@ -2,7 +2,8 @@
 import { useSignal } from '@preact/signals';
 import { lazy, memo, Suspense } from 'preact/compat';
 import { useEffect, useRef } from 'preact/hooks';
-import * as act from './actions.ts';
+import { ask, askForKey, compare } from './asking.ts';
+import { stop } from './doing.ts';
 import type { Exchange } from './state.ts';
 import * as state from './state.ts';
 import { count } from './words.ts';
@@ -19,7 +20,7 @@ export function Chat() {
         <fieldset class="row">
           <legend>Pass keys hidden in the text</legend>
           {text.value.keys.map((key) => (
-            <button type="button" key={key.holder} disabled={!isReady} onClick={() => act.askForKey(key)}>
+            <button type="button" key={key.holder} disabled={!isReady} onClick={() => askForKey(key)}>
               {key.holder}’s key, {Math.round(100 * key.depth)}% in
             </button>
           ))}
@@ -31,7 +32,7 @@ export function Chat() {
             type="checkbox"
             checked={isCompared.value}
             disabled={isBusy.value}
-            onChange={({ currentTarget }) => act.compare(currentTarget.checked)}
+            onChange={({ currentTarget }) => compare(currentTarget.checked)}
           />
           Answer without DCA too, side by side (the text is read again, once)
         </label>
@@ -58,7 +59,7 @@ function Question({ isReady }: { isReady: boolean }) {
         const question = typed.value.trim();
         if (!isReady || question === '') return;
         typed.value = '';
-        void act.ask(question);
+        void ask(question);
       }}
     >
       <label class="grow">
@@ -78,7 +79,7 @@ function Question({ isReady }: { isReady: boolean }) {
         />
       </label>
       {isAnswering ? (
-        <button type="button" onClick={act.stop}>
+        <button type="button" onClick={stop}>
           Stop answering
         </button>
       ) : (

@@ -1,5 +1,6 @@
 /** Choosing a text, and how far it has been read. */
 import * as act from './actions.ts';
+import { stop } from './doing.ts';
 import { FileButton } from './fileButton.tsx';
 import { PlanOfAttention } from './planOfAttention.tsx';
 import * as state from './state.ts';
@@ -92,7 +93,7 @@ function Meter() {
       <div class="row">
         <span class="grow">{said}</span>
         {is === 'reading' && (
-          <button type="button" onClick={act.stop}>
+          <button type="button" onClick={stop}>
             Stop reading
           </button>
         )}
