@@ -12,7 +12,7 @@ const FONT_ALGORITHMS = ['http://www.idpf.org/2008/embedding', 'http://ns.adobe.
 export const readEpub: Read = async (bytes, name) => {
   const meta = unzipped(bytes, name, (path) => path === CONTAINER || path === ENCRYPTION);
   const container = xmlOf(meta, CONTAINER, name);
-  const packagePath = decodeURI(elements(container, 'rootfile')[0]?.getAttribute('full-path') ?? '');
+  const packagePath = elements(container, 'rootfile')[0]?.getAttribute('full-path') ?? '';
   const opf = xmlOf(
     unzipped(bytes, name, (path) => path === packagePath),
     packagePath,
