@@ -88,6 +88,7 @@ function Chart({ title, figures, of, isLog = false }: ChartParts) {
           ...METHODS.map(({ title: label, colour }) => ({ label, width: 2, stroke: style.getPropertyValue(colour) })),
         ],
         cursor: { show: false },
+        legend: { live: false }, // the table has the numbers
       },
       [[...LENGTHS], ...METHODS.map(() => LENGTHS.map(() => null))],
       node,
