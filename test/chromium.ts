@@ -7,7 +7,7 @@ import { extname, join } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 
 const ROOT = join(import.meta.dirname, '..');
-const CHROMIUM = '/usr/bin/chromium';
+export const CHROMIUM = '/usr/bin/chromium';
 
 /** Tests are skipped where there is no Chromium, or fail where REQUIRE_WEBGPU is set. */
 export const isSkipped = !existsSync(CHROMIUM) && !process.env.REQUIRE_WEBGPU;
