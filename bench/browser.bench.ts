@@ -143,7 +143,7 @@ for (const length of lengths) {
   const others: Record<string, () => Promise<Timing>> = values.wllama
     ? {
         'wllama, flash_attn false': () => inPage({ ...order, engine: 'wllama' }),
-        // It is the slower of the two, so the shortest text tells.
+        // It reads faster and writes slower; the shortest text has both, as a run takes minutes.
         ...(length === lengths[0] && {
           'wllama, flash_attn true': () => inPage({ ...order, engine: 'wllama', flashAttention: true }),
         }),
