@@ -16,6 +16,10 @@ export function cut(bytes: Uint8Array, parts: readonly { readonly length: number
   });
 }
 
+/** The bytes of a text in base64. @throws DOMException when it is none. */
+export const fromBase64 = (base64: string): Uint8Array<ArrayBuffer> =>
+  Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+
 /** Each byte as two digits. */
 export const hexOf = (bytes: Uint8Array): string =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');

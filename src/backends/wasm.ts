@@ -2,7 +2,7 @@
  * WebAssembly SIMD on all cores: which kernels and threads to run on, and the stages that hold everything
  * (`wasmStage.ts`). Calls of kernels are recorded as commands (`wasmProgram.ts`) and run by threads (`wasmThreads.ts`).
  */
-import { joined } from '../bytes.ts';
+import { fromBase64, joined } from '../bytes.ts';
 import { UnsupportedError } from '../errors.ts';
 import { FLOAT32, INT8, INT8_FUSED, INT16 } from '../kernels/abi.ts';
 import { unshared } from '../kernels/unshared.ts';
@@ -38,7 +38,7 @@ const FORMATS: Record<Precision, number> = { f32: FLOAT32, int16: INT16, int8: I
 /** The build this engine can run, relaxed if it may and can. */
 function compileKernels(relaxed: boolean, isShared: boolean, machine: Machine) {
   const bytesOf = (base64: string) => {
-    const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+    const bytes = fromBase64(base64);
     return isShared ? bytes : unshared(bytes);
   };
   const bytes = bytesOf(RELAXED_SIMD);

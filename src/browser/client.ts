@@ -3,6 +3,7 @@
  * which the worker is done with them; all that go on when it ends are refused.
  */
 import { FormatError, LostError, UnsupportedError } from '../errors.ts';
+import { streamOf } from '../streams.ts';
 import {
   type Argument,
   type Introduced,
@@ -19,7 +20,7 @@ export interface WorkerModels extends Remote<'root'> {
   terminate(): void;
 }
 
-/** What a worker is to its page. A port serves as well. */
+/** A page needs this of a worker; a port has it too. */
 export interface WorkerLike {
   postMessage(message: unknown): void;
   addEventListener(type: string, listener: (event: Event & { data?: unknown; message?: string }) => void): void;
@@ -179,7 +180,7 @@ function connect(worker: WorkerLike) {
     }
     for (const [name, form] of Object.entries(streams)) {
       const stream = (...args: unknown[]) => items(kind, ref, name, args);
-      object[name] = form === 'bytes' ? (...args: unknown[]) => readable(stream(...args)) : stream;
+      object[name] = form === 'bytes' ? (...args: unknown[]) => streamOf(stream(...args)) : stream;
     }
     refs.set(object, ref);
     if (ref > 0) collected.register(object, ref);
@@ -194,27 +195,11 @@ function connect(worker: WorkerLike) {
 const isWatched = (value: unknown): value is Watched =>
   typeof value === 'object' && value !== null && ('signal' in value || 'onProgress' in value);
 
-/** What a page names is beside it, and the worker's script is somewhere else. Paths that are none are for the worker to refuse. */
+/** A page names what is beside it, and the worker's script is somewhere else. The worker refuses what is no address. */
 const absolute = (address: string): string => {
   const base = globalThis.document?.baseURI ?? globalThis.location?.href;
   return address !== '' && URL.canParse(address, base) ? new URL(address, base).href : address;
 };
-
-function readable(items: AsyncGenerator<unknown>): ReadableStream<unknown> {
-  return new ReadableStream(
-    {
-      async pull(controller) {
-        const { done, value } = await items.next();
-        if (done) controller.close();
-        else controller.enqueue(value);
-      },
-      async cancel() {
-        await items.return(undefined);
-      },
-    },
-    { highWaterMark: 0 },
-  );
-}
 
 /** An error as it was in the worker. */
 function errorOf(name: string, message: string): Error {

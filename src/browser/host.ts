@@ -1,5 +1,6 @@
 /** The worker's side: runs the calls that a page asks for, each of which ends with one answer or one error. */
 import { UnsupportedError } from '../errors.ts';
+import { itemsOf } from '../streams.ts';
 import {
   type Argument,
   type Channel,
@@ -20,7 +21,7 @@ type Calls = Record<string, (...args: unknown[]) => unknown>;
 interface Held {
   readonly kind: Kind;
   readonly object: object;
-  /** How often the page has been told of it, and has not let go of what it was told. */
+  /** The page was told of it so many times more than it has let go of it. */
   count: number;
 }
 
@@ -73,8 +74,7 @@ export function hostModels(channel: Channel, root: object): void {
   /** Ends a call with an error. */
   function fail(id: number, error: unknown): void {
     running.delete(id);
-    const { name, message } =
-      error instanceof Error || error instanceof DOMException ? error : new Error(String(error));
+    const { name, message } = error instanceof Error ? error : new Error(String(error));
     tell({ id, type: 'error', name, message });
   }
 
@@ -87,7 +87,8 @@ export function hostModels(channel: Channel, root: object): void {
     }
     const given = () => (object as Calls)[name](...args.map((arg) => argument(arg, id, abort)));
     if (Object.hasOwn(streams, name)) {
-      running.set(id, { abort, items: itemsOf(given() as AsyncIterable<unknown> | ReadableStream<unknown>) });
+      const stream = given() as AsyncGenerator<unknown> | ReadableStream<unknown>;
+      running.set(id, { abort, items: stream instanceof ReadableStream ? itemsOf(stream) : stream });
       return next(id);
     }
     running.set(id, { abort });
@@ -117,37 +118,22 @@ export function hostModels(channel: Channel, root: object): void {
   }
   channel.addEventListener('message', ({ data }) => {
     const message = data as ToWorker;
-    if (message.type === 'release') release(message.ref);
-    else if (message.type === 'abort') running.get(message.id)?.abort.abort();
-    else {
-      const act = {
-        call: () => call(message as Extract<ToWorker, { type: 'call' }>),
-        next: () => next(message.id),
-        leave: () => leave(message.id),
-      };
-      act[message.type]().catch((error) => fail(message.id, error));
+    switch (message.type) {
+      case 'release':
+        return release(message.ref);
+      case 'abort':
+        return running.get(message.id)?.abort.abort();
+      case 'call':
+        return void call(message).catch((error) => fail(message.id, error));
+      case 'next':
+        return void next(message.id).catch((error) => fail(message.id, error));
+      case 'leave':
+        return void leave(message.id).catch((error) => fail(message.id, error));
     }
   });
 }
 
 // --- internal ---
-
-/** A stream's items, also where streams cannot be iterated over, as in Safari. */
-async function* itemsOf(stream: AsyncIterable<unknown> | ReadableStream<unknown>): AsyncGenerator<unknown> {
-  if (!(stream instanceof ReadableStream)) return yield* stream;
-  const reader = stream.getReader();
-  let isRead = false;
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      isRead = done;
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    if (!isRead) await reader.cancel();
-  }
-}
 
 /** A value without the functions in it, which cannot be copied to a page. */
 function plain(value: unknown): unknown {

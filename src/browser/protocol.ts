@@ -30,7 +30,7 @@ interface Shape {
   readonly fields?: readonly string[];
   /** Objects that belong to it. */
   readonly parts?: Readonly<Record<string, Kind>>;
-  /** What a call gives: data, or an object of a kind. */
+  /** A call gives data, or an object of a kind. */
   readonly calls?: Readonly<Record<string, Kind | 'data'>>;
   readonly streams?: Readonly<Record<string, 'generator' | 'bytes'>>;
   /** Calls whose first argument may be an address, which is relative to the page and not to the worker's script. */
@@ -108,7 +108,7 @@ export interface Reference {
   readonly ref: number;
 }
 
-/** What an object is when it is first spoken of. */
+/** The page is told this of an object when it is first spoken of. */
 export interface Introduced extends Reference {
   readonly kind: Kind;
   readonly fields: Readonly<Record<string, unknown>>;

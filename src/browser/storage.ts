@@ -6,7 +6,8 @@ import { sha256 } from '@noble/hashes/sha2.js';
 import { hexOf } from '../bytes.ts';
 import { FormatError, isRecord, shown, UnsupportedError } from '../errors.ts';
 import type { Session } from '../session/session.ts';
-import { type Download, openDownload, versionOf } from './download.ts';
+import { itemsOf } from '../streams.ts';
+import { type Download, openDownload, StalledError, versionOf } from './download.ts';
 
 export interface StoredFile {
   readonly name: string;
@@ -16,7 +17,7 @@ export interface StoredFile {
   /** Bytes of the whole, as far as they are known. */
   readonly totalBytes?: number;
   readonly isWhole: boolean;
-  /** Where it was downloaded from, without what stands behind a `?`, which may be secret. */
+  /** It was downloaded from there; what stands behind a `?` may be secret, and is left out. */
   readonly url?: string;
   /** ETag or date that the server gave. */
   readonly version?: string;
@@ -66,6 +67,8 @@ interface SyncHandle {
   close(): void;
 }
 
+type WorkerFileHandle = FileSystemFileHandle & { createSyncAccessHandle(): Promise<SyncHandle> };
+
 interface Entry {
   readonly id: string;
   readonly record: StoredRecord;
@@ -110,8 +113,7 @@ export class Storage {
         try {
           return await this.#fetch(address, name, options);
         } catch (error) {
-          const isBroken =
-            error instanceof TypeError || (error instanceof FormatError && /sent nothing/.test(error.message));
+          const isBroken = error instanceof TypeError || error instanceof StalledError;
           if (!isBroken || options.signal?.aborted) throw error;
           failures = (await this.#partOf(name)) > before ? 1 : failures + 1;
           if (failures > MOST_FAILURES || attempts === MOST_ATTEMPTS) {
@@ -138,10 +140,12 @@ export class Storage {
         const handle = await this.#handle(entry.id);
         let done = 0;
         try {
-          for await (const piece of piecesOf(stream, signal)) {
+          signal?.throwIfAborted();
+          for await (const piece of itemsOf(stream)) {
             write(handle, piece, done, name);
             done += piece.length;
             if (isFile) onProgress?.(done, source.size);
+            signal?.throwIfAborted();
           }
           handle.flush();
         } finally {
@@ -185,16 +189,8 @@ export class Storage {
       if (totalBytes !== undefined) await checkRoom(name, totalBytes - start);
       if (!entry || start === 0) {
         const url = address.origin + address.pathname;
-        const record = {
-          name,
-          kind: 'model' as const,
-          isWhole: false,
-          url,
-          version,
-          totalBytes,
-          savedAt: Date.now(),
-          about,
-        };
+        const more = { url, version, totalBytes, about };
+        const record = { name, kind: 'model' as const, isWhole: false, savedAt: Date.now(), ...more };
         const replaced = entry;
         entry = await this.#begin(record);
         if (replaced) await this.#discard(replaced.id);
@@ -260,7 +256,7 @@ export class Storage {
   async #entries(): Promise<Entry[]> {
     const folder = await this.#open();
     const names = new Set<string>();
-    for await (const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) names.add(name);
+    for await (const name of folder.keys()) names.add(name);
     const entries: Entry[] = [];
     for (const id of [...names].filter((name) => !name.endsWith('.json'))) {
       const record = names.has(`${id}.json`) ? await readRecord(folder, id) : undefined;
@@ -288,8 +284,8 @@ export class Storage {
   }
 
   async #handle(id: string): Promise<SyncHandle> {
-    const file = await (await this.#open()).getFileHandle(id, { create: true });
-    return (file as unknown as { createSyncAccessHandle(): Promise<SyncHandle> }).createSyncAccessHandle();
+    const file = (await (await this.#open()).getFileHandle(id, { create: true })) as WorkerFileHandle;
+    return file.createSyncAccessHandle();
   }
 
   async #begin(record: StoredRecord): Promise<Entry> {
@@ -372,7 +368,7 @@ async function checkRoom(name: string, bytes: number): Promise<void> {
 }
 
 /** @throws UnsupportedError when not all of it was written. */
-function write(handle: SyncHandle, bytes: Uint8Array<ArrayBuffer>, at: number, name: string): void {
+function write(handle: SyncHandle, bytes: Uint8Array, at: number, name: string): void {
   let written = 0;
   try {
     written = handle.write(bytes, { at });
@@ -382,21 +378,4 @@ function write(handle: SyncHandle, bytes: Uint8Array<ArrayBuffer>, at: number, n
     );
   }
   if (written < bytes.length) throw new UnsupportedError(`${name}: the disk is full; remove something that is kept`);
-}
-
-async function* piecesOf(
-  stream: ReadableStream<Uint8Array>,
-  signal?: AbortSignal,
-): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  const reader = stream.getReader();
-  try {
-    for (;;) {
-      signal?.throwIfAborted();
-      const { done, value } = await reader.read();
-      if (done) return;
-      yield value as Uint8Array<ArrayBuffer>;
-    }
-  } finally {
-    await reader.cancel().catch(() => {});
-  }
 }

@@ -3,6 +3,7 @@ import { UnsupportedError } from '../errors.ts';
 import { pagesFor } from '../kvCache.ts';
 import type { Engine } from '../runtime/engine.ts';
 import type { PrefillOptions } from '../runtime/texts.ts';
+import { streamOf } from '../streams.ts';
 import { type SessionHead, sessionBytes } from './file.ts';
 
 export interface SessionParts {
@@ -42,20 +43,7 @@ export class Session {
    * @throws UnsupportedError when the model is disposed or a number is not finite, through the stream.
    */
   stream({ signal, onProgress }: SaveOptions = {}): ReadableStream<Uint8Array> {
-    const pieces = this.#pieces({ signal }, onProgress);
-    return new ReadableStream<Uint8Array>(
-      {
-        async pull(controller) {
-          const { done, value } = await pieces.next();
-          if (done) controller.close();
-          else controller.enqueue(value);
-        },
-        async cancel() {
-          await pieces.return(undefined);
-        },
-      },
-      { highWaterMark: 0 },
-    );
+    return streamOf(this.#pieces({ signal }, onProgress));
   }
 
   /**
