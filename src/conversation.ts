@@ -51,6 +51,15 @@ export function messagesOf(
   return [...opening, ...answered, say(question, turns.length)];
 }
 
+/** Questions that begin with different tokens. */
+export const QUESTIONS = ['A', '7'] as const;
+
+/** The tokens that both begin with: of two prompts that differ in their question alone, all that stands before it. */
+export function sharedTokens(a: readonly number[], b: readonly number[]): number[] {
+  const end = a.findIndex((token, at) => token !== b[at]);
+  return a.slice(0, end < 0 ? a.length : end);
+}
+
 /** Models without a chat template are given text and turns as they stand, and go on behind the last question. */
 export class Conversation<S> {
   readonly #model: Talker<S>;
@@ -78,7 +87,7 @@ export class Conversation<S> {
 
   /** Tokens that text and turns take. */
   async contextUsage(): Promise<number> {
-    return this.#shared();
+    return (await this.#shared()).length;
   }
 
   /** Puts more text behind the text, before all questions; what was read of it until then is not read again. */
@@ -148,8 +157,7 @@ export class Conversation<S> {
    * @throws UnsupportedError as `Model.read`.
    */
   async read(options: Omit<ReadOptions, 'templateVariables'> = {}): Promise<S> {
-    const ids = await this.#encode(await this.#prompt(this.#turns, 'A'));
-    return this.#model.read(ids.slice(0, await this.#shared(ids)), options);
+    return this.#model.read(await this.#shared(), options);
   }
 
   // --- internal ---
@@ -173,12 +181,11 @@ export class Conversation<S> {
     return this.#model.encode(prompt, this.#withVariables(prompt, {}));
   }
 
-  /** Tokens with which the prompt begins whatever the next question is. */
-  async #shared(ids?: readonly number[]): Promise<number> {
-    const a = ids ?? (await this.#encode(await this.#prompt(this.#turns, 'A')));
-    const b = await this.#encode(await this.#prompt(this.#turns, '7'));
-    const end = a.findIndex((token, at) => token !== b[at]);
-    return end < 0 ? a.length : end;
+  /** The prompt begins with these tokens whatever the next question is. */
+  async #shared(): Promise<number[]> {
+    const idsOf = async (question: string) => this.#encode(await this.#prompt(this.#turns, question));
+    const [a, b] = await Promise.all(QUESTIONS.map(idsOf));
+    return sharedTokens(a, b);
   }
 
   #withVariables(prompt: Prompt, options: TextOptions): TextOptions {

@@ -4,6 +4,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { Command, Option } from 'commander';
+import { QUESTIONS, sharedTokens } from '../conversation.ts';
 import { FormatError, type Model, openModel, openSession, UnsupportedError } from '../node.ts';
 import {
   addModelFlags,
@@ -64,9 +65,9 @@ async function read(path: string, flags: ReadFlags): Promise<void> {
   const file = await openModel(path);
   const text = await readTexts(flags, file.tokenizer, { question: '' });
   checkLength(text, file, flags);
-  const tokens = sharedTokens((prompt) => makePrompt(file, text, { ...flags, prompt }).ids);
+  const tokens = shared((prompt) => makePrompt(file, text, { ...flags, prompt }).ids);
   const context = flags.context ?? tokens.length + ROOM_TO_TALK;
-  checkPromptFits(tokens.length, context, () => sharedTokens((prompt) => makePrompt(file, '', { prompt }).ids).length);
+  checkPromptFits(tokens.length, context, () => shared((prompt) => makePrompt(file, '', { prompt }).ids).length);
   const model = await file.load({ ...loadOptionsOf(flags, context), onProgress: loadingBar() });
   await file.close();
   const startedAt = performance.now();
@@ -93,11 +94,7 @@ async function read(path: string, flags: ReadFlags): Promise<void> {
 }
 
 /** Prompts begin with these tokens whatever the question is. */
-function sharedTokens(encode: (question: string) => number[]): number[] {
-  const [a, b] = [encode('A'), encode('7')];
-  const end = a.findIndex((token, at) => token !== b[at]);
-  return end < 0 ? a : a.slice(0, end);
-}
+const shared = (encode: (question: string) => number[]) => sharedTokens(encode(QUESTIONS[0]), encode(QUESTIONS[1]));
 
 /** A command's flags are settled by its session, where one is given. */
 export interface Settled<Flags> {
