@@ -108,7 +108,7 @@ export const save = (): Promise<void> =>
     const about = { title: text.title, origin: opened.origin };
     await running('saving', async (options) => {
       const { signal } = options;
-      const head: Omit<SessionText, 'nTokens'> = { ...about, text: text.text, keys: text.keys };
+      const head: SessionText = { ...about, text: text.text, keys: text.keys };
       const session = await conversation.clone().read({ signal, about: head });
       const record: AboutSession = { ...about, nTokens: session.tokens.length };
       const name = `${text.title}, ${session.tokens.length} tokens, ${opened.origin.name}, ${model.method.name}`;
@@ -135,13 +135,13 @@ export const reopen = (name: string): Promise<void> =>
       if (!isOpen) await show(origin, await found(origin));
       const [backend] = head.cache.split(' ') as ['wasm' | 'webgpu'];
       await loadModel({ context: head.context, method: head.method.split(' ')[0], backend });
-      const { text, keys, title, nTokens } = about;
+      const { text, keys, title } = about;
       state.text.value = { text, keys, title, isCut: false };
       const model = state.model.value as RemoteModel;
       const session = await running('opening', (options) => model.loadSession(file, options));
       batch(() => {
         state.conversation.value = new Conversation(model, { text });
-        const total = nTokens ?? session.tokens.length;
+        const total = session.tokens.length;
         state.reading.value = { state: 'read', done: total, total, speed: 0 };
         state.exchanges.value = [];
       });

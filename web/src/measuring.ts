@@ -2,6 +2,7 @@
 import { UnsupportedError } from 'dualchunk';
 import { type RemoteModel, startWorker } from 'dualchunk/browser';
 import { BUNDLED_BOOK, BUNDLED_MODEL } from './bundled.ts';
+import { drawKeys, lineOf, OPENING, type PassKey, questionOf } from './passKeys.ts';
 
 /** Tokens. The bundled model was trained on 1,024. */
 export const LENGTHS = [512, 1024, 2048, 4096, 8192] as const;
@@ -65,9 +66,7 @@ export async function measure(signal: AbortSignal, { onFigures, onStep }: Watchi
 
 // --- internal ---
 
-interface Hidden {
-  readonly holder: string;
-  readonly key: string;
+interface Hidden extends Omit<PassKey, 'depth'> {
   /** Tokens up to its end. */
   readonly end: number;
 }
@@ -77,22 +76,16 @@ async function hide({ tokenizer }: RemoteModel, book: string): Promise<{ ids: nu
   const plain = { addSpecialTokens: false };
   const most = LENGTHS[LENGTHS.length - 1];
   const prose = await tokenizer.encodePrefix(book, most, plain);
-  const begin = await tokenizer.encode(
-    'There are pass keys hidden in the text below. Find them and remember them.\n\n',
-  );
-  const numbers = crypto.getRandomValues(new Uint32Array(HOLDERS.length));
   const at = [0.3, 0.7].flatMap((share) => LENGTHS.slice(0, 4).map((length) => Math.round(length * share)));
   at.sort((a, b) => a - b);
   const keys: Hidden[] = [];
-  const ids = [...begin];
+  const ids = await tokenizer.encode(OPENING);
   let from = 0;
-  for (const [nth, holder] of HOLDERS.entries()) {
-    const key = String(10_000 + (numbers[nth] % 90_000));
+  for (const [nth, one] of drawKeys(HOLDERS).entries()) {
     ids.push(...prose.ids.slice(from, at[nth]));
     from = at[nth];
-    const line = `\n\nThe pass key of ${holder} is ${key}. Remember it. ${key} is the pass key of ${holder}.\n\n`;
-    ids.push(...(await tokenizer.encode(line, plain)));
-    keys.push({ holder, key, end: ids.length });
+    ids.push(...(await tokenizer.encode(lineOf(one), plain)));
+    keys.push({ ...one, end: ids.length });
   }
   ids.push(...prose.ids.slice(from));
   return { ids: ids.slice(0, most), keys };
@@ -101,7 +94,7 @@ async function hide({ tokenizer }: RemoteModel, book: string): Promise<{ ids: nu
 async function foundAt(model: RemoteModel, ids: number[], keys: readonly Hidden[], signal: AbortSignal) {
   let found = 0;
   for (const { holder, key } of keys) {
-    const question = `\n\nWhat is the pass key of ${holder}? The pass key of ${holder} is`;
+    const question = `\n\n${questionOf({ holder })}`;
     const prompt = [...ids, ...(await model.tokenizer.encode(question, { addSpecialTokens: false }))];
     let text = '';
     const options = { maxTokens: ANSWER_TOKENS, temperature: 0, signal };

@@ -76,7 +76,7 @@ export interface AboutSession {
   readonly nTokens: number;
 }
 /** What a session holds besides its tokens. */
-export interface SessionText extends AboutSession {
+export interface SessionText extends Omit<AboutSession, 'nTokens'> {
   readonly text: string;
   readonly keys: readonly PassKey[];
 }
@@ -110,14 +110,8 @@ export const exchanges = signal<readonly Exchange[]>([]);
 /** Whether questions are put to the model without DCA too. */
 export const isCompared = signal(false);
 
-/** Whether a model reads or writes. */
-export const isBusy = computed(
-  () =>
-    acting.value > 0 ||
-    task.value !== undefined ||
-    reading.value?.state === 'reading' ||
-    exchanges.value.some(({ state }) => state === 'answering' || state === 'comparing'),
-);
+/** Whether something goes on that nothing else may be begun beside. */
+export const isBusy = computed(() => acting.value > 0);
 export const keptModels = computed(() => kept.value.filter(({ kind }) => kind === 'model'));
 export const keptSessions = computed(() => kept.value.filter(({ kind, isWhole }) => kind === 'session' && isWhole));
 
