@@ -2,18 +2,12 @@
  * The same WGSL through `navigator.gpu` of headless Chromium. Skipped without it, or failed where REQUIRE_WEBGPU is
  * set.
  */
-import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
 import { createViteServer } from 'vitest/node';
 import type { BrowserResult } from './browserPage.ts';
-
-const CHROMIUM = '/usr/bin/chromium';
-const isMissing = !existsSync(CHROMIUM);
-if (isMissing && !process.env.REQUIRE_WEBGPU) console.warn(`skipped: ${CHROMIUM} is missing; apt-get install chromium`);
+import { isSkipped, openPage } from './chromium.ts';
 
 async function textOf(request: IncomingMessage): Promise<string> {
   let text = '';
@@ -21,7 +15,7 @@ async function textOf(request: IncomingMessage): Promise<string> {
   return text;
 }
 
-it.skipIf(isMissing && !process.env.REQUIRE_WEBGPU)('computes in a browser', { timeout: 120_000 }, async () => {
+it.skipIf(isSkipped)('computes in a browser', { timeout: 120_000 }, async () => {
   let resolve: (result: BrowserResult & { fault?: string }) => void;
   const posted = new Promise<BrowserResult & { fault?: string }>((resolved) => {
     resolve = resolved;
@@ -50,21 +44,9 @@ it.skipIf(isMissing && !process.env.REQUIRE_WEBGPU)('computes in a browser', { t
   });
   onTestFinished(() => server.close());
   await server.listen(0);
-  const profile = mkdtempSync(join(tmpdir(), 'dualchunk-'));
-  const chromium = spawn(
-    CHROMIUM,
-    [
-      ...['--headless=new', '--no-sandbox', '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'],
-      ...[`--user-data-dir=${profile}`, new URL('page', server.resolvedUrls?.local[0]).href],
-    ],
-    { stdio: 'ignore' },
-  );
-  const ended = new Promise((resolve) => chromium.once('exit', resolve));
-  onTestFinished(async () => {
-    chromium.kill();
-    await ended;
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
-  });
+  const address = new URL('page', server.resolvedUrls?.local[0]).href;
+  const { close } = await openPage(address, ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader']);
+  onTestFinished(close);
 
   const { fault, name, cases, tokens } = await posted;
   expect(fault).toBeUndefined();

@@ -1,10 +1,10 @@
 /** Files that the browser keeps, in Chromium's origin private file system, from a server that breaks on purpose. */
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Browser, Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkerModels } from '../src/browser/index.ts';
-import { bundledPage, isSkipped, launch, openPage, serveFolder } from './chromium.ts';
+import { isSkipped, type OpenPage, openScript } from './chromium.ts';
 
 const BYTES = Buffer.from(Uint8Array.from({ length: 3_000_001 }, (_, at) => (at * 7919) >> 5));
 const DIGEST = createHash('sha256').update(BYTES).digest();
@@ -48,23 +48,14 @@ function answer({ url = '', headers }: IncomingMessage, response: ServerResponse
 }
 
 describe.skipIf(isSkipped)('files in the browser', { timeout: 60_000 }, () => {
-  let browser: Browser;
   let page: Page;
   let faults: string[];
-  const ends: (() => unknown)[] = [];
+  let close: OpenPage['close'] = async () => {};
   beforeAll(async () => {
-    const made = await bundledPage(
-      "import { startWorker } from 'dualchunk/browser'; globalThis.models = startWorker();",
-    );
-    const server = await serveFolder(made.folder, answer);
-    browser = await launch();
-    ends.push(() => browser.close(), server.close, made.remove);
-    ({ page, faults } = await openPage(browser, server.address));
-    await page.waitForFunction(() => 'models' in globalThis);
+    const script = "import { startWorker } from 'dualchunk/browser'; globalThis.models = startWorker();";
+    ({ page, faults, close } = await openScript(script, 'models', answer));
   }, 60_000);
-  afterAll(async () => {
-    for (const end of ends) await end();
-  });
+  afterAll(() => close());
 
   /** Downloads beside the page, and tells what came: the checksum of the file, or the error. */
   const download = (name: string, options: { sha256?: string; stopAt?: number } = {}) =>

@@ -4,11 +4,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WorkerModels } from '../src/browser/index.ts';
 import { type LoadOptions, loadModel, type Model } from '../src/node.ts';
-import { bundledPage, isSkipped, launch, openPage, serveFolder } from './chromium.ts';
+import { isSkipped, openScript } from './chromium.ts';
 
 const MODEL = join(import.meta.dirname, '../books-16m/books-16m.Q8_0.gguf');
 const BOOK = readFileSync(join(import.meta.dirname, '../texts/dracula.txt'), 'utf8');
@@ -41,12 +40,10 @@ const LENGTH = { wasm: 12_000, webgpu: 1500 } as const;
 
 describe.skipIf(isSkipped)('the bundled model in a worker of a page', { timeout: 240_000 }, () => {
   let model: Model;
-  let folder: Awaited<ReturnType<typeof bundledPage>>;
   const ends: (() => unknown)[] = [];
   beforeAll(async () => {
     model = await loadModel(MODEL, { context: 4096, backend: 'wasm', ...WASM });
-    folder = await bundledPage("import { startWorker } from 'dualchunk/browser'; globalThis.models = startWorker();");
-    ends.push(folder.remove, () => model.dispose());
+    ends.push(() => model.dispose());
   }, 60_000);
   afterAll(async () => {
     for (const end of ends) await end();
@@ -54,20 +51,23 @@ describe.skipIf(isSkipped)('the bundled model in a worker of a page', { timeout:
 
   /** Opens the page in a browser of its own. */
   async function pageOn({ isIsolated, args }: (typeof PAGES)[number]) {
-    const browser: Browser = await launch(args);
     const bytes = readFileSync(MODEL);
-    const server = await serveFolder(folder.folder, ({ url }, response) => {
-      if (isIsolated) {
-        response.setHeader('cross-origin-opener-policy', 'same-origin');
-        response.setHeader('cross-origin-embedder-policy', 'require-corp');
-      }
-      if (url !== '/model.gguf') return false;
-      response.setHeader('content-length', bytes.length).end(bytes);
-      return true;
-    });
-    ends.push(() => browser.close(), server.close);
-    const opened = await openPage(browser, server.address);
-    await opened.page.waitForFunction(() => 'models' in globalThis);
+    const script = "import { startWorker } from 'dualchunk/browser'; globalThis.models = startWorker();";
+    const opened = await openScript(
+      script,
+      'models',
+      ({ url }, response) => {
+        if (isIsolated) {
+          response.setHeader('cross-origin-opener-policy', 'same-origin');
+          response.setHeader('cross-origin-embedder-policy', 'require-corp');
+        }
+        if (url !== '/model.gguf') return false;
+        response.setHeader('content-length', bytes.length).end(bytes);
+        return true;
+      },
+      args,
+    );
+    ends.push(opened.close);
     return opened;
   }
 

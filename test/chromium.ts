@@ -17,7 +17,7 @@ export const launch = (args: string[] = []): Promise<Browser> =>
   chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', ...args] });
 
 /** Makes a page with this script, which may import the package by its name. @returns its folder. */
-export async function bundledPage(script: string): Promise<{ folder: string; remove(): void }> {
+async function bundledPage(script: string): Promise<{ folder: string; remove(): void }> {
   const { build } = await import('vite');
   const folder = mkdtempSync(join(tmpdir(), 'page-'));
   const entry = join(ROOT, 'test', `pageEntry-${process.pid}-${Math.random().toString(36).slice(2)}.js`);
@@ -68,11 +68,40 @@ export async function serveFolder(
   };
 }
 
-/** Opens a page and tells of errors that nobody caught. */
-export async function openPage(browser: Browser, address: string): Promise<{ page: Page; faults: string[] }> {
-  const page = await (await browser.newContext()).newPage();
+export interface OpenPage {
+  readonly page: Page;
+  /** Errors in the page that nobody caught. */
+  readonly faults: string[];
+  close(): Promise<void>;
+}
+
+/** Opens an address in a browser of its own, which has a new user. */
+export async function openPage(address: string, args: string[] = []): Promise<OpenPage> {
+  const browser = await launch(args);
+  const page = await browser.newPage();
   const faults: string[] = [];
   page.on('pageerror', (error) => faults.push(String(error)));
   await page.goto(address);
-  return { page, faults };
+  return { page, faults, close: () => browser.close() };
+}
+
+/** Opens a page with this script, which sets a global of this name at its end. @param answer As of `serveFolder`. */
+export async function openScript(
+  script: string,
+  name: string,
+  answer?: (request: IncomingMessage, response: ServerResponse) => boolean,
+  args: string[] = [],
+): Promise<OpenPage> {
+  const { folder, remove } = await bundledPage(script);
+  const server = await serveFolder(folder, answer);
+  const opened = await openPage(server.address, args);
+  await opened.page.waitForFunction((name) => name in globalThis, name);
+  return {
+    ...opened,
+    async close() {
+      await opened.close();
+      server.close();
+      remove();
+    },
+  };
 }

@@ -1,9 +1,9 @@
 /** Documents as the page reads them, in Chromium and under its policy: small real files made here, and broken ones. */
 import { strToU8, zipSync } from 'fflate';
-import type { Browser, Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CONTENT_SECURITY_POLICY } from '../src/cli/pageHeaders.ts';
-import { bundledPage, isSkipped, launch, openPage, serveFolder } from './chromium.ts';
+import { isSkipped, type OpenPage, openScript } from './chromium.ts';
 
 /** What the page sees as global. */
 declare const textOf: (file: File) => Promise<{ title: string; text: string }>;
@@ -81,24 +81,16 @@ const LOCKED =
 const utf16 = (text: string) => new Uint8Array(Buffer.from(`\uFEFF${text}`, 'utf16le'));
 
 describe.skipIf(isSkipped)('a document', { timeout: 60_000 }, () => {
-  let browser: Browser;
   let page: Page;
   let faults: string[];
-  const ends: (() => unknown)[] = [];
+  let close: OpenPage['close'] = async () => {};
   beforeAll(async () => {
-    const made = await bundledPage(ENTRY);
-    const server = await serveFolder(made.folder, (_, response) => {
+    ({ page, faults, close } = await openScript(ENTRY, 'textOf', (_, response) => {
       response.setHeader('content-security-policy', CONTENT_SECURITY_POLICY);
       return false;
-    });
-    browser = await launch();
-    ends.push(() => browser.close(), server.close, made.remove);
-    ({ page, faults } = await openPage(browser, server.address));
-    await page.waitForFunction(() => 'textOf' in globalThis);
+    }));
   }, 60_000);
-  afterAll(async () => {
-    for (const end of ends) await end();
-  });
+  afterAll(() => close());
 
   const read = (name: string, bytes: Uint8Array) =>
     page.evaluate(
