@@ -1,7 +1,8 @@
 /**
  * dualchunk in a page beside wllama (llama.cpp in WebAssembly) in the same Chromium, and beside itself in Node: the same file, the
- * same text, the same threads, in turn. Answers are compared before times are told: ours in the page with ours in Node, and both
- * engines must have read as many tokens. The floor of reading is 2 FLOPs a weight and token, and 4 a key, token and dimension.
+ * same text, the same threads, in turn. No speed is told unless all begin alike behind a text, have read as many tokens, and ours
+ * says in the page what it says in Node. Beside speeds stand the floors' measures: FLOPs of reading, 2 for each weight
+ * of a layer and 4 for each key and dimension that a query sees, and bytes that a token behind takes, of weights and cache.
  *
  *     npm install --prefix bench/peers
  *     npm run bench:browser -- [model.gguf] [--lengths 2k,8k,16k] [--rounds 3] [--threads 2] [--webgpu] [--no-wllama] [--json]
@@ -16,7 +17,7 @@ import { chromium, type Page } from 'playwright-core';
 import { build } from 'vite';
 import { parseSize } from '../src/cli/options.ts';
 import { loadModel, openModel } from '../src/node.ts';
-import type { Order, Timing } from './browser/page.ts';
+import { measured, type Order, type Timing } from './browser/timing.ts';
 import { median } from './median.ts';
 
 const { values, positionals } = parseArgs({
@@ -39,7 +40,11 @@ const path = positionals[0] ?? 'models/SmolLM2-135M-Instruct.Q4_1.gguf';
 if (!existsSync(path)) throw new Error(`${path} is missing; fetch it with: npm run fetch-model`);
 if (values.wllama && !existsSync(WLLAMA))
   throw new Error('wllama is missing; bring it with: npm install --prefix bench/peers');
-const threads = Number(values.threads);
+const [threads, rounds] = (['threads', 'rounds'] as const).map((option) => {
+  const n = Number(values[option]);
+  if (Number.isInteger(n) && n > 0) return n;
+  throw new Error(`--${option} is ${values[option]}; wanted a whole number above 0`);
+});
 const lengths = values.lengths.split(',').map(parseSize);
 const N_ANSWER = 32;
 
@@ -100,107 +105,138 @@ async function inPage(order: Order): Promise<Timing> {
 
 // --- Node ---
 
-async function inNode({ context, prompt, nAnswer }: Order): Promise<Timing> {
+async function inNode(order: Order): Promise<Timing> {
   const from = performance.now();
-  const model = await loadModel(path, { context, threads, backend: 'wasm' });
+  const model = await loadModel(path, { context: order.context, threads, backend: 'wasm' });
   const loadSeconds = (performance.now() - from) / 1000;
-  for await (const _ of model.generate('Once', { maxTokens: 4, temperature: 0 }));
-  const begun = performance.now();
-  let [first, last, text, nTokens] = [0, 0, '', 0];
-  for await (const piece of model.generate(prompt, { maxTokens: nAnswer, temperature: 0, stopTokens: [] })) {
-    last = performance.now();
-    first ||= last;
-    text += piece.text;
-    nTokens += piece.tokens.length;
-  }
-  const { backendName: runsOn } = model;
-  const promptTokens = model.encode(prompt).length;
+  const timing = await measured(model, order);
   await model.dispose();
-  const decode = (last - first) / (nTokens - 1);
-  return { promptTokens, prefillSeconds: (first - begun) / 1000, decode, text, runsOn, loadSeconds };
+  return { ...timing, loadSeconds };
 }
 
 // --- the table ---
 
+const OURS = ['dualchunk in Chromium', 'dualchunk in Node'];
 const file = await openModel(path);
 const { tokenizer, config } = file;
 const book = readFileSync(values.text, 'utf8');
+const check = book.slice(-1000);
+
+/** Throws where engines do not do the same work. Log-probabilities differ by rounding, so that only the first token must agree. */
+function compare(length: number, timings: Readonly<Record<string, readonly Timing[]>>): void {
+  const [page, node] = OURS.map((who) => timings[who][0]);
+  if (!values.webgpu && page.text !== node.text) {
+    throw new Error(`the page says ${JSON.stringify(page.text)}, Node ${JSON.stringify(node.text)}`);
+  }
+  for (const [who, [{ promptTokens, check }]] of Object.entries(timings)) {
+    if (promptTokens !== page.promptTokens || Math.abs(promptTokens - length) > 0.01 * length) {
+      throw new Error(`${who} read ${promptTokens} tokens, the page ${page.promptTokens}; wanted about ${length}`);
+    }
+    if (check !== node.check) {
+      throw new Error(`${who} goes on with ${JSON.stringify(check)}, Node with ${JSON.stringify(node.check)}`);
+    }
+  }
+}
+
+/** FLOPs of reading so many tokens: each sees half of the others, and only the last has logits. */
+function readingFlops(length: number): number {
+  const { hiddenSize, intermediateSize, numHiddenLayers, numAttentionHeads, numKeyValueHeads, headDim } = config;
+  const projections = 2 * (numAttentionHeads + numKeyValueHeads) * headDim + 3 * intermediateSize;
+  return numHiddenLayers * (2 * length * hiddenSize * projections + 2 * length ** 2 * numAttentionHeads * headDim);
+}
+
 interface Row {
   readonly who: string;
   readonly tokens: number;
+  /** Tokens a second. */
   readonly prefill: number;
+  /** 1e9 FLOPs a second. */
+  readonly gigaflops: number;
+  /** Milliseconds a token. */
   readonly decode: number;
+  /** 1e9 bytes a second. */
+  readonly gigabytes: number;
   readonly runsOn: string;
 }
-const rows: Row[] = [];
-const weights = (await file.memoryPlan(1024)).weights;
-for (const length of lengths) {
+
+function rowOf(who: string, all: readonly Timing[], decodeBytes: number): Row {
+  const [{ promptTokens: tokens, runsOn }] = all;
+  const reading = median(all.map(({ prefillSeconds }) => prefillSeconds));
+  const decode = median(all.map(({ decode }) => decode));
+  const floors = { gigaflops: readingFlops(tokens) / reading / 1e9, gigabytes: decodeBytes / decode / 1e6 };
+  return { who, tokens, prefill: tokens / reading, decode, ...floors, runsOn };
+}
+
+async function rowsOf(length: number): Promise<Row[]> {
   const prompt = tokenizer.decode(tokenizer.encodePrefix(book, length, { addSpecialTokens: false }).ids);
   const order: Order = {
-    ...{ engine: 'dualchunk', threads, isGpu: values.webgpu, model: 'model.gguf', prompt, nAnswer: N_ANSWER },
-    ...{ context: length + N_ANSWER + 64, flashAttention: false },
+    ...{ engine: 'dualchunk', threads, isGpu: values.webgpu, model: 'model.gguf', check, prompt, nAnswer: N_ANSWER },
+    ...{ context: length + N_ANSWER + 512, flashAttention: false },
   };
-  const others: Record<string, () => Promise<Timing>> = values.wllama
-    ? {
-        'wllama, flash_attn false': () => inPage({ ...order, engine: 'wllama' }),
-        // It reads faster and writes slower; the shortest text has both, as a run takes minutes.
-        ...(length === lengths[0] && {
-          'wllama, flash_attn true': () => inPage({ ...order, engine: 'wllama', flashAttention: true }),
-        }),
-      }
-    : {};
-  const runs = { 'dualchunk in Chromium': () => inPage(order), 'dualchunk in Node': () => inNode(order), ...others };
+  const wllama = (flashAttention: boolean) => inPage({ ...order, engine: 'wllama', flashAttention });
+  const runs: Record<string, () => Promise<Timing>> = {
+    [OURS[0]]: () => inPage(order),
+    [OURS[1]]: () => inNode(order),
+    // One of them reads faster here, the other writes faster.
+    ...(values.wllama && {
+      'wllama, flash_attn false': () => wllama(false),
+      'wllama, flash_attn true': () => wllama(true),
+    }),
+  };
   const timings = Object.fromEntries(Object.keys(runs).map((who) => [who, [] as Timing[]]));
-  for (let round = 0; round < Number(values.rounds); round++) {
+  for (let round = 1; round <= rounds; round++) {
     for (const [who, run] of Object.entries(runs)) {
       const timing = await run();
-      progress(
-        `${who}, ${timing.promptTokens} tokens: ${(timing.promptTokens / timing.prefillSeconds).toFixed(1)} tokens/s, ${timing.decode.toFixed(1)} ms a token; ${timing.runsOn}`,
-      );
       timings[who].push(timing);
+      const speed = (timing.promptTokens / timing.prefillSeconds).toFixed(1);
+      progress(
+        `round ${round}, ${who}, ${timing.promptTokens} tokens: ${speed} tokens/s, ${timing.decode.toFixed(1)} ms a token; ${timing.runsOn}; says ${JSON.stringify(timing.text.slice(0, 70))}`,
+      );
     }
   }
-  const [inChromium, inNodeToo] = [timings['dualchunk in Chromium'][0], timings['dualchunk in Node'][0]];
-  if (!values.webgpu && inChromium.text !== inNodeToo.text) {
-    throw new Error(`the page says ${JSON.stringify(inChromium.text)}, Node ${JSON.stringify(inNodeToo.text)}`);
-  }
-  for (const [who, all] of Object.entries(timings)) {
-    if (Math.abs(all[0].promptTokens - length) > 0.01 * length)
-      throw new Error(`${who} read ${all[0].promptTokens} tokens of ${length}`);
-    const prefill = length / median(all.map(({ prefillSeconds }) => prefillSeconds));
-    rows.push({ who, tokens: length, prefill, decode: median(all.map(({ decode }) => decode)), runsOn: all[0].runsOn });
-  }
+  compare(length, timings);
+  const { weights } = await file.memoryPlan(order.context);
+  const cache = 2 * 2 * config.numHiddenLayers * config.numKeyValueHeads * config.headDim * length; // of 16 bits
+  return Object.entries(timings).map(([who, all]) => rowOf(who, all, weights + cache));
 }
-await browser.close();
-server.close();
-await file.close();
-rmSync(folder, { recursive: true });
 
-const parameters = (weights * 8) / 4.5; // of 4 bits and a scale
-const flops = (length: number) =>
-  2 * parameters + 2 * config.numHiddenLayers * config.numAttentionHeads * config.headDim * length;
-const of = (who: string, tokens: number) => rows.find((row) => row.who === who && row.tokens === tokens);
-const ratios = lengths.map((tokens) => {
-  const ours = of('dualchunk in Chromium', tokens) as Row;
-  const [node, wllama] = [of('dualchunk in Node', tokens) as Row, of('wllama, flash_attn false', tokens)];
+/** How many times as fast ours is in the page; beside wllama's better setting for each figure. */
+function ratiosOf(rows: readonly Row[]) {
+  const [ours, node, ...peers] = rows;
+  const { tokens, prefill, decode } = ours;
   return {
     tokens,
-    ...(wllama && { prefillToWllama: ours.prefill / wllama.prefill, decodeToWllama: wllama.decode / ours.decode }),
-    prefillToNode: ours.prefill / node.prefill,
-    decodeToNode: node.decode / ours.decode,
-    gigaflopsASecond: (ours.prefill * flops(tokens)) / 1e9,
+    ...(peers.length > 0 && {
+      prefillToWllama: prefill / Math.max(...peers.map((peer) => peer.prefill)),
+      decodeToWllama: Math.min(...peers.map((peer) => peer.decode)) / decode,
+    }),
+    prefillToNode: prefill / node.prefill,
+    decodeToNode: node.decode / decode,
   };
-});
-const machine = `${cpus()[0].model}, ${threads} threads, Node ${process.versions.node}, Chromium ${browser.version()}`;
-if (values.json) console.log(JSON.stringify({ machine, rows, ratios }));
+}
+
+const rounded = (row: Row | ReturnType<typeof ratiosOf>) =>
+  Object.fromEntries(
+    Object.entries(row).map(([name, value]) => [
+      name,
+      typeof value === 'number' ? Number(value.toPrecision(4)) : value,
+    ]),
+  );
+
+const rows: Row[][] = [];
+try {
+  for (const length of lengths) rows.push(await rowsOf(length));
+} finally {
+  await browser.close();
+  server.close();
+  await file.close();
+  rmSync(folder, { recursive: true });
+}
+const machine = `${cpus()[0].model}, ${threads} threads, ${rounds} rounds, Node ${process.versions.node}, Chromium ${browser.version()}`;
+const ratios = rows.map(ratiosOf).map(rounded);
+if (values.json) console.log(JSON.stringify({ machine, model: path, rows: rows.flat().map(rounded), ratios }));
 else {
   console.log(`${machine}\n`);
-  console.table(
-    rows.map(({ prefill, decode, ...row }) => ({ ...row, prefill: prefill.toFixed(1), decode: decode.toFixed(1) })),
-  );
-  console.table(
-    ratios.map((row) =>
-      Object.fromEntries(Object.entries(row).map(([name, value]) => [name, Number(value.toFixed(2))])),
-    ),
-  );
+  console.table(rows.flat().map(rounded));
+  console.table(ratios);
 }

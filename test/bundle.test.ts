@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { brotliCompressSync } from 'node:zlib';
 import { build } from 'esbuild';
 import { afterAll, describe, expect, it } from 'vitest';
 
@@ -9,6 +10,8 @@ const ROOT = join(import.meta.dirname, '..');
 const ENTRY = "export { loadModel, openModel } from 'dualchunk';";
 /** Bytes of what a page needs at least, minified. */
 const MOST = 330_000;
+/** Bytes of what the built page shows at first, compressed; models and readers of documents come later. */
+const MOST_AT_FIRST = 50_000;
 
 const folder = mkdtempSync(join(tmpdir(), 'bundle-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -63,4 +66,13 @@ describe('a bundle for browsers', { timeout: 120_000 }, () => {
     expect(IMPORT_OF_NODE.test(text)).toBe(false);
     expect(text.length).toBeGreaterThan(100_000);
   });
+});
+
+it('the built page is there soon', () => {
+  const folder = join(ROOT, 'dist/web');
+  const html = readFileSync(join(folder, 'index.html'), 'utf8');
+  const named = [...html.matchAll(/(?:src|href)="\.\/([^"]+\.(?:js|css))"/g)].map(([, file]) => file);
+  expect(named.map((file) => file.split('.').at(-1)).sort()).toEqual(['css', 'js']);
+  const sizes = ['index.html', ...named].map((file) => brotliCompressSync(readFileSync(join(folder, file))).length);
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(MOST_AT_FIRST);
 });

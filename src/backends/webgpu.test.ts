@@ -18,7 +18,7 @@ import { openWebGpu } from './webgpu.ts';
 vi.setConfig({ testTimeout: 60_000 }); // a software driver takes seconds to compile a kernel
 
 /** What a real entry point gives, but for what `change` makes of its devices. */
-async function gpuWith(change: (device: GPUDevice) => void, offers: { subgroups?: number } = {}): Promise<GPU> {
+async function gpuWith(change: (device: GPUDevice) => void, offers: { subgroups?: number | null } = {}): Promise<GPU> {
   const { create } = await import('webgpu');
   const gpu = create([]) as GPU;
   return {
@@ -27,7 +27,7 @@ async function gpuWith(change: (device: GPUDevice) => void, offers: { subgroups?
       const adapter = (await gpu.requestAdapter()) as GPUAdapter;
       const { subgroups } = offers;
       const claimed =
-        subgroups === undefined ? {} : { vendor: 'any', subgroupMinSize: subgroups, subgroupMaxSize: 128 };
+        subgroups === null ? { vendor: 'any' } : { vendor: 'any', subgroupMinSize: subgroups, subgroupMaxSize: 128 };
       return {
         info: subgroups === undefined ? adapter.info : claimed,
         features: subgroups === undefined ? adapter.features : new Set(['subgroups']),
@@ -85,6 +85,28 @@ describe.skipIf(!dawn)('kernels for matrix units, half precision and subgroups',
   it.each(kernels.map((kernel) => [kernel.name, kernel] as const))('%s', async (_, kernel) => {
     const { messages } = await device.createShaderModule({ code: moduleOf(kernel).code }).getCompilationInfo();
     expect(messages.map(({ message }) => message)).toEqual([]);
+  });
+
+  it.each([
+    { min: 32, max: 32, path: 'tensor cores' },
+    { min: 16, max: 32, path: 'subgroups' },
+    { min: 32, max: 64, path: 'subgroups' },
+    { min: 64, max: 64, path: 'subgroups' },
+    { min: 4, max: 128, path: 'subgroups' },
+    { min: undefined, max: undefined, path: 'plain' },
+  ])('for matrix units are taken by subgroups of 32 threads alone: $min to $max take $path', async (widths) => {
+    const { min, max, path } = widths;
+    const config = { componentType: 'f16', resultComponentType: 'f32', M: 16, N: 16, K: 16 };
+    const info = { vendor: 'any', subgroupMinSize: min, subgroupMaxSize: max, subgroupMatrixConfigs: [config] };
+    const offering = (adapter: GPUAdapter) => ({
+      ...{ info, features: adapter.features, limits: adapter.limits },
+      requestDevice: (descriptor: GPUDeviceDescriptor) => adapter.requestDevice(descriptor),
+    });
+    const requestAdapter = async () => offering((await gpu.requestAdapter()) as GPUAdapter);
+    vi.stubGlobal('navigator', { gpu: { requestAdapter } });
+    const b = await openWebGpu().finally(() => vi.unstubAllGlobals());
+    expect(b.name).toContain(`(any, ${path}, f16 cache`);
+    await b.dispose();
   });
 
   it('stay within the workgroup memory they are chosen for', () => {
@@ -199,10 +221,10 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
 });
 
 /**
- * A GPU that claims subgroups of at least so many threads, which are played in workgroup memory: what comes from a thread beyond
+ * A GPU that claims subgroups of at least so many threads (null: does not tell), which are played in workgroup memory: what comes from a thread beyond
  * a subgroup of `width` is no use.
  */
-const gpuOfSubgroups = (claimed: number, width: number, onShuffle = () => {}) =>
+const gpuOfSubgroups = (claimed: number | null, width: number, onShuffle = () => {}) =>
   gpuWith(
     (device) => {
       const create = device.createShaderModule.bind(device);
@@ -234,6 +256,16 @@ describe.skipIf(!hasWebGpu)('subgroups', () => {
     kernelCase: attend({ n: 1, start: 300, nKvHeads: 1, group: 3, headDim, chunkLen: 100 }),
   }));
 
+  // Drivers choose a width for each kernel, from the least they tell of to the most.
+  it.each([16, 64, 128])('of %i threads compute rightly where 8 are the least', async (width) => {
+    let nShuffled = 0;
+    vi.stubGlobal('navigator', { gpu: await gpuOfSubgroups(8, width, () => nShuffled++) });
+    const b = await openWebGpu();
+    for (const { kernelCase } of decoding.slice(0, 2)) await expectRight(b, kernelCase);
+    expect(nShuffled).toBe(1); // 64 dimensions take 16 threads
+    await b.dispose();
+  });
+
   // Threads that share a key of 32-bit numbers are a quarter of its dimensions.
   it.each([4, 8, 16, 32, 64, 128])('of %i threads are used where a key fits in one, and rightly', async (width) => {
     let nShuffled = 0;
@@ -253,9 +285,9 @@ describe.skipIf(!hasWebGpu)('subgroups', () => {
     await b.dispose();
   });
 
-  it('are left alone where nobody tells their width', async () => {
+  it.each([0, null])('are left alone where their width is told as %s', async (claimed) => {
     let nShuffled = 0;
-    vi.stubGlobal('navigator', { gpu: await gpuOfSubgroups(0, 4, () => nShuffled++) });
+    vi.stubGlobal('navigator', { gpu: await gpuOfSubgroups(claimed, 4, () => nShuffled++) });
     const b = await openWebGpu();
     for (const { kernelCase } of decoding.slice(0, 2)) await expectRight(b, kernelCase);
     expect(nShuffled).toBe(0);
