@@ -221,8 +221,8 @@ describe.skipIf(!hasWebGpu)('openWebGpu', () => {
 });
 
 /**
- * A GPU that claims subgroups of at least so many threads (null: does not tell), which are played in workgroup memory: what comes from a thread beyond
- * a subgroup of `width` is no use.
+ * A GPU whose subgroups are played in workgroup memory: what comes from a thread beyond a subgroup of `width` is no use.
+ * @param claimed It claims subgroups of at least so many threads; with null it does not tell.
  */
 const gpuOfSubgroups = (claimed: number | null, width: number, onShuffle = () => {}) =>
   gpuWith(
